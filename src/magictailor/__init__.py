@@ -1,0 +1,58 @@
+"""Component-controllable personalization of text-to-image diffusion models.
+
+    from magictailor import personalize, load, generate
+
+    run = personalize("my_pair", "runs/ada")
+    for picture in generate(run, "<person> with <hair>, on the beach", number=8):
+        picture.image.save(...)
+"""
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# Threads that wait actively collapse when cores are shared; read by OpenMP when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+if TYPE_CHECKING:
+    from magictailor.data import Pair, read_pair
+    from magictailor.errors import InputError, RunError
+    from magictailor.generate import Generated, Record, generate, load
+    from magictailor.recipe import Recipe
+    from magictailor.train import personalize, recipe_for
+
+__version__ = "0.1.0"
+__all__ = [
+    "Generated",
+    "InputError",
+    "Pair",
+    "Recipe",
+    "Record",
+    "RunError",
+    "generate",
+    "load",
+    "personalize",
+    "read_pair",
+    "recipe_for",
+]
+
+_HOMES = {
+    "Generated": "generate",
+    "InputError": "errors",
+    "Pair": "data",
+    "Recipe": "recipe",
+    "Record": "generate",
+    "RunError": "errors",
+    "generate": "generate",
+    "load": "generate",
+    "personalize": "train",
+    "read_pair": "data",
+    "recipe_for": "train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when first used: torch and diffusers take seconds."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'magictailor' has no attribute {name!r}")
+    return getattr(import_module(f"magictailor.{_HOMES[name]}"), name)

@@ -1,0 +1,88 @@
+"""What a run trains, by name: LoRA weights and pseudo-words' rows. Everything else stays frozen."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from torch import Tensor, nn
+
+from magictailor.backbones.contract import Backbone, WordVectors
+from magictailor.recipe import EmbeddingMatrix, LoRA, PseudoWords, Recipe
+
+LORA, WORDS, MATRIX = "lora", "words", "embedding"
+
+
+def add_lora(backbone: Backbone, how: LoRA, seed: int) -> dict[str, nn.Parameter]:
+    """Gaussian A and zero B on the backbone's targets; a new LoRA leaves the output unchanged."""
+    config = LoraConfig(
+        r=how.rank,
+        lora_alpha=how.alpha or how.rank,
+        init_lora_weights="gaussian",
+        target_modules=list(backbone.lora_targets),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        denoiser: Any = backbone.denoiser
+        denoiser.add_adapter(config)
+    return {n: p for n, p in backbone.denoiser.named_parameters() if p.requires_grad}
+
+
+class _WordRows:
+    """A forward hook of a token embedding: rows from ``first`` on come from trained parameters."""
+
+    def __init__(self, first: int, rows: list[nn.Parameter]) -> None:
+        self.first, self.rows = first, rows
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        ids = inputs[0]
+        trained = ids >= self.first
+        rows = torch.cat(self.rows).to(output.dtype)
+        return output.masked_scatter(trained[..., None], rows[ids[trained] - self.first])
+
+
+def add_rows(backbone: Backbone, starts: Mapping[str, WordVectors]) -> dict[str, nn.Parameter]:
+    """A parameter [1, dim] for each pseudo-word and encoder, ``word.encoder``; read in place of its frozen row."""
+    parameters = {}
+    for name, encoder in backbone.text_encoders.items():
+        table: Any = encoder.get_input_embeddings()  # type: ignore[operator]
+        rows = [nn.Parameter(vectors[name].clone().to(table.weight.device)) for vectors in starts.values()]
+        table.register_forward_hook(_WordRows(len(table.weight) - len(rows), rows))
+        parameters.update({f"{word}.{name}": row for word, row in zip(starts, rows, strict=True)})
+    return parameters
+
+
+def _matrices(backbone: Backbone) -> dict[str, nn.Parameter]:
+    tables = {n: e.get_input_embeddings().weight for n, e in backbone.text_encoders.items()}  # type: ignore[operator]
+    for weight in tables.values():
+        weight.requires_grad_(True)
+    return tables
+
+
+class Trainables:
+    """The trained parameters of a run, in a fixed order."""
+
+    def __init__(self, backbone: Backbone, recipe: Recipe, starts: Mapping[str, WordVectors]) -> None:
+        self.lora: dict[str, nn.Parameter] = {}
+        self.words: dict[str, nn.Parameter] = {}
+        self.matrices: dict[str, nn.Parameter] = {}
+        for part in recipe.train:
+            match part:
+                case LoRA():
+                    self.lora = add_lora(backbone, part, recipe.seed)
+                case PseudoWords():
+                    self.words = add_rows(backbone, starts)
+                case EmbeddingMatrix():
+                    self.matrices = _matrices(backbone)
+
+    def named(self) -> dict[str, nn.Parameter]:
+        parts = {LORA: self.lora, WORDS: self.words, MATRIX: self.matrices}
+        return {f"{kind}.{name}": p for kind, named in parts.items() for name, p in named.items()}
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.named().values())
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.named().items():
+            parameter.copy_(tensors[name])

@@ -1,0 +1,128 @@
+"""What a backbone is: everything that depends on the model's family, and nothing of any method.
+
+Epsilon, v or flow, latent scale and packing, map sizes and text encoders never leave the backbone.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor, nn
+
+# A pseudo-word's vectors: text encoder's name -> [n, dim].
+WordVectors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a recipe takes from the base: steps and rates of the two stages, rank, guidance, sampling steps."""
+
+    steps: tuple[int, int]
+    lr: tuple[float, float]
+    rank: int
+    guidance: float
+    sampling_steps: int
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A text condition of N prompts.
+
+    sequence: what cross-attention reads, [N, L, D]. pooled: [N, P] or None. extras: further inputs by name
+    (SDXL's sizes). positions: for each prompt, each pseudo-word's places, by encoder: the token positions that
+    the attention loss reads.
+    """
+
+    sequence: Tensor
+    pooled: Tensor | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    positions: Sequence[Mapping[str, Mapping[str, Sequence[int]]]] = ()
+
+    def detach(self) -> "Condition":
+        pooled = None if self.pooled is None else self.pooled.detach()
+        extras = {k: v.detach() for k, v in self.extras.items()}
+        return Condition(self.sequence.detach(), pooled, extras, self.positions)
+
+    def pick(self, rows: Sequence[int]) -> "Condition":
+        """The condition of these prompts, in this order (a prompt may be taken more than once)."""
+        index = list(rows)
+        pooled = None if self.pooled is None else self.pooled[index]
+        extras = {k: v[index] for k, v in self.extras.items()}
+        return Condition(self.sequence[index], pooled, extras, [self.positions[i] for i in index])
+
+
+class Backbone(ABC):
+    """A loaded model behind one contract. ``size``: the side of its training images, in pixels."""
+
+    name: str
+    size: int
+    factor: int  # pixels a latent
+    defaults: Defaults
+    pipeline: DiffusionPipeline
+
+    @property
+    @abstractmethod
+    def denoiser(self) -> nn.Module:
+        """The network that LoRA adapts."""
+
+    @property
+    @abstractmethod
+    def text_encoders(self) -> Mapping[str, nn.Module]:
+        """Text encoders by name."""
+
+    @property
+    @abstractmethod
+    def lora_targets(self) -> Sequence[str]:
+        """Endings of the names of the layers that LoRA adapts."""
+
+    @property
+    @abstractmethod
+    def attention_layers(self) -> Sequence[str]:
+        """Names of the cross-attention layers that the attention loss reads, all with maps of one size."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device: ...
+
+    @abstractmethod
+    def add_words(self, labels: Mapping[str, str]) -> dict[str, WordVectors]:
+        """Make room for pseudo-words ``{word: label}``; returns each label's mean embedding as their start."""
+
+    @abstractmethod
+    def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
+        """The condition of the prompts, differentiable to the pseudo-words' rows."""
+
+    @abstractmethod
+    def encode_images(self, pixels: Tensor, noise: Tensor) -> Tensor:
+        """Pixels [N, 3, H, W] in [-1, 1] to scaled latents; ``noise`` of the latents' shape samples the posterior."""
+
+    @abstractmethod
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Scaled latents to pixels in [-1, 1]."""
+
+    @abstractmethod
+    def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """The latents' shape for one image of this many pixels."""
+
+    @abstractmethod
+    def times(self, uniform: Tensor) -> Tensor:
+        """Training times from uniform numbers in [0, 1), [N]."""
+
+    @abstractmethod
+    def add_noise(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """What `predict` should return: the noise, the velocity or the flow."""
+
+    @abstractmethod
+    def predict(
+        self, noisy: Tensor, times: Tensor, condition: Condition, weights: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """The denoiser's output; ``weights`` stand in for its parameters of those names, for this call."""
+
+    @abstractmethod
+    def enable_checkpointing(self) -> None:
+        """Recompute activations in the backward pass."""

@@ -1,0 +1,32 @@
+"""From a model's name to its backbone."""
+
+from pathlib import Path
+
+from magictailor.backbones.contract import Backbone, Defaults
+from magictailor.errors import InputError
+
+EMBEDDED = Defaults(steps=(200, 300), lr=(3e-4, 6e-5), rank=16, guidance=4.0, sampling_steps=25)
+PAPER = Defaults(steps=(200, 300), lr=(1e-4, 1e-5), rank=32, guidance=7.5, sampling_steps=50)
+
+
+def load_backbone(model: str = "embedded") -> Backbone:
+    """``embedded``, or a folder that holds a `StableDiffusionPipeline` in diffusers format.
+
+    Raises:
+        InputError: no such model; the line says what is known.
+    """
+    # Importing diffusers' pipelines takes seconds: only when a model is really loaded.
+    from diffusers import StableDiffusionPipeline
+
+    from magictailor.backbones.stable_diffusion import StableDiffusion
+    from magictailor.world.embedded import SIZE, load_embedded
+
+    if model == "embedded":
+        return StableDiffusion(model, load_embedded(), EMBEDDED, map_side=SIZE // 4)
+    if not (Path(model) / "model_index.json").is_file():
+        raise InputError(f"--model {model}: not 'embedded' and not a diffusers folder (no model_index.json there)")
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(model, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"--model {model}: not a Stable Diffusion 1.x / 2.x folder ({error})".splitlines()[0]) from error
+    return StableDiffusion(model, pipeline, PAPER)

@@ -1,0 +1,156 @@
+"""A run's folder: its recipe, its state, and what it leaves for others."""
+
+import importlib.metadata
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from magictailor.adapters.momentum import Momentum
+from magictailor.adapters.trainables import MATRIX, WORDS, Trainables
+from magictailor.backbones.contract import Backbone
+from magictailor.data import Pair
+from magictailor.errors import InputError
+from magictailor.files import (
+    optimizer_tensors,
+    prefixed,
+    read_tensors,
+    restore_optimizer,
+    unprefixed,
+    write_json,
+    write_tensors,
+)
+from magictailor.recipe import Recipe, recipe_from
+
+RUN_FILE, STATE_FILE, METRICS_FILE = "run.json", "checkpoint.safetensors", "metrics.jsonl"
+LORA_FILE, WORDS_FILE = "pytorch_lora_weights.safetensors", "words.safetensors"
+PACKAGES = ("magictailor", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What `run.json` says: enough to generate, and to refuse to mix two runs in one folder."""
+
+    model: str
+    pair: dict[str, Any]  # name, and per sample: label, word, images' digests
+    recipe: Recipe
+
+    @property
+    def words(self) -> dict[str, str]:
+        """``{word: label}`` of the pair."""
+        return {s["word"]: s["label"] for s in self.pair["samples"]}
+
+    def identity(self) -> dict[str, Any]:
+        return {"model": self.model, "pair": self.pair, "recipe": self.recipe.dump()}
+
+
+def describe_pair(pair: Pair) -> dict[str, Any]:
+    samples = [
+        {"word": s.word, "label": s.label, "images": [{"file": r.path.name, "sha256": r.digest} for r in s.references]}
+        for s in pair.samples
+    ]
+    return {"name": pair.name, "samples": samples}
+
+
+def environment() -> dict[str, Any]:
+    """Versions and threads: what else a bit-for-bit repetition needs."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"versions": versions, "threads": torch.get_num_threads()}
+
+
+def read_run(folder: Path) -> RunInfo:
+    """Raises InputError where there is no run."""
+    path = Path(folder) / RUN_FILE
+    if not path.is_file():
+        raise InputError(f"{folder}: not a run (no {RUN_FILE}); make one with: magictailor train PAIR --output {folder}")
+    try:
+        tree = json.loads(path.read_text("utf-8"))
+        return RunInfo(tree["model"], tree["pair"], recipe_from(tree["recipe"]))
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: damaged ({error!r}); train into a new folder") from error
+
+
+def claim(folder: Path, info: RunInfo) -> None:
+    """Make ``folder`` this run's, or check that it already is.
+
+    Raises:
+        InputError: the folder holds another run, or other files.
+    """
+    if (folder / RUN_FILE).exists():
+        there = read_run(folder).identity()
+        differs = [k for k, v in info.identity().items() if there[k] != v]
+        if differs:
+            raise InputError(
+                f"--output {folder}: holds another run (its {', '.join(differs)} differs); choose another folder"
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"--output {folder}: exists and is not a run; choose a new or empty folder")
+    write_json(folder / RUN_FILE, {**info.identity(), **environment(), "seconds": 0.0, "finished": False})
+
+
+def note(folder: Path, **changes: Any) -> None:
+    """Update fields of `run.json`."""
+    tree = json.loads((folder / RUN_FILE).read_text("utf-8"))
+    write_json(folder / RUN_FILE, {**tree, **changes})
+
+
+def finished(folder: Path) -> bool:
+    return bool(json.loads((folder / RUN_FILE).read_text("utf-8")).get("finished"))
+
+
+@dataclass
+class State:
+    """All that changes during a run. ``step``: how many steps are done."""
+
+    trained: Trainables
+    optimizer: torch.optim.Optimizer
+    momentum: Momentum | None = None
+    step: int = 0
+    seconds: float = 0.0
+    saved_at: float = 0.0
+
+    def save(self, folder: Path) -> None:
+        tensors = prefixed("trained", self.trained.named()) | prefixed("optimizer", optimizer_tensors(self.optimizer))
+        if self.momentum is not None:
+            tensors |= prefixed("momentum", self.momentum.weights)
+        copies = int(self.momentum is not None and self.momentum.copies_next)
+        numbers = {"step": self.step, "copies_next": copies, "seconds": self.seconds}
+        write_tensors(folder / STATE_FILE, tensors, {k: repr(v) for k, v in numbers.items()})
+        self.saved_at = time.monotonic()
+
+
+def read_state(folder: Path, trained: Trainables, optimizer: torch.optim.Optimizer, momentum: Momentum | None) -> State:
+    """The last checkpoint put back into these; ``momentum`` is kept only if the checkpoint has one."""
+    from safetensors import safe_open
+
+    path = folder / STATE_FILE
+    with safe_open(path, "pt") as file:
+        numbers = file.metadata()
+    tensors = read_tensors(path)
+    trained.restore(unprefixed("trained", tensors))
+    restore_optimizer(optimizer, unprefixed("optimizer", tensors))
+    kept = unprefixed("momentum", tensors)
+    if momentum is not None and kept:
+        momentum.restore(kept, bool(int(numbers["copies_next"])))
+    return State(
+        trained, optimizer, momentum if kept else None, int(numbers["step"]), float(numbers["seconds"]), time.monotonic()
+    )
+
+
+def save_result(folder: Path, backbone: Backbone, trained: Trainables) -> None:
+    """LoRA as diffusers loads it, and the words' rows: what `load` reads."""
+    from peft import get_peft_model_state_dict
+
+    if trained.lora:
+        weights = get_peft_model_state_dict(backbone.denoiser, save_embedding_layers=False)
+        denoiser: Any = backbone.denoiser
+        config = {f"unet.{k}": v for k, v in denoiser.peft_config["default"].to_dict().items()}
+        # Without this metadata diffusers loses alpha silently.
+        header = {"format": "pt", "lora_adapter_metadata": json.dumps(config, sort_keys=True, default=list)}
+        write_tensors(folder / LORA_FILE, prefixed("unet", weights), header)
+    words = prefixed(WORDS, trained.words) | prefixed(MATRIX, trained.matrices)
+    write_tensors(folder / WORDS_FILE, words)

@@ -1,0 +1,186 @@
+"""The command line: thin shells over the Python functions."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from magictailor.errors import InputError, RunError
+from magictailor.progress import bar
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+world = typer.Typer(no_args_is_help=True, help="The procedural world and the embedded base.")
+app.add_typer(world, name="world")
+console = Console()
+
+PairPath = Annotated[Path, typer.Argument(help="A folder of images and masks, or a pair.toml.", show_default=False)]
+Output = Annotated[Path, typer.Option("--output", "-o", help="A new or empty folder.", show_default=False)]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: key=value, many times.")]
+Model = Annotated[str, typer.Option(help="'embedded' or a diffusers folder.")]
+
+
+@contextmanager
+def _started(what: str) -> Iterator[None]:
+    """A spinner while libraries and weights load."""
+    with console.status(what):
+        yield
+
+
+@app.command()
+def pair(path: PairPath, sheet: Annotated[Path | None, typer.Option(help="Write the overview here.")] = None) -> None:
+    """Print what a pair holds and draw its images with the masks overlaid."""
+    from magictailor.data import describe, overview, read_pair, remarks
+    from magictailor.pictures import save_png
+
+    read = read_pair(path)
+    console.print(describe(read))
+    for remark in remarks(read):
+        console.print(f"[yellow]{remark}")
+    if sheet is not None:
+        save_png(overview(read), sheet)
+        console.print(f"sheet: {sheet}")
+
+
+@app.command()
+def train(
+    path: PairPath,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The run's folder.")] = None,
+    model: Model = "embedded",
+    method: Annotated[str, typer.Option(help="magictailor, magictailor-reference or plain-lora.")] = "magictailor",
+    settings: Settings = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole recipe and stop.")] = False,
+) -> None:
+    """Fine-tune on a pair. The same command goes on after any interruption."""
+    from magictailor.data import describe, read_pair, remarks
+
+    read = read_pair(path)
+    with _started("loading"):
+        from magictailor.backbones import load_backbone
+        from magictailor.train import personalize, recipe_for
+
+        backbone = load_backbone(model)
+        recipe = recipe_for(backbone, method, settings)
+    if dry_run:
+        print(json.dumps(recipe.dump(), indent=2))
+        return
+    if output is None:
+        raise InputError("--output is missing: name a folder for the run, for instance --output runs/first")
+    console.print(describe(read))
+    for remark in remarks(read):
+        console.print(f"[yellow]{remark}")
+    with bar("training", console) as watch:
+        personalize(read, output, model=backbone, recipe=recipe, watch=watch)
+    console.print(f"done: {output}\ntry: magictailor generate {output} \"{' with '.join(s.word for s in read.samples[:2])}\"")
+
+
+@app.command()
+def generate(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.", show_default=False)],
+    prompts: Annotated[list[str], typer.Argument(help='For instance "<person> with <hair>, on the beach".')],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: RUN/images.")] = None,
+    number: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the first picture; the next ones count on.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the recipe's.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
+    scheduler: Annotated[str, typer.Option(help="ddim, dpm++, dpm++-karras or sde-dpm++.")] = "ddim",
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
+) -> None:
+    """Draw pictures with a run's pseudo-words: PNGs with prompt and seed inside, and a contact sheet."""
+    with _started("loading"):
+        from magictailor.generate import generate as draw
+        from magictailor.generate import save_pictures
+
+        pictures = draw(
+            run, prompts, number=number, seed=seed, steps=steps, guidance=guidance, scheduler_name=scheduler, batch=batch
+        )
+    target = output or run / "images"
+    with bar("drawing", console) as watch:
+        total = number * len(prompts)
+
+        def counted() -> Iterator[object]:
+            for done, item in enumerate(pictures, 1):
+                watch(done, total, {})
+                yield item
+
+        paths = save_pictures(counted(), target)  # type: ignore[arg-type]
+    console.print(f"{len(paths)} pictures and sheet.png in {target}")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The demo's folder.")] = Path("magictailor-demo"),
+    seed: Annotated[int, typer.Option(help="Which pair of the world.")] = 100_000_000,
+) -> None:
+    """Draw a pair from the world, train on it, and write one page that shows it all."""
+    with _started("loading"):
+        from magictailor.demo import run_demo
+    with bar("demo", console) as watch:
+        page = run_demo(output, seed, watch)
+    console.print(f"open {page.resolve()} in a browser")
+
+
+@world.command("pair")
+def world_pair(seed: Annotated[int, typer.Option(help="Same seed, same pair.")], output: Output) -> None:
+    """Write a pair of the world as a user's folder, with the true composite and the attributes beside it."""
+    from magictailor.world.pairs import world_pair as make
+    from magictailor.world.pairs import write_pair
+
+    console.print(f"wrote {write_pair(make(seed), output)}")
+
+
+@world.command("train")
+def world_train(
+    output: Output,
+    pictures: Annotated[int, typer.Option(min=1000, help="Pictures drawn ahead.")] = 80_000,
+    autoencoder_steps: Annotated[int, typer.Option(min=1)] = 4_200,
+    steps: Annotated[int, typer.Option(min=1, help="Of the denoiser.")] = 5_000,
+    batch: Annotated[int, typer.Option(min=1)] = 32,
+    rate: Annotated[float, typer.Option(min=0)] = 8e-4,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    start: Annotated[str, typer.Option(help="'scratch', or 'embedded' to go on from the shipped weights.")] = "scratch",
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+) -> None:
+    """Train the embedded base. The same command goes on after any interruption."""
+    if start not in ("scratch", "embedded"):
+        raise InputError(f"--start {start}: choose scratch or embedded")
+    with _started("loading"):
+        from magictailor.world.training import WorldTraining, train_world
+    recipe = WorldTraining(
+        pictures=pictures, autoencoder_steps=autoencoder_steps, steps=steps, batch=batch, rate=rate, seed=seed, start=start
+    )
+    with bar("world", console) as watch:
+        done = train_world(output, recipe, device, lambda phase, i, n, figures: watch(i, n, figures, phase))
+    console.print(f"the base is in {done}")
+
+
+def _quiet() -> None:
+    """Keep libraries' notes off the user's screen."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+
+
+def main() -> None:
+    """Errors become one line: exit code 2 for bad input, 1 for a run that cannot go on."""
+    _quiet()
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (RunError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)

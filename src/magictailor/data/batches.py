@@ -1,0 +1,71 @@
+"""Reference images as tensors, and their augmentation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from magictailor.data.images import fit_square
+from magictailor.data.pairs import Pair
+from magictailor.errors import InputError
+from magictailor.recipe import Augment
+
+GRAY = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A reference image of sample number ``sample``: pixels [3, S, S] in [-1, 1], mask [1, S, S] in 0 .. 1."""
+
+    sample: int
+    word: str
+    pixels: Tensor
+    mask: Tensor
+
+
+def pictures(pair: Pair, size: int, smallest: int) -> list[Picture]:
+    """All reference images, samples in order, fitted to squares of ``size`` pixels.
+
+    Raises:
+        InputError: a mask that vanishes when averaged down to ``smallest`` x ``smallest``.
+    """
+    out = []
+    for number, sample in enumerate(pair.samples):
+        for reference in sample.references:
+            image, mask = fit_square(reference.image, reference.mask, size)
+            pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 127.5 - 1
+            area = torch.from_numpy(mask)[None]
+            if shrunk(area[None], smallest).amax() < 0.1:
+                raise InputError(
+                    f"{reference.path}: the mask vanishes at {smallest} x {smallest}; crop the image closer to the {sample.label}"
+                )
+            out.append(Picture(number, sample.word, pixels, area))
+    return out
+
+
+def shrunk(masks: Tensor, side: int) -> Tensor:
+    """Masks [N, 1, S, S] averaged by area to [N, 1, side, side]."""
+    return F.interpolate(masks, (side, side), mode="area")
+
+
+def jittered(pixels: Tensor, factors: Sequence[float]) -> Tensor:
+    """Brightness, contrast and saturation times these factors; pixels [3, H, W] in [-1, 1]."""
+    brightness, contrast, saturation = factors
+    image = ((pixels + 1) / 2 * brightness).clamp(0, 1)
+    weights = torch.tensor(GRAY)[:, None, None]
+    mean = (image * weights).sum(0).mean()
+    image = (mean + (image - mean) * contrast).clamp(0, 1)
+    gray = (image * weights).sum(0, keepdim=True)
+    return (gray + (image - gray) * saturation).clamp(0, 1) * 2 - 1
+
+
+def augmented(picture: Picture, how: Augment, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels and mask after jitter and flip; ``draws``: four numbers in [0, 1)."""
+    pixels, mask = picture.pixels, picture.mask
+    if how.jitter > 0:
+        pixels = jittered(pixels, (1 + how.jitter * (2 * draws[:3] - 1)).tolist())
+    if draws[3] < how.flip:
+        pixels, mask = pixels.flip(-1), mask.flip(-1)
+    return pixels, mask

@@ -1,0 +1,153 @@
+"""Masks (white = train, black = ignore, grey = partial), and the reference of an image with its mask.
+
+The mask of ``a.jpg`` is, in this order, ``masks/a.png``, ``a-masklabel.png`` beside it, or its alpha channel.
+If ``masks/a.hair.png`` exists and another sample is labelled "hair", it is taken out of that mask.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageChops
+
+from magictailor.data.images import EXTENSIONS, load_grey
+from magictailor.errors import InputError
+
+EMPTY_BELOW = 128
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One reference image (RGB) and its mask (L, of the same size, white = train)."""
+
+    path: Path
+    image: Image.Image = field(compare=False, repr=False)
+    mask: Image.Image = field(compare=False, repr=False)
+    digest: str  # sha256 of the pixels, the mask and the size: a key for caches
+
+    @classmethod
+    def of(cls, path: Path, image: Image.Image, mask: Image.Image) -> "Reference":
+        """A reference with its digest computed; ``path`` need not exist (a rendered image has none)."""
+        if (image.mode, mask.mode) != ("RGB", "L") or image.size != mask.size:
+            raise ValueError(f"want RGB and L of one size, not {image} and {mask}")
+        content = hashlib.sha256(repr(image.size).encode())
+        content.update(image.tobytes())
+        content.update(mask.tobytes())
+        return cls(path, image, mask, content.hexdigest())
+
+    @cached_property
+    def coverage(self) -> float:
+        """The mask's mean: the share of the image that is trained, 0..1."""
+        return float(np.asarray(self.mask).mean()) / 255
+
+
+def files_of_stem(folder: Path, stem: str) -> list[Path]:
+    """The image files in ``folder`` with exactly that stem; none if there is no such folder."""
+    return [file for file in _files(folder) if file.stem == stem]
+
+
+def find_mask(image: Path, folder: Path, alpha: Image.Image | None) -> Path | Image.Image:
+    """The mask file of ``image``: its stem in ``folder``, or ``{stem}-masklabel`` beside it; else ``alpha``.
+
+    Raises:
+        InputError: nothing is found, or two files could be the mask.
+    """
+    for place, stem in ((folder, image.stem), (image.parent, f"{image.stem}-masklabel")):
+        found = files_of_stem(place, stem)
+        if len(found) > 1:
+            raise InputError(f"{found[0]} and {found[1].name} could both mask {image.name}: keep one")
+        if found:
+            return found[0]
+    if alpha is None:
+        raise InputError(
+            f"{image} has no mask: add {folder / image.stem}.png (white = train), or "
+            f"{image.stem}-masklabel.png beside the image, or give the image an alpha channel"
+        )
+    return alpha
+
+
+def find_excluded(image: Path, folder: Path, labels: Sequence[str], stems: Collection[str]) -> list[Path]:
+    """The files ``{stem}.{label}`` in ``folder`` that mark other samples' ``labels`` on this image.
+
+    ``stems`` are those of all images, for a dot may also be part of an image's name.
+
+    Raises:
+        InputError: such a file names no label.
+    """
+    excluded = []
+    for file in _files(folder):
+        if not file.stem.startswith(f"{image.stem}.") or file.stem in stems:
+            continue
+        name = file.stem.removeprefix(f"{image.stem}.")
+        if _plain(name) not in map(_plain, labels):
+            known = " or ".join(f"{image.stem}.{label}{file.suffix}" for label in labels)
+            raise InputError(
+                f"{file} names no other sample: "
+                + (f"rename it to {known}, or remove it" if known else "remove it")
+            )
+        excluded.append(file)
+    return excluded
+
+
+def read_mask(path: Path, image: Path, size: tuple[int, int]) -> Image.Image:
+    """The mask file as L, of the image's (width, height).
+
+    Raises:
+        InputError: unreadable, or of another size than the image.
+    """
+    mask = load_grey(path)
+    if mask.size == size:
+        return mask
+    found, wanted = (f"{width} x {height}" for width, height in (mask.size, size))
+    if mask.size == size[::-1]:
+        fix = "it lacks the photo's EXIF rotation, turn the mask as the photo is shown"
+    else:
+        fix = "draw or export the mask at the image's size"
+    raise InputError(f"{path} is {found} but {image.name} is {wanted}: {fix}")
+
+
+def mask_of(
+    image: Path, size: tuple[int, int], found: Path | Image.Image, excluded: Sequence[Path] = ()
+) -> Image.Image:
+    """The final mask of ``image`` as L: the ``found`` file or alpha channel without the ``excluded`` masks.
+
+    Raises:
+        InputError: unreadable, of another size, empty, or nothing is left of it.
+    """
+    mask = read_mask(found, image, size) if isinstance(found, Path) else found
+    source = str(found) if isinstance(found, Path) else f"the alpha channel of {image}"
+    if _brightest(mask) < EMPTY_BELOW:
+        raise InputError(
+            f"{source} is an empty mask (at most {_brightest(mask)} of 255): paint white what to train"
+        )
+    mask = without(mask, (read_mask(path, image, size) for path in excluded))
+    if _brightest(mask) < EMPTY_BELOW:
+        names = ", ".join(path.name for path in excluded)
+        raise InputError(f"nothing of {source} is left without {names}: correct one of these masks")
+    return mask
+
+
+def without(mask: Image.Image, removed: Iterable[Image.Image]) -> Image.Image:
+    """``mask`` minus every one of ``removed``, never below black; all L and of one size."""
+    for other in removed:
+        mask = ImageChops.subtract(mask, other)
+    return mask
+
+
+def _files(folder: Path) -> list[Path]:
+    """All image files directly in the folder, by name; none if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    files = (file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
+    return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
+
+
+def _plain(label: str) -> str:
+    return label.lower().replace("_", " ").replace("-", " ")
+
+
+def _brightest(mask: Image.Image) -> int:
+    return max(value for value, count in enumerate(mask.histogram()) if count)

@@ -1,0 +1,148 @@
+"""From a run to pictures: a plain diffusers pipeline, and records of what it draws."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from magictailor.adapters.trainables import MATRIX, WORDS
+from magictailor.backbones import Backbone, load_backbone
+from magictailor.checkpoint import LORA_FILE, WORDS_FILE, RunInfo, finished, read_run
+from magictailor.errors import InputError
+from magictailor.files import read_tensors, unprefixed
+from magictailor.pictures import grid, save_png
+from magictailor.sampling import sample, scheduler
+
+WORD = re.compile(r"<[^<>\s]+>")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a picture is, keyed by (pair, prompt, seed, method)."""
+
+    pair: str
+    prompt: str
+    seed: int
+    method: str
+    model: str
+    steps: int
+    guidance: float
+    scheduler: str
+
+    def metadata(self) -> dict[str, str]:
+        return {k: str(v) for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A picture and its record."""
+
+    image: Image.Image
+    record: Record
+
+
+def _with_result(backbone: Backbone, info: RunInfo, folder: Path) -> Any:
+    pipeline: Any = backbone.pipeline
+    backbone.add_words(info.words)
+    tensors = read_tensors(folder / WORDS_FILE)
+    rows, matrices = unprefixed(WORDS, tensors), unprefixed(MATRIX, tensors)
+    for name, encoder in backbone.text_encoders.items():
+        table: Any = encoder.get_input_embeddings()  # type: ignore[operator]
+        if name in matrices:
+            table.weight.data.copy_(matrices[name])
+        for word in info.words:
+            if f"{word}.{name}" in rows:
+                table.weight.data[pipeline.tokenizer.convert_tokens_to_ids(word)] = rows[f"{word}.{name}"][0]
+    if (folder / LORA_FILE).exists():
+        pipeline.load_lora_weights(str(folder), weight_name=LORA_FILE, local_files_only=True)
+    return pipeline
+
+
+def _finished_run(run: Path | str) -> tuple[Path, RunInfo]:
+    folder = Path(run)
+    info = read_run(folder)
+    if not finished(folder) or not (folder / WORDS_FILE).exists():
+        raise InputError(f"{folder}: the run is not finished; run its train command again, it goes on where it stopped")
+    return folder, info
+
+
+def load(run: Path | str) -> Any:
+    """A plain, unpatched diffusers pipeline with the run's LoRA and pseudo-words.
+
+    Raises:
+        InputError: no run there, or not finished.
+    """
+    folder, info = _finished_run(run)
+    return _with_result(load_backbone(info.model), info, folder)
+
+
+def check_prompt(prompt: str, words: Sequence[str]) -> None:
+    """Raises InputError for a pseudo-word that the run does not know."""
+    unknown = [w for w in WORD.findall(prompt) if w.lower() not in words]
+    if unknown:
+        raise InputError(f"{unknown[0]}: not a pseudo-word of this run; it knows {', '.join(words)}")
+    if not prompt.strip():
+        raise InputError(f"the prompt is empty; write for instance {' with '.join(words)!r}")
+
+
+def generate(
+    run: Path | str,
+    prompts: str | Sequence[str],
+    *,
+    number: int = 1,
+    seed: int = 0,
+    steps: int | None = None,
+    guidance: float | None = None,
+    scheduler_name: str = "ddim",
+    batch: int = 8,
+    pipeline: Any = None,
+) -> Iterator[Generated]:
+    """Pictures of the prompts, lazily: ``number`` of each, image i from seed ``seed + i`` whatever the batch.
+
+    Args:
+        steps, guidance: the run's recipe's, unless given.
+        pipeline: what `load` returned, to load it only once.
+
+    Raises:
+        InputError: before anything is drawn: no run, unknown pseudo-word or scheduler, numbers out of range.
+    """
+    folder, info = _finished_run(run)
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    for text in texts:
+        check_prompt(text, list(info.words))
+    steps, guidance = steps or info.recipe.sampling_steps, info.recipe.guidance if guidance is None else guidance
+    if number < 1 or steps < 1 or not 0 <= seed < 2**32 or guidance < 0:
+        raise InputError("number and steps must be at least 1, seed in 0 .. 2^32 - 1, guidance at least 0")
+    pipeline = pipeline or load(folder)
+    pipeline.scheduler = scheduler(scheduler_name, pipeline.scheduler.config)
+    size = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+    keys = [(text, seed + i) for text in texts for i in range(number)]
+
+    def draw() -> Iterator[Generated]:
+        images = sample(pipeline, [k[0] for k in keys], [k[1] for k in keys], steps, guidance, size, batch)
+        for image, (text, own_seed) in zip(images, keys, strict=True):
+            record = Record(
+                info.pair["name"], text, own_seed, info.recipe.method, info.model, steps, guidance, scheduler_name
+            )
+            yield Generated(image, record)
+
+    return draw()
+
+
+def save_pictures(pictures: Iterator[Generated], folder: Path) -> list[Path]:
+    """PNGs with their records in their metadata, and a contact sheet of all in ``folder``."""
+    done: list[Generated] = []
+    paths = []
+    for item in pictures:
+        slug = re.sub(r"[^a-z0-9]+", "-", item.record.prompt.lower()).strip("-")[:80]
+        paths.append(folder / f"{slug}-{item.record.seed}.png")
+        save_png(item.image, paths[-1], item.record.metadata())
+        done.append(item)
+    prompts = list(dict.fromkeys(p.record.prompt for p in done))
+    rows = [[p.image for p in done if p.record.prompt == text] for text in prompts]
+    save_png(grid(rows, row_titles=prompts), folder / "sheet.png")
+    return paths
+

@@ -1,0 +1,208 @@
+"""One step: a list of micro-batches, whose samples' losses are gathered before the balance is struck."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from magictailor.adapters.attention_maps import AttentionMaps
+from magictailor.adapters.momentum import Momentum
+from magictailor.adapters.trainables import LORA
+from magictailor.backbones.contract import Backbone, Condition
+from magictailor.data.batches import Picture, augmented, shrunk
+from magictailor.randomness import generator, normal, uniform
+from magictailor.recipe import Phase, Recipe
+from magictailor.techniques.attention import attention_error
+from magictailor.techniques.balancing import diffusion_weights, preserve_weights, sample_means, worst
+from magictailor.techniques.degradation import degraded
+from magictailor.techniques.diffusion import masked_error
+
+
+@dataclass
+class Batch:
+    """Some of a step's images, made into what the denoiser reads. ``images`` are their numbers in the pair."""
+
+    images: list[int]
+    noisy: Tensor
+    times: Tensor
+    target: Tensor
+    mask: Tensor  # M', [k, 1, h, w]
+    map_mask: Tensor | None  # M'', [k, s, s]
+
+
+@dataclass
+class Outcome:
+    """What a micro-batch gave: for each image its diffusion and attention loss, and the prediction."""
+
+    batch: Batch
+    condition: Condition
+    prediction: Tensor
+    diffusion: Tensor
+    attention: Tensor | None
+
+
+class Objective:
+    """The recipe's loss of a step on one pair."""
+
+    def __init__(self, backbone: Backbone, pictures: Sequence[Picture], recipe: Recipe) -> None:
+        self.backbone, self.pictures, self.recipe = backbone, pictures, recipe
+        self.samples = [p.sample for p in pictures]
+        self.count = max(self.samples) + 1
+        self.counts = [self.samples.count(n) for n in range(self.count)]
+        self.latent = backbone.latent_shape(backbone.size, backbone.size)
+        self.maps = None
+        if any(phase.attention for phase in recipe.phases):
+            self.maps = AttentionMaps(backbone.denoiser, backbone.attention_layers)
+        areas = torch.stack([p.mask.mean() for p in pictures])
+        self.area = float(sample_means(areas, self.samples, self.count).mean())
+
+    # --- from images to what the denoiser reads
+
+    def _augmentation(self, step: int, image: int) -> Tensor:
+        index = 0 if self.recipe.augment.shared else image
+        return uniform(4, self.recipe.seed, step, index, "augment")
+
+    def _uniform_time(self, step: int, image: int) -> Tensor:
+        """One number in [0, 1); stratified: one in each of as many equal parts as the step has images."""
+        u = uniform(1, self.recipe.seed, step, image, "time")
+        if not self.recipe.stratified_times:
+            return u
+        parts = torch.randperm(len(self.pictures), generator=generator(self.recipe.seed, step, 0, "strata"))
+        return (parts[image] + u) / len(self.pictures)
+
+    @torch.no_grad()
+    def batch(self, step: int, images: list[int], phase: Phase) -> Batch:
+        seed, device = self.recipe.seed, self.backbone.device
+        pixels, masks = [], []
+        for i in images:
+            image, mask = augmented(self.pictures[i], self.recipe.augment, self._augmentation(step, i))
+            noise = normal(tuple(image.shape), seed, step, i, "degradation")
+            pixels.append(degraded(image, mask, noise, phase.degradation, step, self.recipe.steps))
+            masks.append(mask)
+
+        def noises(purpose: str) -> Tensor:
+            return torch.stack([normal(self.latent, seed, step, i, purpose) for i in images]).to(device)
+
+        mask = torch.stack(masks).to(device)
+        latents = self.backbone.encode_images(torch.stack(pixels).to(device), noises("posterior"))
+        times = self.backbone.times(torch.cat([self._uniform_time(step, i) for i in images])).to(device)
+        noise = noises("noise")
+        return Batch(
+            images,
+            self.backbone.add_noise(latents, noise, times),
+            times,
+            self.backbone.target(latents, noise, times),
+            shrunk(mask, self.latent[-1]),
+            mask if phase.attention else None,
+        )
+
+    def condition(self, images: Sequence[int]) -> Condition:
+        """The images' prompts; each distinct prompt is encoded once."""
+        words = list(dict.fromkeys(self.pictures[i].word for i in images))
+        encoded = self.backbone.encode_text([self.recipe.prompt.format(w) for w in words], words)
+        return encoded.pick([words.index(self.pictures[i].word) for i in images])
+
+    def _token_weights(self, images: Sequence[int], condition: Condition) -> Tensor:
+        """[k, L], 1 / n at the n places of each image's own word."""
+        weights = torch.zeros(condition.sequence.shape[:2], device=condition.sequence.device)
+        for row, image in enumerate(images):
+            places = next(iter(condition.positions[row][self.pictures[image].word].values()))
+            weights[row, list(places)] = 1 / len(places)
+        return weights
+
+    # --- the losses
+
+    def forward(self, batch: Batch) -> Outcome:
+        condition = self.condition(batch.images)
+        attention = None
+        if batch.map_mask is not None and self.maps is not None:
+            self.maps.record(self._token_weights(batch.images, condition))
+        prediction = self.backbone.predict(batch.noisy, batch.times, condition)
+        if batch.map_mask is not None and self.maps is not None:
+            maps = self.maps.mean()
+            attention = attention_error(maps, shrunk(batch.map_mask, maps.shape[-1])[:, 0])
+        diffusion = masked_error(prediction - batch.target, batch.mask, self.recipe.masked)
+        return Outcome(batch, condition, prediction, diffusion, attention)
+
+    @torch.no_grad()
+    def _held(self, outcome: Outcome, rows: list[int], momentum: Momentum) -> Tensor:
+        """The momentum network's prediction for these rows, with the online text condition."""
+        batch, weights = outcome.batch, {n: w for n, w in momentum.weights.items()}
+        condition = outcome.condition.detach().pick(rows)
+        if self.maps is None:
+            return self.backbone.predict(batch.noisy[rows], batch.times[rows], condition, weights)
+        with self.maps.suspended():
+            return self.backbone.predict(batch.noisy[rows], batch.times[rows], condition, weights)
+
+    def _preserved(self, outcome: Outcome, share: Tensor, momentum: Momentum) -> Tensor:
+        """This micro-batch's part of equation 7: only images with a share have a momentum forward."""
+        rows = [r for r in range(len(share)) if share[r] > 0]
+        if not rows:
+            return share.new_zeros(())
+        difference = self._held(outcome, rows, momentum) - outcome.prediction[rows]
+        return (masked_error(difference, outcome.batch.mask[rows], self.recipe.masked) * share[rows]).sum()
+
+    def _micro_batches(self) -> list[list[int]]:
+        size = self.recipe.micro_batch or len(self.pictures)
+        numbers = list(range(len(self.pictures)))
+        return [numbers[i : i + size] for i in range(0, len(numbers), size)]
+
+    def _gathered(self, outcomes: Sequence[Outcome]) -> Tensor:
+        """L_diff(n), [N], detached."""
+        return sample_means(torch.cat([o.diffusion.detach() for o in outcomes]), self.samples, self.count)
+
+    def backward(self, step: int, momentum: Momentum | None) -> dict[str, float]:
+        """Add the step's gradients; returns its losses. Equations 3 and 8.
+
+        With several micro-batches the selection needs all losses first: they are measured without gradients,
+        then each micro-batch runs again with them, on the same random numbers.
+        """
+        phase = self.recipe.phases[self.recipe.phase_at(step)]
+        batches = [self.batch(step, images, phase) for images in self._micro_batches()]
+        if len(batches) == 1:
+            outcomes = [self.forward(batches[0])]
+            return self._settle(outcomes, self._gathered(outcomes), phase, momentum)
+        with torch.no_grad():
+            losses = self._gathered([self.forward(batch) for batch in batches])
+        figures: dict[str, float] = {}
+        for batch in batches:
+            part = self._settle([self.forward(batch)], losses, phase, momentum)
+            summed = {k: figures.get(k, 0.0) + v for k, v in part.items() if k in ("loss", "attention", "preserve")}
+            figures = {**part, **summed}
+        return figures
+
+    def _shares(self, images: Sequence[int], weights: Tensor) -> Tensor:
+        """How much each image counts: its sample's weight over the sample's number of images."""
+        return torch.stack([weights[self.samples[i]] / self.counts[self.samples[i]] for i in images])
+
+    def _settle(
+        self, outcomes: Sequence[Outcome], losses: Tensor, phase: Phase, momentum: Momentum | None
+    ) -> dict[str, float]:
+        """Back-propagate the weighted losses of these micro-batches."""
+        weights = diffusion_weights(losses, phase.reduce)
+        even = torch.full_like(weights, 1 / self.count)
+        total = attention = preserve = losses.new_zeros(())
+        for outcome in outcomes:
+            images = outcome.batch.images
+            total = total + (outcome.diffusion * self._shares(images, weights)).sum()
+            if outcome.attention is not None and phase.attention is not None:
+                attention = attention + (outcome.attention * self._shares(images, even)).sum()
+            if phase.preserve is not None and momentum is not None:
+                share = self._shares(images, preserve_weights(losses))
+                preserve = preserve + self._preserved(outcome, share, momentum)
+        if phase.attention is not None:
+            area = self.area if self.recipe.masked == "mask" else 1.0
+            total = total + phase.attention.weight / area * attention
+        if phase.preserve is not None:
+            total = total + phase.preserve.weight * preserve
+        total.backward()  # type: ignore[no-untyped-call]
+        figures = {"loss": total, "attention": attention, "preserve": preserve}
+        out = {name: float(value) for name, value in figures.items()}
+        out |= {f"diffusion.{n}": float(loss) for n, loss in enumerate(losses)}
+        return out | ({"worst": float(worst(losses))} if phase.reduce == "max" else {})
+
+
+def denoiser_weights(trained: dict[str, torch.nn.Parameter]) -> dict[str, torch.nn.Parameter]:
+    """The parameters that the momentum network averages: the denoiser's, not the pseudo-words'."""
+    return {n.removeprefix(f"{LORA}."): p for n, p in trained.items() if n.startswith(f"{LORA}.")}

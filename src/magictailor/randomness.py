@@ -1,0 +1,25 @@
+"""Random numbers that depend on what they are for, and on nothing that came before.
+
+So an interrupted run equals an uninterrupted one, and the size of a micro-batch changes nothing.
+"""
+
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def generator(seed: int, step: int, image: int, purpose: str) -> torch.Generator:
+    """A CPU generator for (seed, step, image, purpose)."""
+    key = np.random.SeedSequence((seed, step, image, crc32(purpose.encode()))).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(key[0] >> np.uint64(1)))
+
+
+def normal(shape: tuple[int, ...], seed: int, step: int, image: int, purpose: str) -> Tensor:
+    return torch.randn(shape, generator=generator(seed, step, image, purpose))
+
+
+def uniform(count: int, seed: int, step: int, image: int, purpose: str) -> Tensor:
+    """``count`` numbers in [0, 1)."""
+    return torch.rand(count, generator=generator(seed, step, image, purpose))

@@ -1,0 +1,48 @@
+"""The denoising itself, used by previews and by generate: one seed an image, whatever the batch."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from PIL import Image
+
+from magictailor.errors import InputError
+
+SCHEDULERS = {
+    "ddim": (DDIMScheduler, {}),
+    "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
+    "dpm++-karras": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),
+    "sde-dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
+}
+
+
+def scheduler(name: str, config: Any) -> Any:
+    """A scheduler of diffusers by our name, with the model's own noise schedule.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name not in SCHEDULERS:
+        raise InputError(f"--scheduler {name}: choose one of {', '.join(SCHEDULERS)}")
+    kind, options = SCHEDULERS[name]
+    return kind.from_config(config, **options)
+
+
+@torch.no_grad()
+def sample(
+    pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float, size: int, batch: int = 8
+) -> Iterator[Image.Image]:
+    """One picture for each (prompt, seed), lazily, ``batch`` at a time."""
+    pipeline.set_progress_bar_config(disable=True)
+    for start in range(0, len(prompts), batch):
+        random = [torch.Generator().manual_seed(s) for s in seeds[start : start + batch]]
+        out = pipeline(
+            list(prompts[start : start + batch]),
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            height=size,
+            width=size,
+            generator=random,
+        )
+        yield from out.images

@@ -1,0 +1,1 @@
+"""The paper's techniques, each equation one small function."""

@@ -1,0 +1,188 @@
+"""The one loop: status, preview, checkpoint, one step."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from magictailor.adapters.momentum import Momentum
+from magictailor.adapters.trainables import LORA, Trainables
+from magictailor.backbones import Backbone, load_backbone
+from magictailor.checkpoint import (
+    METRICS_FILE,
+    STATE_FILE,
+    RunInfo,
+    State,
+    claim,
+    describe_pair,
+    finished,
+    note,
+    read_state,
+    save_result,
+)
+from magictailor.data import Pair, overview, read_pair
+from magictailor.data.batches import pictures
+from magictailor.errors import InputError, RunError
+from magictailor.files import append_lines, write_text
+from magictailor.methods import METHODS
+from magictailor.objective import Objective, denoiser_weights
+from magictailor.pictures import save_png
+from magictailor.recipe import Recipe, with_settings
+from magictailor.sampling import sample
+
+SAVE_SECONDS = 15.0  # a kill loses less than 20 seconds of work
+Watch = Callable[[int, int, dict[str, float]], None]
+
+
+def recipe_for(backbone: Backbone, method: str = "magictailor", settings: list[str] | None = None) -> Recipe:
+    """The method's recipe on this base, with ``key=value`` settings.
+
+    Raises:
+        InputError: unknown method or key, value out of range.
+    """
+    if method not in METHODS:
+        raise InputError(f"--method {method}: choose one of {', '.join(METHODS)}")
+    return with_settings(METHODS[method](backbone.defaults), settings or [])
+
+
+def learning_rate(recipe: Recipe, step: int, images: int) -> float:
+    """The phase's rate, times the images if so set (the appendix of the paper)."""
+    number = recipe.phase_at(step)
+    first_of_phase = number > 0 and recipe.phase_at(step - 1) < number
+    if recipe.reference.rate_returns and number > 0 and not first_of_phase:
+        number = 0
+    phase = recipe.phases[number]
+    return phase.lr * (images if phase.lr_per_image else 1)
+
+
+class Run:
+    """A run in its folder: made anew, or as its last checkpoint left it."""
+
+    def __init__(self, pair: Pair, folder: Path, recipe: Recipe, backbone: Backbone) -> None:
+        self.folder, self.recipe, self.backbone = folder, recipe, backbone
+        self.pictures = pictures(pair, backbone.size, backbone.latent_shape(backbone.size, backbone.size)[-1])
+        self.info = RunInfo(backbone.name, describe_pair(pair), recipe)
+        claim(folder, self.info)
+        save_png(overview(pair), folder / "pair.png")
+        if recipe.checkpointing:
+            backbone.enable_checkpointing()
+        starts = backbone.add_words(self.info.words)
+        self.trained = Trainables(backbone, recipe, starts)
+        self.objective = Objective(backbone, self.pictures, recipe)
+        optimizer = torch.optim.AdamW(
+            self.trained.parameters(), lr=0.0, betas=(0.9, 0.999), weight_decay=recipe.weight_decay
+        )
+        self.online = denoiser_weights(self.trained.named())
+        if (folder / STATE_FILE).exists():
+            self.state = read_state(folder, self.trained, optimizer, self._momentum(recipe.steps - 1))
+        else:
+            self.state = State(self.trained, optimizer, saved_at=time.monotonic())
+        _truncate(folder / METRICS_FILE, self.state.step)
+
+    def _momentum(self, step: int) -> Momentum | None:
+        preserve = self.recipe.phases[self.recipe.phase_at(step)].preserve
+        return None if preserve is None else Momentum(self.online, preserve, self.recipe.reference.hard_start)
+
+    def advance(self) -> dict[str, float]:
+        """One step. A loss that is not finite stops the run before the step; the checkpoint stays."""
+        state, recipe = self.state, self.recipe
+        if state.momentum is None:
+            state.momentum = self._momentum(state.step)  # started at the end of the warm-up
+        figures = self.objective.backward(state.step, state.momentum)
+        if not all(math.isfinite(v) for v in figures.values()):
+            raise RunError(
+                f"step {state.step}: the loss is not finite; the checkpoint before it is kept. "
+                "Lower the rate (--set phases.0.lr=...) in a new folder"
+            )
+        clipped = [p for n, p in self.trained.named().items() if n.startswith(LORA) or not recipe.reference.clip_skips_words]
+        norm = torch.nn.utils.clip_grad_norm_(clipped, recipe.clip)
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, state.step, len(self.pictures))
+        if state.momentum is not None:
+            state.momentum.before_step(self.online)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.momentum is not None:
+            state.momentum.after_step(self.online)
+        state.step += 1
+        return {**figures, "gradient_norm": float(norm), "lr": state.optimizer.param_groups[0]["lr"]}
+
+    def preview(self) -> None:
+        """The composite, and each sample alone, at fixed seeds: `previews/000100-0.png` and so on."""
+        words = list(self.info.words)
+        texts = [self.recipe.prompt.format(w) for w in (" with ".join([words[0], " and ".join(words[1:])]), *words)]
+        texts = texts if len(words) > 1 else texts[1:]
+        images = sample(
+            self.backbone.pipeline, texts, [self.recipe.seed] * len(texts),
+            self.recipe.sampling_steps, self.recipe.guidance, self.backbone.size,
+        )  # fmt: skip
+        for number, (image, text) in enumerate(zip(images, texts, strict=True)):
+            path = self.folder / "previews" / f"{self.state.step:06d}-{number}.png"
+            save_png(image, path, {"prompt": text, "seed": str(self.recipe.seed), "step": str(self.state.step)})
+
+
+def _truncate(path: Path, step: int) -> None:
+    """Drop metrics of steps that the checkpoint does not hold: they are run again."""
+    if not path.exists():
+        return
+    lines = [line for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
+    kept = [line for line in lines if json.loads(line)["step"] < step]
+    write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def personalize(
+    pair: Pair | Path | str,
+    output: Path | str,
+    *,
+    model: str | Backbone = "embedded",
+    method: str = "magictailor",
+    settings: list[str] | None = None,
+    recipe: Recipe | None = None,
+    watch: Watch = lambda step, steps, figures: None,
+) -> Path:
+    """Fine-tune on a pair; the same call goes on after any interruption.
+
+    Args:
+        pair: a `Pair`, or the path of a folder or TOML file.
+        output: the run's folder, new, empty or this run's.
+        model: ``embedded``, a diffusers folder, or a backbone that nothing was added to.
+        settings: ``key=value`` changes of the method's recipe.
+        recipe: instead of ``method`` and ``settings``.
+        watch: called after each step with (steps done, all steps, figures).
+
+    Returns:
+        The run's folder, ready for `load` and `generate`.
+
+    Raises:
+        InputError: bad pair, model, recipe or folder; nothing has been written.
+        RunError: a loss that is not finite, or a full disk; the last checkpoint is kept.
+    """
+    folder = Path(output)
+    pair = pair if isinstance(pair, Pair) else read_pair(pair)
+    backbone = load_backbone(model) if isinstance(model, str) else model
+    run = Run(pair, folder, recipe or recipe_for(backbone, method, settings), backbone)
+    if finished(folder):
+        return folder
+    state, every, lines = run.state, run.recipe.preview_every, list[str]()
+    if state.step == 0:
+        state.save(folder)
+        if every:
+            run.preview()
+    while state.step < run.recipe.steps:
+        started = time.monotonic()
+        figures = run.advance()
+        lines.append(json.dumps({"step": state.step - 1, **figures}))
+        state.seconds += time.monotonic() - started
+        watch(state.step, run.recipe.steps, figures)
+        if every and (state.step % every == 0 or state.step == run.recipe.steps):
+            run.preview()
+        if time.monotonic() - state.saved_at > SAVE_SECONDS or state.step == run.recipe.steps:
+            append_lines(folder / METRICS_FILE, lines)
+            lines.clear()
+            state.save(folder)
+    save_result(folder, backbone, run.trained)
+    note(folder, seconds=round(state.seconds, 1), finished=True)
+    return folder

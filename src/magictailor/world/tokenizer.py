@@ -1,0 +1,42 @@
+"""A real CLIPTokenizer whose vocabulary is the world's: every word one token, all else by bytes."""
+
+import json
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Whitespace
+from tokenizers.trainers import BpeTrainer
+from transformers import CLIPTokenizer
+
+from magictailor.world.captions import vocabulary
+
+LENGTH = 77
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def _merges(words: list[str]) -> list[tuple[str, str]]:
+    """Byte-pair merges, learned on the list of words until each word is one token."""
+    tokenizer = Tokenizer(BPE(end_of_word_suffix="</w>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.train_from_iterator(words, BpeTrainer(vocab_size=100_000, end_of_word_suffix="</w>", show_progress=False))
+    return [(a, b) for a, b in json.loads(tokenizer.to_str())["model"]["merges"]]
+
+
+def build_tokenizer() -> CLIPTokenizer:
+    """The world's tokenizer: 512 byte tokens, then merges, then the two marks."""
+    alphabet = sorted(ByteLevel.alphabet())
+    merges = _merges(vocabulary())
+    tokens = [*alphabet, *(f"{b}</w>" for b in alphabet), *dict.fromkeys(a + b for a, b in merges), START, END]
+    vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(
+        vocab=vocab, merges=merges, bos_token=START, eos_token=END, unk_token=END, pad_token=END,
+        model_max_length=LENGTH,
+    )  # fmt: skip
+
+
+def save_tokenizer(folder: Path) -> None:
+    """Write ``folder``; keys are sorted so that the same vocabulary gives the same bytes."""
+    build_tokenizer().save_pretrained(folder)
+    for path in folder.glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text("utf-8")), indent=1, ensure_ascii=False), "utf-8")

@@ -1,0 +1,128 @@
+"""Masks are found by stem, read from any mode, checked, and taken from one another."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from magictailor.data.masks import Reference, find_excluded, find_mask, mask_of, read_mask, without
+from magictailor.errors import InputError
+
+SIZE = (40, 30)
+
+
+def half(mode: str = "L", size: tuple[int, int] = SIZE) -> Image.Image:
+    """White on the left half, black on the right."""
+    mask = Image.new("L", size)
+    mask.paste(255, (0, 0, size[0] // 2, size[1]))
+    return mask.convert(mode)
+
+
+def saved(picture: Image.Image, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA"])
+def test_every_mode_reads_as_the_same_mask(tmp_path: Path, mode: str) -> None:
+    path = saved(half(mode), tmp_path / "m.png")
+    assert read_mask(path, Path("a.jpg"), SIZE).tobytes() == half().tobytes()
+
+
+def test_a_16_bit_mask_keeps_its_greys(tmp_path: Path) -> None:
+    grey = saved(Image.fromarray(np.full((30, 40), 32896, np.uint16)), tmp_path / "m.png")
+    assert read_mask(grey, Path("a.jpg"), SIZE).getextrema() == (128, 128)
+
+
+def test_what_is_transparent_in_a_mask_file_is_not_trained(tmp_path: Path) -> None:
+    white = Image.new("RGBA", SIZE, (255, 255, 255, 255))
+    white.putalpha(half())
+    path = saved(white, tmp_path / "m.png")
+    assert read_mask(path, Path("a.jpg"), SIZE).tobytes() == half().tobytes()
+
+
+def test_places_are_searched_in_order(tmp_path: Path) -> None:
+    image, folder, alpha = tmp_path / "a.jpg", tmp_path / "masks", half()
+    assert find_mask(image, folder, alpha) is alpha
+    beside = saved(half(), tmp_path / "a-masklabel.png")
+    assert find_mask(image, folder, alpha) == beside
+    saved(half(), folder / "a1.png")  # another stem with the same beginning
+    saved(half(), folder / "others" / "a.png")
+    assert find_mask(image, folder, alpha) == beside
+    inside = saved(half(), folder / "a.PNG")
+    assert find_mask(image, folder, alpha) == inside
+
+
+def test_no_mask_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"masks/a\.png .*a-masklabel\.png.*alpha channel"):
+        find_mask(tmp_path / "a.jpg", tmp_path / "masks", None)
+
+
+def test_two_masks_are_ambiguous(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg"):
+        saved(half(), tmp_path / "masks" / name)
+    with pytest.raises(InputError, match=r"a\.jpg and a\.png could both mask a\.webp: keep one"):
+        find_mask(tmp_path / "a.webp", tmp_path / "masks", None)
+
+
+def test_another_size_is_refused_with_a_hint_at_exif(tmp_path: Path) -> None:
+    turned = saved(half(size=(30, 40)), tmp_path / "turned.png")
+    with pytest.raises(
+        InputError, match=r"turned\.png is 30 x 40 but a\.jpg is 40 x 30: it lacks .*EXIF rotation"
+    ):
+        read_mask(turned, Path("a.jpg"), SIZE)
+    small = saved(half(size=(20, 20)), tmp_path / "small.png")
+    with pytest.raises(InputError, match=r"20 x 20 but a\.jpg is 40 x 30: draw or export"):
+        read_mask(small, Path("a.jpg"), SIZE)
+
+
+@pytest.mark.parametrize("brightest", [0, 1, 127])
+def test_an_empty_mask_is_refused(tmp_path: Path, brightest: int) -> None:
+    path = saved(Image.new("L", SIZE, brightest), tmp_path / "m.png")
+    with pytest.raises(
+        InputError, match=rf"m\.png is an empty mask \(at most {brightest} of 255\): paint white"
+    ):
+        mask_of(Path("a.jpg"), SIZE, path)
+    with pytest.raises(InputError, match=r"the alpha channel of a\.jpg is an empty mask"):
+        mask_of(Path("a.jpg"), SIZE, Image.new("L", SIZE, brightest))
+
+
+def test_an_excluded_mask_is_subtracted(tmp_path: Path) -> None:
+    everything = Image.new("L", SIZE, 255)
+    path = saved(half(), tmp_path / "hair.png")
+    left = mask_of(Path("a.jpg"), SIZE, everything, [path])
+    assert [left.getpixel((x, 0)) for x in (19, 20)] == [0, 255]
+    soft = without(everything, [Image.new("L", SIZE, 100)])
+    assert soft.getextrema() == (155, 155)
+    nothing = saved(Image.new("L", SIZE), tmp_path / "nothing.png")  # the component is not in this image
+    assert mask_of(Path("a.jpg"), SIZE, everything, [nothing]).getextrema() == (255, 255)
+
+
+def test_excluding_everything_is_refused(tmp_path: Path) -> None:
+    path = saved(half(), tmp_path / "hair.png")
+    with pytest.raises(InputError, match=r"nothing of .*hair\.png is left without hair\.png"):
+        mask_of(Path("a.jpg"), SIZE, path, [path])
+
+
+def test_excluded_masks_are_named_by_label(tmp_path: Path) -> None:
+    hair = saved(half(), tmp_path / "a.long_hair.png")
+    saved(half(), tmp_path / "a.png")
+    saved(half(), tmp_path / "a.v2.png")  # the mask of an image a.v2.jpg
+    assert find_excluded(Path("a.jpg"), tmp_path, ["long hair", "hat"], {"a", "a.v2"}) == [hair]
+    with pytest.raises(InputError, match=r"a\.v2\.png names no other sample: rename it to a\.long hair\.png"):
+        find_excluded(Path("a.jpg"), tmp_path, ["long hair"], {"a"})
+
+
+def test_the_digest_follows_pixels_mask_and_size() -> None:
+    image = Image.new("RGB", SIZE, (1, 2, 3))
+    one = Reference.of(Path("a.jpg"), image, half())
+    assert one.coverage == pytest.approx(0.5)
+    assert one == Reference.of(Path("a.jpg"), image.copy(), half())
+    others = [
+        Reference.of(Path("a.jpg"), Image.new("RGB", SIZE, (1, 2, 4)), half()),
+        Reference.of(Path("a.jpg"), image, half().rotate(180)),
+        Reference.of(Path("a.jpg"), image.resize((30, 40)), half().resize((30, 40))),
+    ]
+    assert len({one.digest, *(other.digest for other in others)}) == 4
