@@ -1,10 +1,10 @@
 """Component-controllable personalization of text-to-image diffusion models.
 
-    from magictailor import personalize, load, generate
+from magictailor import personalize, load, generate
 
-    run = personalize("my_pair", "runs/ada")
-    for picture in generate(run, "<person> with <hair>, on the beach", number=8):
-        picture.image.save(...)
+run = personalize("my_pair", "runs/ada")
+for picture in generate(run, "<person> with <hair>, on the beach", number=8):
+    picture.image.save(...)
 """
 
 import os

@@ -25,7 +25,7 @@ from magictailor.files import (
 )
 from magictailor.recipe import Recipe, recipe_from
 
-RUN_FILE, STATE_FILE, METRICS_FILE = "run.json", "checkpoint.safetensors", "metrics.jsonl"
+RUN_FILE, STATE_FILE = "run.json", "checkpoint.safetensors"
 LORA_FILE, WORDS_FILE = "pytorch_lora_weights.safetensors", "words.safetensors"
 PACKAGES = ("magictailor", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
 
@@ -65,7 +65,9 @@ def read_run(folder: Path) -> RunInfo:
     """Raises InputError where there is no run."""
     path = Path(folder) / RUN_FILE
     if not path.is_file():
-        raise InputError(f"{folder}: not a run (no {RUN_FILE}); make one with: magictailor train PAIR --output {folder}")
+        raise InputError(
+            f"{folder}: not a run (no {RUN_FILE}); make one with: magictailor train PAIR --output {folder}"
+        )
     try:
         tree = json.loads(path.read_text("utf-8"))
         return RunInfo(tree["model"], tree["pair"], recipe_from(tree["recipe"]))
@@ -137,7 +139,12 @@ def read_state(folder: Path, trained: Trainables, optimizer: torch.optim.Optimiz
     if momentum is not None and kept:
         momentum.restore(kept, bool(int(numbers["copies_next"])))
     return State(
-        trained, optimizer, momentum if kept else None, int(numbers["step"]), float(numbers["seconds"]), time.monotonic()
+        trained,
+        optimizer,
+        momentum if kept else None,
+        int(numbers["step"]),
+        float(numbers["seconds"]),
+        time.monotonic(),
     )
 
 

@@ -78,7 +78,9 @@ def train(
         console.print(f"[yellow]{remark}")
     with bar("training", console) as watch:
         personalize(read, output, model=backbone, recipe=recipe, watch=watch)
-    console.print(f"done: {output}\ntry: magictailor generate {output} \"{' with '.join(s.word for s in read.samples[:2])}\"")
+    console.print(
+        f'done: {output}\ntry: magictailor generate {output} "{" with ".join(s.word for s in read.samples[:2])}"'
+    )
 
 
 @app.command()
@@ -99,7 +101,14 @@ def generate(
         from magictailor.generate import save_pictures
 
         pictures = draw(
-            run, prompts, number=number, seed=seed, steps=steps, guidance=guidance, scheduler_name=scheduler, batch=batch
+            run,
+            prompts,
+            number=number,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            scheduler_name=scheduler,
+            batch=batch,
         )
     target = output or run / "images"
     with bar("drawing", console) as watch:
@@ -154,7 +163,13 @@ def world_train(
     with _started("loading"):
         from magictailor.world.training import WorldTraining, train_world
     recipe = WorldTraining(
-        pictures=pictures, autoencoder_steps=autoencoder_steps, steps=steps, batch=batch, rate=rate, seed=seed, start=start
+        pictures=pictures,
+        autoencoder_steps=autoencoder_steps,
+        steps=steps,
+        batch=batch,
+        rate=rate,
+        seed=seed,
+        start=start,
     )
     with bar("world", console) as watch:
         done = train_world(output, recipe, device, lambda phase, i, n, figures: watch(i, n, figures, phase))

@@ -145,4 +145,3 @@ def save_pictures(pictures: Iterator[Generated], folder: Path) -> list[Path]:
     rows = [[p.image for p in done if p.record.prompt == text] for text in prompts]
     save_png(grid(rows, row_titles=prompts), folder / "sheet.png")
     return paths
-

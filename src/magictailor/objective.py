@@ -128,7 +128,7 @@ class Objective:
     @torch.no_grad()
     def _held(self, outcome: Outcome, rows: list[int], momentum: Momentum) -> Tensor:
         """The momentum network's prediction for these rows, with the online text condition."""
-        batch, weights = outcome.batch, {n: w for n, w in momentum.weights.items()}
+        batch, weights = outcome.batch, momentum.weights
         condition = outcome.condition.detach().pick(rows)
         if self.maps is None:
             return self.backbone.predict(batch.noisy[rows], batch.times[rows], condition, weights)

@@ -1,6 +1,5 @@
 """The one loop: status, preview, checkpoint, one step."""
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from magictailor.adapters.momentum import Momentum
 from magictailor.adapters.trainables import LORA, Trainables
 from magictailor.backbones import Backbone, load_backbone
 from magictailor.checkpoint import (
-    METRICS_FILE,
     STATE_FILE,
     RunInfo,
     State,
@@ -26,8 +24,8 @@ from magictailor.checkpoint import (
 from magictailor.data import Pair, overview, read_pair
 from magictailor.data.batches import pictures
 from magictailor.errors import InputError, RunError
-from magictailor.files import append_lines, write_text
 from magictailor.methods import METHODS
+from magictailor.metrics import Metrics
 from magictailor.objective import Objective, denoiser_weights
 from magictailor.pictures import save_png
 from magictailor.recipe import Recipe, with_settings
@@ -80,7 +78,7 @@ class Run:
             self.state = read_state(folder, self.trained, optimizer, self._momentum(recipe.steps - 1))
         else:
             self.state = State(self.trained, optimizer, saved_at=time.monotonic())
-        _truncate(folder / METRICS_FILE, self.state.step)
+        self.metrics = Metrics(folder, self.state.step)
 
     def _momentum(self, step: int) -> Momentum | None:
         preserve = self.recipe.phases[self.recipe.phase_at(step)].preserve
@@ -97,7 +95,9 @@ class Run:
                 f"step {state.step}: the loss is not finite; the checkpoint before it is kept. "
                 "Lower the rate (--set phases.0.lr=...) in a new folder"
             )
-        clipped = [p for n, p in self.trained.named().items() if n.startswith(LORA) or not recipe.reference.clip_skips_words]
+        clipped = [
+            p for n, p in self.trained.named().items() if n.startswith(LORA) or not recipe.reference.clip_skips_words
+        ]
         norm = torch.nn.utils.clip_grad_norm_(clipped, recipe.clip)
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, state.step, len(self.pictures))
@@ -122,15 +122,6 @@ class Run:
         for number, (image, text) in enumerate(zip(images, texts, strict=True)):
             path = self.folder / "previews" / f"{self.state.step:06d}-{number}.png"
             save_png(image, path, {"prompt": text, "seed": str(self.recipe.seed), "step": str(self.state.step)})
-
-
-def _truncate(path: Path, step: int) -> None:
-    """Drop metrics of steps that the checkpoint does not hold: they are run again."""
-    if not path.exists():
-        return
-    lines = [line for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
-    kept = [line for line in lines if json.loads(line)["step"] < step]
-    write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 def personalize(
@@ -166,7 +157,7 @@ def personalize(
     run = Run(pair, folder, recipe or recipe_for(backbone, method, settings), backbone)
     if finished(folder):
         return folder
-    state, every, lines = run.state, run.recipe.preview_every, list[str]()
+    state, every = run.state, run.recipe.preview_every
     if state.step == 0:
         state.save(folder)
         if every:
@@ -174,14 +165,13 @@ def personalize(
     while state.step < run.recipe.steps:
         started = time.monotonic()
         figures = run.advance()
-        lines.append(json.dumps({"step": state.step - 1, **figures}))
+        run.metrics.add(state.step - 1, figures)
         state.seconds += time.monotonic() - started
         watch(state.step, run.recipe.steps, figures)
         if every and (state.step % every == 0 or state.step == run.recipe.steps):
             run.preview()
         if time.monotonic() - state.saved_at > SAVE_SECONDS or state.step == run.recipe.steps:
-            append_lines(folder / METRICS_FILE, lines)
-            lines.clear()
+            run.metrics.flush()
             state.save(folder)
     save_result(folder, backbone, run.trained)
     note(folder, seconds=round(state.seconds, 1), finished=True)

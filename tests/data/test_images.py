@@ -81,9 +81,7 @@ def test_an_opaque_alpha_channel_is_no_mask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("side", [40_000, 10_001, 12_000])  # refused by Pillow; over the limit; Pillow warns
-def test_a_huge_image_is_refused_from_its_header(
-    tmp_path: Path, side: int, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_a_huge_image_is_refused_from_its_header(tmp_path: Path, side: int, recwarn: pytest.WarningsRecorder) -> None:
     path = png_header(tmp_path / "huge.png", side, side)
     started = time.perf_counter()
     with pytest.raises(InputError, match=r"huge\.png .*more than 100 megapixels: scale it down"):
@@ -163,9 +161,7 @@ def test_a_square_image_is_only_scaled() -> None:
     [((90, 10, 110, 30), 75), ((0, 10, 10, 30), 0), ((180, 0, 200, 50), 150)],
     ids=["centred on the mask", "left end", "right end"],
 )
-def test_the_square_lies_on_the_mask_and_in_the_picture(
-    box: tuple[int, int, int, int], first_column: int
-) -> None:
+def test_the_square_lies_on_the_mask_and_in_the_picture(box: tuple[int, int, int, int], first_column: int) -> None:
     pixels, mask = squared((200, 50), box, 50)
     assert pixels[0, 0, 0] == first_column
     assert mask.sum() == (box[2] - box[0]) * (box[3] - box[1])

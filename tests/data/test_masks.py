@@ -69,9 +69,7 @@ def test_two_masks_are_ambiguous(tmp_path: Path) -> None:
 
 def test_another_size_is_refused_with_a_hint_at_exif(tmp_path: Path) -> None:
     turned = saved(half(size=(30, 40)), tmp_path / "turned.png")
-    with pytest.raises(
-        InputError, match=r"turned\.png is 30 x 40 but a\.jpg is 40 x 30: it lacks .*EXIF rotation"
-    ):
+    with pytest.raises(InputError, match=r"turned\.png is 30 x 40 but a\.jpg is 40 x 30: it lacks .*EXIF rotation"):
         read_mask(turned, Path("a.jpg"), SIZE)
     small = saved(half(size=(20, 20)), tmp_path / "small.png")
     with pytest.raises(InputError, match=r"20 x 20 but a\.jpg is 40 x 30: draw or export"):
@@ -81,9 +79,7 @@ def test_another_size_is_refused_with_a_hint_at_exif(tmp_path: Path) -> None:
 @pytest.mark.parametrize("brightest", [0, 1, 127])
 def test_an_empty_mask_is_refused(tmp_path: Path, brightest: int) -> None:
     path = saved(Image.new("L", SIZE, brightest), tmp_path / "m.png")
-    with pytest.raises(
-        InputError, match=rf"m\.png is an empty mask \(at most {brightest} of 255\): paint white"
-    ):
+    with pytest.raises(InputError, match=rf"m\.png is an empty mask \(at most {brightest} of 255\): paint white"):
         mask_of(Path("a.jpg"), SIZE, path)
     with pytest.raises(InputError, match=r"the alpha channel of a\.jpg is an empty mask"):
         mask_of(Path("a.jpg"), SIZE, Image.new("L", SIZE, brightest))

@@ -46,9 +46,7 @@ def refused(path: Path, *, words: list[str] | None = None) -> str:
 
 
 def test_reference_layout(tmp_path: Path) -> None:
-    folder = named(
-        tmp_path / "tower_a+roof_b", "0_tower_a0.jpg", "0_tower_a10.jpg", "0_tower_a2.JPG", "1_roof_b0.jpg"
-    )
+    folder = named(tmp_path / "tower_a+roof_b", "0_tower_a0.jpg", "0_tower_a10.jpg", "0_tower_a2.JPG", "1_roof_b0.jpg")
     mask(folder / "masks" / "others" / "0_tower_a0.png", WHITE)
     for name in (".DS_Store", "Thumbs.db", "0_tower_a0.txt", "._1_roof_b0.jpg"):
         (folder / name).write_text("not an image")
@@ -154,9 +152,7 @@ def test_toml_layout(tmp_path: Path) -> None:
             ("long hair", "<long-hair>", ["wig[1].jpg"]),
         ]
         assert [round(r.coverage, 2) for r in pair.concept.references] == [0.5, 1.0]
-    other = toml(
-        tmp_path / "elsewhere", 'name = "mine"\n' + sample(label='"x"', images='["../ada/*"]', masks='"../m"')
-    )
+    other = toml(tmp_path / "elsewhere", 'name = "mine"\n' + sample(label='"x"', images='["../ada/*"]', masks='"../m"'))
     assert read_pair(other).name == "mine"
 
 

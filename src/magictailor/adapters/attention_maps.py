@@ -30,7 +30,7 @@ class AttentionMaps:
         """The mean over heads and layers, [N, h, w]. Maps are square."""
         maps = torch.stack(self._maps).mean(0)
         side = int(maps.shape[1] ** 0.5)
-        return maps.unflatten(1, (side, side))
+        return maps.reshape(len(maps), side, side)
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -44,14 +44,12 @@ class AttentionMaps:
     def read(self, attn: Any, hidden: Tensor, text: Tensor) -> None:
         if self._tokens is None:
             return
-        query, key = (
-            x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (attn.to_q(hidden), attn.to_k(text))
-        )
+        query, key = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (attn.to_q(hidden), attn.to_k(text)))
         probabilities = (query @ key.transpose(-1, -2) * attn.scale).softmax(-1)
         self._maps.append(torch.einsum("nhql,nl->nq", probabilities, self._tokens) / attn.heads)
 
 
-class _Reading(AttnProcessor2_0):
+class _Reading(AttnProcessor2_0):  # type: ignore[misc]
     def __init__(self, maps: AttentionMaps) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reader = maps

@@ -37,7 +37,7 @@ class _WordRows:
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         ids = inputs[0]
         trained = ids >= self.first
-        rows = torch.cat(self.rows).to(output.dtype)
+        rows = torch.cat(tuple(self.rows)).to(output.dtype)
         return output.masked_scatter(trained[..., None], rows[ids[trained] - self.first])
 
 

@@ -17,10 +17,14 @@ def load_backbone(model: str = "embedded") -> Backbone:
     """
     # Importing diffusers' pipelines takes seconds: only when a model is really loaded.
     from diffusers import StableDiffusionPipeline
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
 
     from magictailor.backbones.stable_diffusion import StableDiffusion
     from magictailor.world.embedded import SIZE, load_embedded
 
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     if model == "embedded":
         return StableDiffusion(model, load_embedded(), EMBEDDED, map_side=SIZE // 4)
     if not (Path(model) / "model_index.json").is_file():
@@ -28,5 +32,7 @@ def load_backbone(model: str = "embedded") -> Backbone:
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(model, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"--model {model}: not a Stable Diffusion 1.x / 2.x folder ({error})".splitlines()[0]) from error
+        raise InputError(
+            f"--model {model}: not a Stable Diffusion 1.x / 2.x folder ({error})".splitlines()[0]
+        ) from error
     return StableDiffusion(model, pipeline, PAPER)

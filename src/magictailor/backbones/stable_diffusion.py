@@ -49,7 +49,9 @@ class StableDiffusion(Backbone):
         side, levels = self.size // self.factor, len(self.pipeline.unet.config.block_out_channels)
         depth = next((i for i in range(levels) if side >> i == self.map_side), None)
         if depth is None:
-            raise InputError(f"{self.name}: no attention maps of {self.map_side} x {self.map_side}; choose another base")
+            raise InputError(
+                f"{self.name}: no attention maps of {self.map_side} x {self.map_side}; choose another base"
+            )
         blocks = (f"down_blocks.{depth}.", f"up_blocks.{levels - 1 - depth}.")
         names = [n for n, _ in self.denoiser.named_modules() if n.endswith("attn2") and n.startswith(blocks)]
         assert names, "a level of the maps' size has cross-attention"
@@ -80,7 +82,11 @@ class StableDiffusion(Backbone):
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
         tokenizer = self.pipeline.tokenizer
         ids = tokenizer(
-            list(prompts), padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
+            list(prompts),
+            padding="max_length",
+            truncation=True,
+            max_length=tokenizer.model_max_length,
+            return_tensors="pt",
         ).input_ids.to(self.device)
         numbers = {w: tokenizer.convert_tokens_to_ids(w) for w in words}
         places = [{w: {ENCODER: (row == n).nonzero()[:, 0].tolist()} for w, n in numbers.items()} for row in ids]

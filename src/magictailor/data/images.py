@@ -130,9 +130,7 @@ def load_grey(path: Path | str) -> Image.Image:
     return Image.alpha_composite(black, painted).convert("L")
 
 
-def fit_square(
-    image: Image.Image, mask: Image.Image, size: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def fit_square(image: Image.Image, mask: Image.Image, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """The square around the mask, scaled to ``size``: pixels [size, size, 3] and mask [size, size] in 0..1.
 
     The square's side is the picture's shorter side, or as much more as the mask's bounding box needs. It lies

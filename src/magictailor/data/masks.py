@@ -85,8 +85,7 @@ def find_excluded(image: Path, folder: Path, labels: Sequence[str], stems: Colle
         if _plain(name) not in map(_plain, labels):
             known = " or ".join(f"{image.stem}.{label}{file.suffix}" for label in labels)
             raise InputError(
-                f"{file} names no other sample: "
-                + (f"rename it to {known}, or remove it" if known else "remove it")
+                f"{file} names no other sample: " + (f"rename it to {known}, or remove it" if known else "remove it")
             )
         excluded.append(file)
     return excluded
@@ -120,9 +119,7 @@ def mask_of(
     mask = read_mask(found, image, size) if isinstance(found, Path) else found
     source = str(found) if isinstance(found, Path) else f"the alpha channel of {image}"
     if _brightest(mask) < EMPTY_BELOW:
-        raise InputError(
-            f"{source} is an empty mask (at most {_brightest(mask)} of 255): paint white what to train"
-        )
+        raise InputError(f"{source} is an empty mask (at most {_brightest(mask)} of 255): paint white what to train")
     mask = without(mask, (read_mask(path, image, size) for path in excluded))
     if _brightest(mask) < EMPTY_BELOW:
         names = ", ".join(path.name for path in excluded)

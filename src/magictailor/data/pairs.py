@@ -117,9 +117,7 @@ def _drafts(place: Path) -> tuple[str, list[Draft]]:
         raise InputError(f"{place} has {images[0].name} and {numbered[0].name}/: move images into folders")
     if images:
         return place.name, _from_names(place, images)
-    filled = [
-        entry for entry in visible if any(map(is_image_file, entry.glob("*"))) and entry.name != "masks"
-    ]
+    filled = [entry for entry in visible if any(map(is_image_file, entry.glob("*"))) and entry.name != "masks"]
     if numbered or filled:
         return place.name, _from_folders(place, sorted({*numbered, *filled}, key=natural))
     raise InputError(f"{place} holds no images: {EXPECTED}")
@@ -177,9 +175,7 @@ def _toml_sample(folder: Path, table: dict[str, Any], where: str) -> Draft:
     given = _paths(folder, table, "masks", where, folders=in_folder)
     if given and not in_folder and not len(given) == len(patterns) == len(images):
         # A glob's order is no way to pair masks, so the images must be listed too.
-        raise InputError(
-            f"{where} lists {len(given)} masks for {len(images)} images: list all, or name a folder"
-        )
+        raise InputError(f"{where} lists {len(given)} masks for {len(images)} images: list all, or name a folder")
     excluded = _paths(folder, table, "exclude", where, folders=True)
     masks = given[0] if in_folder else given or None
     return Draft(_spaced(label), images, _text(table, "word", where), masks, excluded)
@@ -216,9 +212,7 @@ def _words(drafts: Sequence[Draft], words: Sequence[str] | None) -> list[str]:
         if not re.fullmatch(r"<[a-z0-9-]+>", word):
             raise InputError(f'the word {word!r} of "{draft.label}" must look like <ada-2> (a-z, 0-9, -)')
         if word in chosen:
-            raise InputError(
-                f"samples {chosen.index(word)} and {number} share {word}: give each its own word"
-            )
+            raise InputError(f"samples {chosen.index(word)} and {number} share {word}: give each its own word")
         chosen.append(word)
     return chosen
 

@@ -10,7 +10,9 @@ from magictailor.world.scene import RGB, Random, Scene
 SIDE = 128  # backgrounds are drawn at this size and scaled
 
 
-def _dots(draw: ImageDraw.ImageDraw, rng: Random, n: int, top: float, bottom: float, r: float, colors: list[RGB]) -> None:
+def _dots(
+    draw: ImageDraw.ImageDraw, rng: Random, n: int, top: float, bottom: float, r: float, colors: list[RGB]
+) -> None:
     for x, y, u in zip(rng.uniform(0, 1, n), rng.uniform(top, bottom, n), rng.uniform(0.7, 1.3, n), strict=True):
         color = colors[rng.integers(len(colors))]
         draw.ellipse([SIDE * (x - r * u), SIDE * (y - r * u), SIDE * (x + r * u), SIDE * (y + r * u)], fill=color)
@@ -73,14 +75,23 @@ def _flowers(draw: ImageDraw.ImageDraw, rng: Random) -> None:
         for a in range(5):
             px, py, r = x + 0.035 * math.cos(1.257 * a), y + 0.035 * math.sin(1.257 * a), 0.026
             draw.ellipse([SIDE * (px - r), SIDE * (py - r), SIDE * (px + r), SIDE * (py + r)], fill=color)
-        draw.ellipse([SIDE * (x - 0.018), SIDE * (y - 0.018), SIDE * (x + 0.018), SIDE * (y + 0.018)], fill=(250, 220, 60))
+        draw.ellipse(
+            [SIDE * (x - 0.018), SIDE * (y - 0.018), SIDE * (x + 0.018), SIDE * (y + 0.018)], fill=(250, 220, 60)
+        )
 
 
 def _eiffel(draw: ImageDraw.ImageDraw, rng: Random) -> None:
     _band(draw, 0, (206, 222, 238))
     _band(draw, 0.84, (130, 170, 100))
     iron, x = (112, 92, 80), 0.83
-    outline = ((x - 0.16, 0.86), (x - 0.05, 0.45), (x - 0.012, 0.03), (x + 0.012, 0.03), (x + 0.05, 0.45), (x + 0.16, 0.86))
+    outline = (
+        (x - 0.16, 0.86),
+        (x - 0.05, 0.45),
+        (x - 0.012, 0.03),
+        (x + 0.012, 0.03),
+        (x + 0.05, 0.45),
+        (x + 0.16, 0.86),
+    )
     draw.polygon([(SIDE * px, SIDE * py) for px, py in outline], fill=iron)
     arch = ((x - 0.085, 0.87), (x, 0.66), (x + 0.085, 0.87))
     draw.polygon([(SIDE * px, SIDE * py) for px, py in arch], fill=(206, 222, 238))
@@ -101,7 +112,17 @@ def _fuji(draw: ImageDraw.ImageDraw, rng: Random) -> None:
     _band(draw, 0, (250, 206, 190))
     slope = ((-0.15, 0.8), (0.36, 0.14), (0.64, 0.14), (1.15, 0.8))
     draw.polygon([(SIDE * x, SIDE * y) for x, y in slope], fill=(92, 98, 160))
-    cap = ((0.24, 0.3), (0.36, 0.14), (0.64, 0.14), (0.76, 0.3), (0.66, 0.25), (0.58, 0.33), (0.5, 0.26), (0.42, 0.33), (0.34, 0.25))
+    cap = (
+        (0.24, 0.3),
+        (0.36, 0.14),
+        (0.64, 0.14),
+        (0.76, 0.3),
+        (0.66, 0.25),
+        (0.58, 0.33),
+        (0.5, 0.26),
+        (0.42, 0.33),
+        (0.34, 0.25),
+    )
     draw.polygon([(SIDE * x, SIDE * y) for x, y in cap], fill=(250, 250, 255))
     _band(draw, 0.78, (96, 140, 96))
 

@@ -82,11 +82,21 @@ def car(canvas: Canvas, who: Concept) -> Anchors:
     length, height, cabin = 0.44 * who.build[0], 0.2 * who.build[1], 0.22 * who.build[2]
     bottom, deck = 0.24, 0.24 - height
     canvas.polygon(
-        ((-cabin - 0.05, deck + 0.01), (-cabin + 0.05, deck - 0.19), (cabin - 0.08, deck - 0.19), (cabin + 0.07, deck + 0.01)),
+        (
+            (-cabin - 0.05, deck + 0.01),
+            (-cabin + 0.05, deck - 0.19),
+            (cabin - 0.08, deck - 0.19),
+            (cabin + 0.07, deck + 0.01),
+        ),
         who.surface,
     )
     canvas.polygon(
-        ((-cabin + 0.03, deck - 0.01), (-cabin + 0.09, deck - 0.14), (cabin - 0.11, deck - 0.14), (cabin - 0.01, deck - 0.01)),
+        (
+            (-cabin + 0.03, deck - 0.01),
+            (-cabin + 0.09, deck - 0.14),
+            (cabin - 0.11, deck - 0.14),
+            (cabin - 0.01, deck - 0.01),
+        ),
         GLASS,
     )
     canvas.polygon(
@@ -96,7 +106,11 @@ def car(canvas: Canvas, who: Concept) -> Anchors:
     )  # fmt: skip
     canvas.ellipse((length - 0.03, deck + 0.1), 0.03, 0.035, (255, 240, 150))
     return Anchors(
-        (0, deck - 0.17, cabin), (0, deck - 0.06, cabin), (0, bottom - 0.1, 0.12), (0, bottom, 0.26), (length, bottom - 0.06, 0.1)
+        (0, deck - 0.17, cabin),
+        (0, deck - 0.06, cabin),
+        (0, bottom - 0.1, 0.12),
+        (0, bottom, 0.26),
+        (length, bottom - 0.06, 0.1),
     )
 
 

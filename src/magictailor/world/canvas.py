@@ -74,9 +74,7 @@ class Canvas:
             self._patterns[key] = tile
         return self._patterns[key]
 
-    def _fill(
-        self, fill: Surface | RGB, draw: Callable[[ImageDraw.ImageDraw, object, object, int], None]
-    ) -> None:
+    def _fill(self, fill: Surface | RGB, draw: Callable[[ImageDraw.ImageDraw, object, object, int], None]) -> None:
         """One shape: its colour or pattern with a darker outline, and its owner."""
         color = fill.color if isinstance(fill, Surface) else fill
         outline = shade(color, 0.5) if sum(color) > 200 else (0, 0, 0)

@@ -29,7 +29,7 @@ class BindingCheck:
 
 
 def binding_checks(count: int = 48) -> list[BindingCheck]:
-    """"a photo of a green tower with red pointed roof, in the snow", and others of a fixed seed.
+    """ "a photo of a green tower with red pointed roof, in the snow", and others of a fixed seed.
 
     Category, component and its style, and context each go round in turn, so that all are asked alike often.
     """

@@ -62,7 +62,13 @@ def _hair(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None
         canvas.dome((x, y + 0.05), w * 1.05, 0.2 * s, fill)
     else:
         canvas.polygon(
-            ((x - 0.055, y + 0.04), (x - 0.11 * s, y - 0.31 * s), (x, y - 0.26 * s), (x + 0.11 * s, y - 0.31 * s), (x + 0.055, y + 0.04)),
+            (
+                (x - 0.055, y + 0.04),
+                (x - 0.11 * s, y - 0.31 * s),
+                (x, y - 0.26 * s),
+                (x + 0.11 * s, y - 0.31 * s),
+                (x + 0.055, y + 0.04),
+            ),
             fill,
         )
 
@@ -135,7 +141,10 @@ def _door(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None
     elif part.style == "round":
         canvas.ellipse((x, y - 0.11 * s), 0.13 * s, 0.13 * s, fill)
     elif part.style == "pointed":
-        canvas.polygon(((x - half, y + 0.02), (x - half, top + 0.1), (x, top - 0.05), (x + half, top + 0.1), (x + half, y + 0.02)), fill)
+        canvas.polygon(
+            ((x - half, y + 0.02), (x - half, top + 0.1), (x, top - 0.05), (x + half, top + 0.1), (x + half, y + 0.02)),
+            fill,
+        )
     else:
         arc = [(x + half * math.cos(a), top + 0.08 - half * math.sin(a)) for a in [math.pi * i / 8 for i in range(9)]]
         canvas.polygon([(x + half, y + 0.02), *arc, (x - half, y + 0.02)], fill)
@@ -179,7 +188,9 @@ def _wheels(canvas: Canvas, part: Component, x: float, y: float, w: float) -> No
             canvas.ellipse(center, r, r, fill)
             for i in range(3):
                 dx, dy = 0.8 * r * math.cos(1.05 * i), 0.8 * r * math.sin(1.05 * i)
-                canvas.stroke(((center[0] - dx, center[1] - dy), (center[0] + dx, center[1] + dy)), 0.018, (250, 250, 250))
+                canvas.stroke(
+                    ((center[0] - dx, center[1] - dy), (center[0] + dx, center[1] + dy)), 0.018, (250, 250, 250)
+                )
 
 
 def _antenna(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None:

@@ -12,7 +12,7 @@ from magictailor.world.bodies import BODIES, Anchors
 from magictailor.world.canvas import SUPERSAMPLING, Canvas
 from magictailor.world.parts import PLACES, behind, front
 from magictailor.world.scene import SLOTS, Component, Concept, Scene, Surface
-from magictailor.world.treatments import TREATMENT
+from magictailor.world.treatments import TREATMENT, Picture
 
 BODY = 1  # owner of the first thing's body; its i-th component owns BODY + 1 + i
 NEXT = 16  # the second thing's owners start here
@@ -103,9 +103,9 @@ def render(scene: Scene, size: int = 64) -> Rendering:
         else:
             _draw_concept(canvas, thing, BODY + NEXT * i)
     small = canvas.image.resize((size, size), Image.Resampling.BOX)
-    picture = np.asarray(small, np.float32) / 255
-    inside = np.asarray(canvas.owners.point(lambda v: 255 * (v > 0)).resize((size, size), Image.Resampling.BOX))
-    inside = inside.astype(np.float32) / 255
+    picture: Picture = np.asarray(small, np.float32) / 255
+    covered = np.asarray(canvas.owners.point(lambda v: 255 * (v > 0)).resize((size, size), Image.Resampling.BOX))
+    inside: Picture = covered.astype(np.float32) / 255
     for name in (scene.context if scene.context == "night" else None, scene.treatment):
         if name is not None:
             picture = TREATMENT[name](picture, inside, rng)

@@ -154,9 +154,7 @@ def random_surface(rng: Random, exclude: Sequence[str] = (), plain: float = 0.6)
     return Surface(name, random_color(rng, name), pattern, accent)
 
 
-def random_component(
-    rng: Random, kind: str, exclude: Sequence[str] = (), without: Sequence[str] = ()
-) -> Component:
+def random_component(rng: Random, kind: str, exclude: Sequence[str] = (), without: Sequence[str] = ()) -> Component:
     """A component of this kind; ``exclude`` bars colours, ``without`` bars styles."""
     styles = [s for s in STYLES[kind] if s not in without]
     style = styles[rng.integers(len(styles))]

@@ -5,6 +5,7 @@ float [H, W], 1 where a thing is.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from PIL import Image, ImageFilter
 
 from magictailor.world.scene import Random
 
-Picture = NDArray[np.float32]
+Picture = NDArray[np.floating[Any]]
 
 
 def _filtered(picture: Picture, *filters: ImageFilter.Filter) -> Picture:

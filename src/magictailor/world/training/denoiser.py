@@ -8,8 +8,9 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from magictailor.world.captions import caption, caption_rng
-from magictailor.world.embedded import LENGTH, TRAIN_STEPS
+from magictailor.world.embedded import TRAIN_STEPS
 from magictailor.world.scene import random_scene
+from magictailor.world.tokenizer import LENGTH
 from magictailor.world.training.state import Report, Trainee, generator
 
 
@@ -38,7 +39,11 @@ class Denoising:
     """The loss of a step, and the held-out loss, of one set of networks."""
 
     def __init__(
-        self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, scheduler: DDIMScheduler
+        self,
+        unet: UNet2DConditionModel,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        scheduler: DDIMScheduler,
     ) -> None:
         self.unet, self.text_encoder, self.tokenizer, self.scheduler = unet, text_encoder, tokenizer, scheduler
         self.device = next(unet.parameters()).device

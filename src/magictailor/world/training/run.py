@@ -3,15 +3,15 @@
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from magictailor.files import append_lines, read_tensors, write_json, write_tensors
 from magictailor.pictures import grid, save_png
@@ -90,7 +90,7 @@ def _held_out() -> tuple[np.ndarray, list[str]]:  # type: ignore[type-arg]
     return pictures, [caption(random_scene(s), caption_rng(s, 0)) for s in seeds]
 
 
-def _autoencoder_phase(run: _Run, pictures: np.ndarray, held: np.ndarray) -> tuple[nn.Module, float]:  # type: ignore[type-arg]
+def _autoencoder_phase(run: _Run, pictures: np.ndarray, held: np.ndarray) -> tuple[AutoencoderKL, float]:  # type: ignore[type-arg]
     recipe = run.recipe
     if recipe.start == "embedded":
         autoencoder = load_embedded().vae.to(run.device)
@@ -105,7 +105,7 @@ def _autoencoder_phase(run: _Run, pictures: np.ndarray, held: np.ndarray) -> tup
     return autoencoder, held_out_psnr(autoencoder, held)
 
 
-def _latents(run: _Run, autoencoder: nn.Module, pictures: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+def _latents(run: _Run, autoencoder: AutoencoderKL, pictures: np.ndarray) -> Tensor:  # type: ignore[type-arg]
     path = run.folder / "latents.safetensors"
     if not path.exists():
         write_tensors(path, {"latents": encode_bank(autoencoder, pictures, run.device, run.progress("latents"))})
@@ -118,9 +118,16 @@ def sheet(pipeline: StableDiffusionPipeline, checks: list[BindingCheck], seed: i
     for start in range(0, len(checks), 16):
         part = checks[start : start + 16]
         random = [torch.Generator().manual_seed(seed * 1000 + start + i) for i in range(len(part))]
-        out = pipeline([c.caption for c in part], num_inference_steps=25, guidance_scale=4.0, height=SIZE, width=SIZE, generator=random)
+        out = pipeline(
+            [c.caption for c in part],
+            num_inference_steps=25,
+            guidance_scale=4.0,
+            height=SIZE,
+            width=SIZE,
+            generator=random,
+        )
         pictures.extend(out.images)
-    return grid([pictures[i : i + 8] for i in range(0, len(pictures), 8)], cell=96)
+    return grid([pictures[i : i + 8] for i in range(0, len(pictures), 8)], cell=128)
 
 
 def train_world(folder: Path, recipe: WorldTraining, device: str, watch: Watch) -> Path:
@@ -164,15 +171,22 @@ def train_world(folder: Path, recipe: WorldTraining, device: str, watch: Watch) 
     record = {
         "recipe": asdict(recipe),
         "pictures_seen": {"autoencoder_crops": recipe.autoencoder_steps * 64, "denoiser": trainee.step * recipe.batch},
-        "hardware": {"device": device, "threads": torch.get_num_threads(), "machine": platform.processor() or platform.machine()},
+        "hardware": {
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "machine": platform.processor() or platform.machine(),
+        },
         "wall_seconds": {p: round(_seconds(folder, p)) for p in ("autoencoder", "denoiser", "held out")},
-        "held_out": {"autoencoder_psnr_db": round(psnr, 2), "denoiser_loss": round(task.held_out(held_latents, held_captions), 5)},
+        "held_out": {
+            "autoencoder_psnr_db": round(psnr, 2),
+            "denoiser_loss": round(task.held_out(held_latents, held_captions), 5),
+        },
         "versions": {"torch": torch.__version__},
     }
     return save_base(pipeline, folder / "pipeline", record, recipe.seed)
 
 
-def save_base(pipeline: StableDiffusionPipeline, target: Path, record: dict[str, object], seed: int) -> Path:
+def save_base(pipeline: StableDiffusionPipeline, target: Path, record: Mapping[str, object], seed: int) -> Path:
     """Half-precision safetensors, shards under 10 MB, with the record and its sheets beside them."""
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(target, max_shard_size="9MB")

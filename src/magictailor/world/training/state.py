@@ -51,7 +51,7 @@ class Trainee:
         restore_optimizer(self.optimizer, unprefixed("optimizer", state))
 
     def save(self) -> None:
-        state = {f"weights.{i}": p for i, p in enumerate(self.parameters)}
+        state: dict[str, Tensor] = {f"weights.{i}": p for i, p in enumerate(self.parameters)}
         state |= {f"average.{i}": a for i, a in enumerate(self.average)}
         state |= prefixed("optimizer", optimizer_tensors(self.optimizer))
         write_tensors(self.path, {**state, "step": torch.tensor(self.step)})
@@ -70,7 +70,7 @@ class Trainee:
         self.step += 1
         weight = 1 - min(self.ema, self.step / (self.step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(self.average, self.parameters, weight)
+            torch._foreach_lerp_(self.average, list[Tensor](self.parameters), weight)
         if time.monotonic() - self._saved > SAVE_SECONDS:
             self.save()
 

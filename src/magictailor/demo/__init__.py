@@ -1,0 +1,52 @@
+"""The demo: a pair of the world, a run on it, and one page that shows what happened."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from magictailor.demo.page import write_page
+from magictailor.errors import InputError
+from magictailor.files import write_json
+from magictailor.generate import generate, load, save_pictures
+from magictailor.train import personalize
+from magictailor.world.pairs import world_pair, write_pair
+
+# How the prompt ends, and the true composite's name in the pair's folder.
+PLACES = {"": "composite", ", in the snow": "composite-snow", ", on the beach": "composite-beach",
+          ", watercolor painting": "composite-watercolor"}  # fmt: skip
+NUMBER = 4
+Watch = Callable[[int, int, Mapping[str, float], str], None]
+
+
+def run_demo(folder: Path, seed: int, watch: Watch) -> Path:
+    """Draw the pair, train with the default recipe, generate, write `index.html`; returns its path.
+
+    The same call goes on after an interruption.
+
+    Raises:
+        InputError: ``folder`` holds something else, or another seed's demo.
+    """
+    pair = world_pair(seed)
+    mark = folder / "demo.json"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not mark.is_file() or f'"seed": {seed}' not in mark.read_text("utf-8"):
+            raise InputError(
+                f"--output {folder}: holds something else than the demo of seed {seed}; choose another folder"
+            )
+    else:
+        write_json(mark, {"seed": seed})
+    if not (folder / "pair").exists():
+        write_pair(pair, folder / "pair")
+    watch(1, 1, {}, "pair")
+    personalize(folder / "pair", folder / "run", watch=lambda i, n, figures: watch(i, n, figures, "training"))
+    pipeline = load(folder / "run")
+    concept, component = pair.words
+    subjects = {"composite": f"{concept} with {component}", "concept": concept, "component": component}
+    for done, (name, subject) in enumerate(subjects.items()):
+        target = folder / "images" / name
+        if not (target / "sheet.png").exists():
+            shutil.rmtree(target, ignore_errors=True)
+            prompts = [subject + place for place in PLACES]
+            save_pictures(generate(folder / "run", prompts, number=NUMBER, pipeline=pipeline), target)
+        watch(done + 1, len(subjects), {}, "drawing")
+    return write_page(folder, pair, list(PLACES.values()))

@@ -1,0 +1,80 @@
+"""One HTML page, complete in itself: pictures inline, curves as SVG, no script."""
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+
+from magictailor.checkpoint import read_run
+from magictailor.files import write_text
+from magictailor.metrics import read_metrics
+from magictailor.world.pairs import WorldPair
+
+WIDTH, HEIGHT = 640, 200
+COLORS = {"diffusion.0": "#c0392b", "diffusion.1": "#2471a3", "attention": "#888888"}
+NAMES = {"diffusion.0": "concept", "diffusion.1": "component", "attention": "attention"}
+
+
+def inline(path: Path) -> str:
+    """The PNG as a data URL."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def smoothed(values: Sequence[float], weight: float = 0.95) -> list[float]:
+    """Running average, unbiased at the start."""
+    out, total, norm = [], 0.0, 0.0
+    for value in values:
+        total, norm = weight * total + (1 - weight) * value, weight * norm + (1 - weight)
+        out.append(total / norm)
+    return out
+
+
+def curves(rows: Sequence[dict[str, float]]) -> list[dict[str, str]]:
+    """A polyline's points for each loss, scaled to their common maximum."""
+    series = {key: smoothed([row[key] for row in rows]) for key in COLORS if all(key in row for row in rows)}
+    top = max((max(s) for s in series.values()), default=1.0) or 1.0
+    lines = []
+    for key, values in series.items():
+        step = WIDTH / max(1, len(values) - 1)
+        points = " ".join(f"{i * step:.1f},{HEIGHT - v / top * (HEIGHT - 10):.1f}" for i, v in enumerate(values))
+        lines.append({"name": NAMES[key], "color": COLORS[key], "points": points})
+    return lines
+
+
+def _learning(run: Path) -> list[dict[str, object]]:
+    """Previews of fixed seeds by step: the paper's figure 5."""
+    steps = sorted({p.name.split("-")[0] for p in (run / "previews").glob("*.png")})
+    return [
+        {"step": int(s), "images": [inline(p) for p in sorted((run / "previews").glob(f"{s}-*.png"))]} for s in steps
+    ]
+
+
+def write_page(folder: Path, pair: WorldPair, truths: Sequence[str]) -> Path:
+    """``folder/index.html`` from the demo's pair, run and images."""
+    run, truth = folder / "run", folder / "pair" / "truth"
+    rows = read_metrics(run)
+    info = read_run(run)
+    results = [
+        {"name": n, "sheet": inline(folder / "images" / n / "sheet.png")} for n in ("composite", "concept", "component")
+    ]
+    page = Environment(loader=PackageLoader("magictailor.demo", "."), autoescape=True).get_template("page.html")
+    text = page.render(
+        pair=pair,
+        words=list(info.words),
+        overview=inline(run / "pair.png"),
+        truths=[inline(truth / f"{name}.png") for name in truths],
+        own=inline(truth / "concept.png"),
+        results=results,
+        learning=_learning(run),
+        curves=curves(rows),
+        boundary=WIDTH * info.recipe.phases[0].steps / info.recipe.steps,
+        steps=info.recipe.steps,
+        width=WIDTH,
+        height=HEIGHT,
+        recipe=json.dumps(info.recipe.dump(), indent=2),
+        seconds=json.loads((run / "run.json").read_text("utf-8"))["seconds"],
+    )
+    write_text(folder / "index.html", text)
+    return folder / "index.html"
