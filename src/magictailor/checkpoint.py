@@ -14,16 +14,9 @@ from magictailor.adapters.trainables import MATRIX, WORDS, Trainables
 from magictailor.backbones.contract import Backbone
 from magictailor.data import Pair
 from magictailor.errors import InputError
-from magictailor.files import (
-    optimizer_tensors,
-    prefixed,
-    read_tensors,
-    restore_optimizer,
-    unprefixed,
-    write_json,
-    write_tensors,
-)
+from magictailor.files import write_json
 from magictailor.recipe import Recipe, recipe_from
+from magictailor.tensors import optimizer_tensors, prefixed, read_tensors, restore_optimizer, unprefixed, write_tensors
 
 RUN_FILE, STATE_FILE = "run.json", "checkpoint.safetensors"
 LORA_FILE, WORDS_FILE = "pytorch_lora_weights.safetensors", "words.safetensors"

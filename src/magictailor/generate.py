@@ -12,9 +12,9 @@ from magictailor.adapters.trainables import MATRIX, WORDS
 from magictailor.backbones import Backbone, load_backbone
 from magictailor.checkpoint import LORA_FILE, WORDS_FILE, RunInfo, finished, read_run
 from magictailor.errors import InputError
-from magictailor.files import read_tensors, unprefixed
 from magictailor.pictures import grid, save_png
 from magictailor.sampling import sample, scheduler
+from magictailor.tensors import read_tensors, unprefixed
 
 WORD = re.compile(r"<[^<>\s]+>")
 
@@ -113,7 +113,8 @@ def generate(
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     for text in texts:
         check_prompt(text, list(info.words))
-    steps, guidance = steps or info.recipe.sampling_steps, info.recipe.guidance if guidance is None else guidance
+    steps = info.recipe.sampling_steps if steps is None else steps
+    guidance = info.recipe.guidance if guidance is None else guidance
     if number < 1 or steps < 1 or not 0 <= seed < 2**32 or guidance < 0:
         raise InputError("number and steps must be at least 1, seed in 0 .. 2^32 - 1, guidance at least 0")
     pipeline = pipeline or load(folder)

@@ -1,15 +1,12 @@
 """Contact sheets, mask overlays and PNG files, for previews, demos and data sheets."""
 
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from magictailor.errors import RunError
+from magictailor.files import write_whole
 
 Color = tuple[int, int, int]
 BACKGROUND: Color = (255, 255, 255)
@@ -90,24 +87,10 @@ def save_png(image: Image.Image, path: Path | str, metadata: Mapping[str, str] |
     Raises:
         RunError: the disk is full or the folder cannot be written; what stood at ``path`` still stands.
     """
-    path = Path(path)
     chunks = PngInfo()
     for key, value in (metadata or {}).items():
-        chunks.add_text(key, value)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            image.save(file, "PNG", pnginfo=chunks)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RunError(f"could not write {path} ({reason}): free space or choose another folder") from error
-    finally:
-        with suppress(OSError):  # after a success there is nothing left to remove
-            temporary.unlink()
+        chunks.add_itxt(key, value)
+    write_whole(Path(path), lambda temporary: image.save(temporary, "PNG", pnginfo=chunks))
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

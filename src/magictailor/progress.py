@@ -5,7 +5,16 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 
 class Advance(Protocol):
@@ -16,17 +25,24 @@ class Advance(Protocol):
 def bar(first: str, console: Console) -> Iterator[Advance]:
     """Yields a function (done, total, figures); losses are shown where there are any."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=11)),
+        BarColumn(12),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
-    )  # fmt: skip
+    )
     with Progress(*columns, console=console) as progress:
-        tasks = {first: progress.add_task(first, total=None, figures="")}
+        tasks: dict[str, TaskID] = {}
 
         def advance(done: int, total: int, figures: Mapping[str, float], title: str | None = None) -> None:
             key = title or first
             if key not in tasks:
                 tasks[key] = progress.add_task(key, total=total, figures="")
-            shown = "  ".join(f"{k} {v:.4g}" for k, v in figures.items() if k not in ("lr", "gradient_norm"))
+            losses = {
+                k.removeprefix("diffusion."): v for k, v in figures.items() if k.startswith(("loss", "diffusion"))
+            }
+            shown = " ".join(f"{k} {v:.3f}" for k, v in losses.items())
             progress.update(tasks[key], completed=done, total=total, figures=shown)
 
         yield advance

@@ -63,8 +63,7 @@ class Run:
         self.folder, self.recipe, self.backbone = folder, recipe, backbone
         self.pictures = pictures(pair, backbone.size, backbone.latent_shape(backbone.size, backbone.size)[-1])
         self.info = RunInfo(backbone.name, describe_pair(pair), recipe)
-        claim(folder, self.info)
-        save_png(overview(pair), folder / "pair.png")
+        self.preserve = next((phase.preserve for phase in recipe.phases if phase.preserve), None)
         if recipe.checkpointing:
             backbone.enable_checkpointing()
         starts = backbone.add_words(self.info.words)
@@ -74,31 +73,33 @@ class Run:
             self.trained.parameters(), lr=0.0, betas=(0.9, 0.999), weight_decay=recipe.weight_decay
         )
         self.online = denoiser_weights(self.trained.named())
+        claim(folder, self.info)  # here, after all that can be refused: bad input writes nothing
+        save_png(overview(pair), folder / "pair.png")
         if (folder / STATE_FILE).exists():
-            self.state = read_state(folder, self.trained, optimizer, self._momentum(recipe.steps - 1))
+            self.state = read_state(folder, self.trained, optimizer, self._momentum())
         else:
             self.state = State(self.trained, optimizer, saved_at=time.monotonic())
         self.metrics = Metrics(folder, self.state.step)
 
-    def _momentum(self, step: int) -> Momentum | None:
-        preserve = self.recipe.phases[self.recipe.phase_at(step)].preserve
-        return None if preserve is None else Momentum(self.online, preserve, self.recipe.reference.hard_start)
+    def _momentum(self) -> Momentum | None:
+        if self.preserve is None:
+            return None
+        return Momentum(self.online, self.preserve, self.recipe.reference.hard_start)
 
     def advance(self) -> dict[str, float]:
         """One step. A loss that is not finite stops the run before the step; the checkpoint stays."""
         state, recipe = self.state, self.recipe
-        if state.momentum is None:
-            state.momentum = self._momentum(state.step)  # started at the end of the warm-up
+        if state.momentum is None and recipe.phases[recipe.phase_at(state.step)].preserve is not None:
+            state.momentum = self._momentum()  # started at the end of the warm-up
         figures = self.objective.backward(state.step, state.momentum)
+        skip = recipe.reference.clip_skips_words
+        clipped = [p for n, p in self.trained.named().items() if n.startswith(LORA) or not skip]
+        figures["gradient_norm"] = float(torch.nn.utils.clip_grad_norm_(clipped, recipe.clip))
         if not all(math.isfinite(v) for v in figures.values()):
             raise RunError(
-                f"step {state.step}: the loss is not finite; the checkpoint before it is kept. "
+                f"step {state.step}: the loss or its gradient is not finite; the checkpoint before it is kept. "
                 "Lower the rate (--set phases.0.lr=...) in a new folder"
             )
-        clipped = [
-            p for n, p in self.trained.named().items() if n.startswith(LORA) or not recipe.reference.clip_skips_words
-        ]
-        norm = torch.nn.utils.clip_grad_norm_(clipped, recipe.clip)
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, state.step, len(self.pictures))
         if state.momentum is not None:
@@ -108,7 +109,7 @@ class Run:
         if state.momentum is not None:
             state.momentum.after_step(self.online)
         state.step += 1
-        return {**figures, "gradient_norm": float(norm), "lr": state.optimizer.param_groups[0]["lr"]}
+        return {**figures, "lr": state.optimizer.param_groups[0]["lr"]}
 
     def preview(self) -> None:
         """The composite, and each sample alone, at fixed seeds: `previews/000100-0.png` and so on."""

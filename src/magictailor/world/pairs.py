@@ -98,7 +98,9 @@ def world_pair(seed: int) -> WorldPair:
             return pair
 
 
-def masks(rendering: Rendering, concept: Concept, kind: str) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+def masks(
+    rendering: Rendering, concept: Concept, kind: str
+) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
     """The concept without its component of this kind, and that component: uint8 [S, S], 255 inside."""
     owners = {c.kind: BODY + 1 + i for i, c in enumerate(concept.components)}
     rest = [BODY, *(n for k, n in owners.items() if k != kind)]
@@ -154,7 +156,9 @@ def _write_truth(pair: WorldPair, folder: Path, size: int, captions: Mapping[str
     for name, scene in pictures.items():
         save_png(Image.fromarray(render(scene, size).image), folder / f"{name}.png")
     attributes = {"seed": pair.seed, "range": seed_range(pair.seed), "words": pair.words, "captions": captions}
-    instances = {k: asdict(v) for k, v in (("concept", pair.concept), ("component", pair.component), ("owner", pair.owner))}
+    instances = {
+        k: asdict(v) for k, v in (("concept", pair.concept), ("component", pair.component), ("owner", pair.owner))
+    }
     write_json(folder / "attributes.json", {**attributes, **instances})
 
 

@@ -13,8 +13,9 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
-from magictailor.files import append_lines, read_tensors, write_json, write_tensors
+from magictailor.files import append_lines, write_json
 from magictailor.pictures import grid, save_png
+from magictailor.tensors import read_tensors, write_tensors
 from magictailor.world.captions import caption, caption_rng
 from magictailor.world.checks import FIRST_SEED, BindingCheck, binding_checks, component_checks
 from magictailor.world.embedded import (

@@ -7,14 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from magictailor.files import (
-    optimizer_tensors,
-    prefixed,
-    read_tensors,
-    restore_optimizer,
-    unprefixed,
-    write_tensors,
-)
+from magictailor.tensors import optimizer_tensors, prefixed, read_tensors, restore_optimizer, unprefixed, write_tensors
 
 SAVE_SECONDS = 60
 

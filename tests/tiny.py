@@ -1,0 +1,160 @@
+"""A tiny Stable Diffusion of random weights (16 pixels, 8 x 8 latents, 4 x 4 maps) and pairs for it, in memory."""
+
+import copy
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from magictailor.adapters.momentum import Momentum
+from magictailor.adapters.trainables import Trainables
+from magictailor.backbones import Defaults
+from magictailor.backbones.stable_diffusion import StableDiffusion
+from magictailor.data import Pair, Reference, Sample
+from magictailor.data.batches import pictures
+from magictailor.methods import METHODS
+from magictailor.objective import Objective, denoiser_weights
+from magictailor.recipe import Preserve, Recipe, with_settings
+from magictailor.world.tokenizer import build_tokenizer
+
+SIZE, MAPS = 16, 4
+DEFAULTS = Defaults(steps=(2, 2), lr=(1e-3, 1e-4), rank=4, guidance=3.0, sampling_steps=3)
+PREDICTIONS = ("epsilon", "v_prediction")
+LABELS = ("person", "hair", "hat")
+SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+
+
+@cache
+def _pipeline(prediction: str) -> StableDiffusionPipeline:
+    tokenizer = build_tokenizer()
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=SIZE // 2,
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        attention_head_dim=2,
+        cross_attention_dim=16,
+        norm_num_groups=8,
+        use_linear_projection=True,
+    )
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 16),
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=SIZE,
+    )
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=tokenizer.model_max_length,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=DDIMScheduler(prediction_type=prediction, **SCHEDULE),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def pipeline(prediction: str = "epsilon") -> StableDiffusionPipeline:
+    """A new copy each time."""
+    own = _pipeline(prediction)
+    return StableDiffusionPipeline(
+        **{k: copy.deepcopy(v) for k, v in own.components.items()}, requires_safety_checker=False
+    )
+
+
+def backbone(prediction: str = "epsilon", name: str = "tiny") -> StableDiffusion:
+    return StableDiffusion(name, pipeline(prediction), DEFAULTS, map_side=MAPS)
+
+
+def reference(number: int, share: float = 0.5) -> Reference:
+    """A noise image; its mask is the upper ``share``."""
+    pixels = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[: round(SIZE * share)] = 255
+    return Reference.of(Path(f"image-{number}.png"), Image.fromarray(pixels), Image.fromarray(mask))
+
+
+def pair(counts: Sequence[int] = (1, 1), shares: Sequence[float] = (0.75, 0.25, 0.5), start: int = 0) -> Pair:
+    """``counts``: images of each sample."""
+    numbers = iter(range(start, 1000))
+    samples = [
+        Sample(label, f"<{label}>", tuple(reference(next(numbers), share) for _ in range(count)))
+        for label, count, share in zip(LABELS, counts, shares)
+    ]
+    return Pair("tiny", tuple(samples))
+
+
+def recipe(*settings: str, method: str = "magictailor") -> Recipe:
+    return with_settings(METHODS[method](DEFAULTS), ["preview_every=0", *settings])
+
+
+class Rig:
+    """What a run's step needs, without a folder."""
+
+    def __init__(self, recipe: Recipe, pair: Pair, prediction: str = "epsilon") -> None:
+        self.recipe, self.backbone = recipe, backbone(prediction)
+        self.pictures = pictures(pair, SIZE, SIZE // 2)
+        starts = self.backbone.add_words({s.word: s.label for s in pair.samples})
+        if recipe.checkpointing:
+            self.backbone.enable_checkpointing()
+        self.trained = Trainables(self.backbone, recipe, starts)
+        self.objective = Objective(self.backbone, self.pictures, recipe)
+        self.online = denoiser_weights(self.trained.named())
+        self.scatter(1)
+
+    def scatter(self, seed: int, scale: float = 0.05) -> None:
+        """Move LoRA off its zero start, where half of the gradients vanish."""
+        random = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in self.online.values():
+                parameter.add_(scale * torch.randn(parameter.shape, generator=random))
+
+    def momentum(self, **how: Any) -> Momentum:
+        """The momentum network as the weights are now."""
+        return Momentum(self.online, Preserve(**how))
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        return {n: p.grad.clone() for n, p in self.trained.named().items() if p.grad is not None}
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run in a forked process; the signal that ended it as a negative number, or its exit code."""
+    process = os.fork()
+    if process == 0:
+        code = 0
+        try:
+            work()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        except BaseException:
+            traceback.print_exc()
+            code = 99
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
