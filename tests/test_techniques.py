@@ -39,7 +39,7 @@ def test_dm_deg_weighs_noise_by_a_grey_mask() -> None:
 
 @pytest.mark.parametrize(
     ("step", "value"),
-    [(0, 0.5), (250, 0.5), (400, 0.499604), (450, 0.482831), (475, 0.403141), (490, 0.238053), (500, 0.0)],
+    [(0, 0.5), (250, 0.5), (400, 0.499604), (450, 0.482831), (475, 0.403144), (490, 0.238058), (500, 0.0)],
 )
 def test_intensity_is_equation_5(step: int, value: float) -> None:
     assert intensity(step, 500, DMDeg()) == pytest.approx(value, abs=1e-6)

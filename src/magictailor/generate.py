@@ -81,7 +81,7 @@ def load(run: Path | str) -> Any:
 
 def check_prompt(prompt: str, words: Sequence[str]) -> None:
     """Raises InputError for a pseudo-word that the run does not know."""
-    unknown = [w for w in WORD.findall(prompt) if w.lower() not in words]
+    unknown = [w for w in WORD.findall(prompt) if w not in words]
     if unknown:
         raise InputError(f"{unknown[0]}: not a pseudo-word of this run; it knows {', '.join(words)}")
     if not prompt.strip():

@@ -1,0 +1,276 @@
+"""A step's loss and gradients against straightforward code, whatever the micro-batch."""
+
+from typing import Any
+
+import pytest
+import torch
+from tiny import PREDICTIONS, Rig, pair, recipe
+from torch import Tensor
+
+from magictailor.adapters.momentum import Momentum
+from magictailor.backbones import Condition
+from magictailor.randomness import normal, uniform
+from magictailor.recipe import Preserve
+
+PLAIN = ("augment.jitter=0", "augment.flip=0")
+WARM_UP, BALANCE = 1, 2  # a step of each phase
+
+
+def straightforward(rig: Rig, step: int, held: dict[str, Tensor] | None = None) -> Tensor:
+    """Equations 1 to 8 once more, image by image; nothing of the techniques and nothing of the backbone."""
+    pipeline, settings = rig.backbone.pipeline, rig.recipe
+    unet, alphas = pipeline.unet, pipeline.scheduler.alphas_cumprod
+    alpha_d = 0.5 * (1 - (step / settings.steps) ** 32)
+    diffusion: dict[int, list[Tensor]] = {}
+    attention: dict[int, list[Tensor]] = {}
+    preserve: dict[int, list[Tensor]] = {}
+    area: dict[int, list[Tensor]] = {}
+    for i, picture in enumerate(rig.pictures):
+        mask = picture.mask
+        degradation = normal((3, 16, 16), settings.seed, step, i, "degradation")
+        pixels = picture.pixels + alpha_d * degradation * (1 - mask)
+        posterior = pipeline.vae.encode(pixels[None]).latent_dist
+        z = posterior.mean + posterior.std * normal((4, 8, 8), settings.seed, step, i, "posterior")
+        z = z * pipeline.vae.config.scaling_factor
+        t = int(uniform(1, settings.seed, step, i, "time") * 1000)
+        noise = normal((4, 8, 8), settings.seed, step, i, "noise")[None]
+        a, s = alphas[t].sqrt(), (1 - alphas[t]).sqrt()
+        target = noise if pipeline.scheduler.config.prediction_type == "epsilon" else a * noise - s * z
+        ids = pipeline.tokenizer(f"a photo of {picture.word}", padding="max_length", return_tensors="pt").input_ids
+        text = pipeline.text_encoder(ids).last_hidden_state
+        place = ids[0].tolist().index(pipeline.tokenizer.convert_tokens_to_ids(picture.word))
+
+        seen: dict[str, Tensor] = {}
+        layers = [
+            n for n, _ in unet.named_modules() if n.endswith("attn2") and ("down_blocks.1" in n or "up_blocks.0" in n)
+        ]
+        hooks = [
+            unet.get_submodule(f"{n}.{p}").register_forward_hook(lambda m, x, out, key=n + p: seen.setdefault(key, out))
+            for n in layers
+            for p in ("to_q", "to_k")
+        ]
+        prediction = unet(a * z + s * noise, torch.tensor([t]), text).sample
+        for hook in hooks:
+            hook.remove()
+        maps = []
+        for n in layers:
+            heads = unet.get_submodule(n).heads
+            for q, k in zip(seen[n + "to_q"].chunk(heads, -1), seen[n + "to_k"].chunk(heads, -1)):
+                maps.append((q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1)[0, :, place])
+        probability = torch.stack(maps).mean(0).reshape(4, 4)
+
+        small = mask.unfold(1, 2, 2).unfold(2, 2, 2).mean((-1, -2))
+        smaller = mask.unfold(1, 4, 4).unfold(2, 4, 4).mean((-1, -2))[0]
+
+        def masked(error: Tensor, small: Tensor = small) -> Tensor:
+            return (small * error[0] ** 2).sum() / (4 * small.sum())
+
+        diffusion.setdefault(picture.sample, []).append(masked(prediction - target))
+        attention.setdefault(picture.sample, []).append(((probability / probability.max() - smaller) ** 2).mean())
+        area.setdefault(picture.sample, []).append(mask.mean())
+        if held is not None:
+            online = {n: p.detach().clone() for n, p in rig.online.items()}
+            with torch.no_grad():
+                for n, p in rig.online.items():
+                    p.data = held[n].clone()
+                other = unet(a * z + s * noise, torch.tensor([t]), text).sample
+                for n, p in rig.online.items():
+                    p.data = online[n]
+            preserve.setdefault(picture.sample, []).append(masked(other - prediction))
+
+    def means(values: dict[int, list[Tensor]]) -> list[Tensor]:
+        return [torch.stack(v).mean() for v in values.values()]
+
+    losses = means(diffusion)
+    attention_loss = 0.01 / torch.stack(means(area)).mean() * torch.stack(means(attention)).mean()
+    if held is None:
+        return torch.stack(losses).mean() + attention_loss
+    top = max(range(len(losses)), key=lambda n: float(losses[n]))
+    rest = [loss for n, loss in enumerate(means(preserve)) if n != top]
+    return losses[top] + 0.2 * torch.stack(rest).mean() + attention_loss
+
+
+def close(left: dict[str, Tensor], right: dict[str, Tensor], tolerance: float = 1e-4) -> None:
+    """Equal to rounding, on the scale of each tensor's largest value."""
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        scale = float(right[name].abs().max())
+        assert float((value - right[name]).abs().max()) <= tolerance * scale + 1e-9, name
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("step", [WARM_UP, BALANCE])
+@pytest.mark.parametrize("counts", [(1, 1), (2, 1, 1)])
+def test_a_step_equals_straightforward_code(prediction: str, step: int, counts: tuple[int, ...]) -> None:
+    rig = Rig(recipe(*PLAIN), pair(counts), prediction)
+    momentum = rig.momentum() if step == BALANCE else None
+    rig.scatter(2)
+    figures = rig.objective.backward(step, momentum)
+    gradients = rig.gradients()
+    for parameter in rig.trained.parameters():
+        parameter.grad = None
+    expected = straightforward(rig, step, momentum.weights if momentum else None)
+    expected.backward()
+    assert figures["loss"] == pytest.approx(float(expected), rel=1e-4)
+    assert all(float(g.abs().max()) > 0 for g in gradients.values())
+    close(gradients, rig.gradients(), 1e-3)
+
+
+@pytest.mark.parametrize("step", [WARM_UP, BALANCE])
+@pytest.mark.parametrize("counts", [(3, 2), (2, 1, 2)])
+@pytest.mark.parametrize("checkpointing", ["false", "true"])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_micro_batches_and_checkpointing_change_nothing(
+    prediction: str, step: int, counts: tuple[int, ...], checkpointing: str
+) -> None:
+    results = []
+    for settings in (
+        ("micro_batch=none",),
+        *((f"micro_batch={n}", f"checkpointing={checkpointing}") for n in (1, 2, 8)),
+    ):
+        rig = Rig(recipe(*settings), pair(counts), prediction)
+        momentum = rig.momentum() if step == BALANCE else None
+        rig.scatter(2)
+        results.append((rig.objective.backward(step, momentum), rig.gradients()))
+    figures, gradients = results[0]
+    assert figures["attention"] > 0
+    assert ("worst" in figures) == (step == BALANCE) == (figures["preserve"] > 0)
+    for other, others in results[1:]:
+        assert other == pytest.approx(figures, rel=1e-5)
+        close(others, gradients)
+
+
+def test_a_step_depends_on_seed_and_number_alone() -> None:
+    def run(before: int, step: int, seed: int) -> tuple[dict[str, float], dict[str, Tensor]]:
+        rig = Rig(recipe(f"seed={seed}"), pair((2, 1)))
+        with torch.no_grad():  # the adapters' start depends on the seed too
+            for n, p in enumerate(rig.online.values()):
+                p.copy_(normal(tuple(p.shape), 0, 0, n, "test") * 0.1)
+        for _ in range(before):
+            rig.objective.backward(0, None)
+        for parameter in rig.trained.parameters():
+            parameter.grad = None
+        torch.rand(17)
+        return rig.objective.backward(step, None), rig.gradients()
+
+    figures, gradients = run(0, 1, 5)
+    again, again_gradients = run(2, 1, 5)
+    assert again == figures
+    assert all(torch.equal(g, gradients[n]) for n, g in again_gradients.items())
+    assert run(0, 0, 5)[0]["loss"] != figures["loss"]
+    assert run(0, 1, 6)[0]["loss"] != figures["loss"]
+
+
+@pytest.mark.parametrize("micro_batch", ["none", "1", "2"])
+def test_the_momentum_network_runs_only_for_samples_that_are_not_the_worst(
+    micro_batch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = (3, 2, 1)
+    rig = Rig(recipe(f"micro_batch={micro_batch}"), pair(counts))
+    momentum, seen = rig.momentum(), []
+    rig.scatter(2)
+    predict = rig.backbone.predict
+
+    def counted(noisy: Tensor, times: Tensor, condition: Condition, weights: Any = None) -> Tensor:
+        if weights is not None:
+            seen.append(len(noisy))
+            assert not torch.is_grad_enabled()
+        return predict(noisy, times, condition, weights)
+
+    monkeypatch.setattr(rig.backbone, "predict", counted)
+    figures = rig.objective.backward(BALANCE, momentum)
+    losses = [figures[f"diffusion.{n}"] for n in range(3)]
+    assert losses[int(figures["worst"])] == max(losses)
+    assert sum(seen) == sum(counts) - counts[int(figures["worst"])]
+
+
+def test_the_regularisers_gradient_does_not_reach_the_momentum_network() -> None:
+    rig = Rig(recipe(), pair())
+    momentum = rig.momentum()
+    for weight in momentum.weights.values():
+        weight.requires_grad_(True)
+    kept = {n: w.detach().clone() for n, w in momentum.weights.items()}
+    rig.scatter(2)
+    assert rig.objective.backward(BALANCE, momentum)["preserve"] > 0
+    assert all(w.grad is None and torch.equal(w, kept[n]) for n, w in momentum.weights.items())
+
+
+def test_one_sample_alone_has_nothing_to_preserve() -> None:
+    rig = Rig(recipe(), pair((2,)))
+    momentum = rig.momentum()
+    rig.scatter(2)
+    figures = rig.objective.backward(BALANCE, momentum)
+    assert figures["preserve"] == 0
+    assert figures["worst"] == 0
+    assert figures["loss"] == pytest.approx(figures["diffusion.0"] + 0.01 / rig.objective.area * figures["attention"])
+
+
+def test_attention_weight_is_over_the_mean_mask_area_under_mask_means_alone() -> None:
+    figures = {}
+    for how in ("mask", "whole"):
+        rig = Rig(recipe(f"masked={how}"), pair((2, 1), (0.75, 0.25)))
+        assert rig.objective.area == pytest.approx(0.5)
+        figures[how] = rig.objective.backward(WARM_UP, None)
+    for how, area in (("mask", 0.5), ("whole", 1.0)):
+        parts = figures[how]
+        diffusion = (parts["diffusion.0"] + parts["diffusion.1"]) / 2
+        assert parts["loss"] - diffusion == pytest.approx(0.01 / area * parts["attention"], rel=1e-3)
+
+
+def numbers(value: float) -> dict[str, Tensor]:
+    return {"w": torch.tensor([value, 2 * value])}
+
+
+def test_momentum_by_hand_over_three_steps() -> None:
+    momentum = Momentum(numbers(1.0), Preserve(decay=0.9))
+    for value in (2.0, 0.0, -1.0):
+        momentum.before_step(numbers(99.0))
+        momentum.after_step(numbers(value))
+    expected = 0.9 * (0.9 * (0.9 * 1 + 0.1 * 2) + 0.1 * 0) - 0.1  # 0.791
+    assert momentum.weights["w"].tolist() == pytest.approx([expected, 2 * expected])
+
+
+def test_a_frozen_regulariser_never_changes_and_last_step_lags_by_one() -> None:
+    frozen = Momentum(numbers(1.0), Preserve(regulariser="frozen"))
+    last = Momentum(numbers(1.0), Preserve(regulariser="last-step"))
+    for before, after in ((1.0, 2.0), (2.0, 5.0), (5.0, -3.0)):
+        for momentum in (frozen, last):
+            momentum.before_step(numbers(before))
+            momentum.after_step(numbers(after))
+        assert frozen.weights["w"].tolist() == [1, 2]
+        assert last.weights["w"].tolist() == [before, 2 * before]
+
+
+def test_momentum_is_a_copy_of_the_online_weights() -> None:
+    online = numbers(1.0)
+    momentum = Momentum(online, Preserve())
+    online["w"].add_(1)
+    assert momentum.weights["w"].tolist() == [1, 2]
+
+
+def test_the_references_hard_start_copies_once() -> None:
+    momentum = Momentum(numbers(1.0), Preserve(decay=0.9), hard_start=True)
+    momentum.after_step(numbers(5.0))
+    assert momentum.weights["w"].tolist() == [5, 10]
+    momentum.after_step(numbers(6.0))
+    assert momentum.weights["w"].tolist() == pytest.approx([5.1, 10.2])
+
+
+def test_zero_lora_equals_the_base_exactly_and_the_scale_is_alpha_over_rank() -> None:
+    from tiny import backbone
+
+    base = backbone()
+    noisy, times = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([500])
+    text = Condition(torch.randn(1, 77, 16, generator=torch.Generator().manual_seed(1)))
+    plain = base.predict(noisy, times, text)
+    rig = Rig(recipe("train.0.alpha=8"), pair())
+    for name, parameter in rig.online.items():
+        if "lora_B" in name:
+            parameter.data.zero_()
+    assert torch.equal(rig.backbone.predict(noisy, times, text), plain)
+    assert rig.recipe.train[0].rank == 4
+    layer = rig.backbone.denoiser.get_submodule("down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k")
+    rig.scatter(3)
+    x = torch.randn(5, 16, generator=torch.Generator().manual_seed(2))
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    torch.testing.assert_close(layer(x), layer.base_layer(x) + 8 / 4 * x @ a.T @ b.T)

@@ -1,0 +1,52 @@
+"""The base's training: rates, averages, and interruption."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from magictailor.world.embedded import TRAIN_STEPS
+from magictailor.world.training.denoiser import stratified_times
+from magictailor.world.training.state import Trainee, generator, rate
+
+
+def run(path: Path, until: int, steps: int = 12) -> Trainee:
+    torch.manual_seed(0)
+    network = nn.Linear(4, 4)
+    trainee = Trainee([network], path, 1e-2, 0.9, steps)
+    while trainee.step < until:
+        x = torch.randn(8, 4, generator=generator(3, trainee.step))
+        trainee.update((network(x) - x).square().mean())
+    trainee.save()
+    return trainee
+
+
+def test_an_interrupted_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole.safetensors", 12)
+    for until in (3, 7, 12):
+        parts = run(tmp_path / "parts.safetensors", until)
+    for a, b in zip([*whole.parameters, *whole.average], [*parts.parameters, *parts.average], strict=True):
+        assert torch.equal(a, b)
+    assert (tmp_path / "whole.safetensors").read_bytes() == (tmp_path / "parts.safetensors").read_bytes()
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> None:
+    trainee = run(tmp_path / "a.safetensors", 2)
+    before = [p.clone() for p in trainee.parameters]
+    with pytest.raises(FloatingPointError, match="step 2"):
+        trainee.update(torch.tensor(float("nan")))
+    assert all(torch.equal(a, b) for a, b in zip(before, trainee.parameters, strict=True))
+
+
+def test_the_rate_warms_up_stays_and_decays() -> None:
+    assert rate(0, 1000, 1.0) == pytest.approx(1 / 200)
+    assert rate(300, 1000, 1.0) == rate(300, 2000, 1.0) == 1.0  # the plateau does not know the end
+    assert rate(850, 1000, 1.0) == pytest.approx(0.5)
+    assert rate(999, 1000, 1.0) == pytest.approx(0.02)
+
+
+def test_times_are_one_in_each_part() -> None:
+    times = stratified_times(10, torch.Generator().manual_seed(0))
+    assert sorted((times * 10 // TRAIN_STEPS).tolist()) == list(range(10))
+    assert times.tolist() != sorted(times.tolist())
