@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny import PREDICTIONS, backbone
 from torch import Tensor
 
 from magictailor.adapters.attention_maps import AttentionMaps
 from magictailor.backbones import Backbone, Condition
+from tiny import PREDICTIONS, backbone
 
 WORDS = {"<person>": "person"}
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import PREDICTIONS, Rig, pair, recipe
 from torch import Tensor
 
 from magictailor.adapters.momentum import Momentum
 from magictailor.backbones import Condition
 from magictailor.randomness import normal, uniform
 from magictailor.recipe import Preserve
+from tiny import PREDICTIONS, Rig, pair, recipe
 
 PLAIN = ("augment.jitter=0", "augment.flip=0")
 WARM_UP, BALANCE = 1, 2  # a step of each phase
@@ -45,7 +45,9 @@ def straightforward(rig: Rig, step: int, held: dict[str, Tensor] | None = None) 
             n for n, _ in unet.named_modules() if n.endswith("attn2") and ("down_blocks.1" in n or "up_blocks.0" in n)
         ]
         hooks = [
-            unet.get_submodule(f"{n}.{p}").register_forward_hook(lambda m, x, out, key=n + p: seen.setdefault(key, out))
+            unet.get_submodule(f"{n}.{p}").register_forward_hook(
+                lambda m, x, out, key=n + p, at=seen: at.setdefault(key, out)
+            )
             for n in layers
             for p in ("to_q", "to_k")
         ]

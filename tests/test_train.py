@@ -11,17 +11,17 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from tiny import DEFAULTS, PREDICTIONS, backbone, in_child, pair, recipe
 from torch import Tensor
 
 from magictailor import personalize
 from magictailor.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE, read_run
 from magictailor.errors import InputError, RunError
-from magictailor.files import read_tensors
 from magictailor.methods import METHODS
 from magictailor.objective import Objective
 from magictailor.recipe import Recipe
+from magictailor.tensors import read_tensors
 from magictailor.train import Run, learning_rate
+from tiny import DEFAULTS, PREDICTIONS, backbone, in_child, pair, recipe
 
 
 def base_weights(base: Any, rows: int) -> dict[str, Tensor]:
@@ -165,7 +165,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path: Path, monkeyp
     personalize(pair(), tmp_path / "whole", model=backbone(), recipe=recipe())
     with monkeypatch.context() as patch:
         explode(patch, 3)
-        with pytest.raises(RunError, match="step 3: the loss is not finite") as caught:
+        with pytest.raises(RunError, match="step 3: the loss .*not finite") as caught:
             personalize(pair(), tmp_path / "run", model=backbone(), recipe=recipe())
     assert "\n" not in str(caught.value)
     with safe_open(tmp_path / "run" / STATE_FILE, "pt") as file:
@@ -258,7 +258,7 @@ def test_run_json_says_all_that_the_run_depends_on(tmp_path: Path) -> None:
     digests = [image["sha256"] for sample in tree["pair"]["samples"] for image in sample["images"]]
     assert digests == [r.digest for s in pair((2, 1)).samples for r in s.references]
     assert tree["finished"] is True
-    assert tree["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert tree["versions"]["torch"] == torch.__version__
 
 
 @pytest.mark.parametrize("name", list(METHODS))

@@ -158,6 +158,13 @@ class Objective:
         With several micro-batches the selection needs all losses first: they are measured without gradients,
         then each micro-batch runs again with them, on the same random numbers.
         """
+        try:
+            return self._backward(step, momentum)
+        finally:
+            if self.maps is not None:
+                self.maps.stop()
+
+    def _backward(self, step: int, momentum: Momentum | None) -> dict[str, float]:
         phase = self.recipe.phases[self.recipe.phase_at(step)]
         batches = [self.batch(step, images, phase) for images in self._micro_batches()]
         if len(batches) == 1:
@@ -198,7 +205,7 @@ class Objective:
             total = total + phase.preserve.weight * preserve
         total.backward()  # type: ignore[no-untyped-call]
         figures = {"loss": total, "attention": attention, "preserve": preserve}
-        out = {name: float(value) for name, value in figures.items()}
+        out = {name: float(value.detach()) for name, value in figures.items()}
         out |= {f"diffusion.{n}": float(loss) for n, loss in enumerate(losses)}
         return out | ({"worst": float(worst(losses))} if phase.reduce == "max" else {})
 

@@ -1,19 +1,35 @@
 """Named tensors as safetensors: weights and training state. Nothing is unpickled."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from magictailor.files import write_whole
 
 
+def _canonical(blob: bytes) -> bytes:
+    """The same safetensors file with its metadata sorted: the library writes them in any order."""
+    size = int.from_bytes(blob[:8], "little")
+    header = json.loads(blob[8 : 8 + size])
+    metadata = header.pop("__metadata__", {})
+    text = json.dumps({"__metadata__": dict(sorted(metadata.items())), **header}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + blob[8 + size :]
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Named tensors of any shapes as safetensors."""
+    """Named tensors of any shapes as safetensors; the same content gives the same bytes."""
     flat = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    write_whole(path, lambda p: save_file(flat, p, dict(metadata or {})))
+    blob = _canonical(save(flat, dict(metadata or {})))
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(blob)
+
+    write_whole(path, write)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

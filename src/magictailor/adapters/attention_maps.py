@@ -13,7 +13,7 @@ class AttentionMaps:
     """Patches the named layers of ``denoiser``; `record` before a forward, `mean` after it.
 
     Gradient checkpointing runs a layer again in the backward pass and wants the same computation, so what was
-    asked for stays asked until the next `record`; what the second run adds is discarded there.
+    asked for stays asked until the next `record` or `stop`; what the second run adds is discarded there.
     """
 
     def __init__(self, denoiser: nn.Module, layers: Sequence[str]) -> None:
@@ -25,6 +25,10 @@ class AttentionMaps:
     def record(self, tokens: Tensor) -> None:
         """From now on gather the maps of these tokens: weights [N, L] that add up to 1 for each image."""
         self._tokens, self._maps = tokens, []
+
+    def stop(self) -> None:
+        """Read nothing more, and let go of what was read and of its graphs."""
+        self._tokens, self._maps = None, []
 
     def mean(self) -> Tensor:
         """The mean over heads and layers, [N, h, w]. Maps are square."""
