@@ -165,7 +165,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path: Path, monkeyp
     personalize(pair(), tmp_path / "whole", model=backbone(), recipe=recipe())
     with monkeypatch.context() as patch:
         explode(patch, 3)
-        with pytest.raises(RunError, match="step 3: the loss .*not finite") as caught:
+        with pytest.raises(RunError, match=r"step 3: the loss .*not finite") as caught:
             personalize(pair(), tmp_path / "run", model=backbone(), recipe=recipe())
     assert "\n" not in str(caught.value)
     with safe_open(tmp_path / "run" / STATE_FILE, "pt") as file:

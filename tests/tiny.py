@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from magictailor.adapters.momentum import Momentum
 from magictailor.adapters.trainables import Trainables
@@ -23,18 +23,24 @@ from magictailor.data.batches import pictures
 from magictailor.methods import METHODS
 from magictailor.objective import Objective, denoiser_weights
 from magictailor.recipe import Preserve, Recipe, with_settings
-from magictailor.world.tokenizer import build_tokenizer
+from magictailor.world.embedded import WEIGHTS
 
 SIZE, MAPS = 16, 4
 DEFAULTS = Defaults(steps=(2, 2), lr=(1e-3, 1e-4), rank=4, guidance=3.0, sampling_steps=3)
 PREDICTIONS = ("epsilon", "v_prediction")
 LABELS = ("person", "hair", "hat")
-SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+SCHEDULE = {
+    "steps_offset": 1,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+}
 
 
 @cache
 def _pipeline(prediction: str) -> StableDiffusionPipeline:
-    tokenizer = build_tokenizer()
+    tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=SIZE // 2,

@@ -1,0 +1,186 @@
+"""The command line: what it does, and that a mistake is one line and leaves nothing behind."""
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from PIL import Image
+
+import magictailor.backbones.stable_diffusion as family
+from magictailor.cli import main
+from magictailor.errors import RunError
+from magictailor.recipe import recipe_from
+from tiny import pair
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Said]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    def called(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["magictailor", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        said = capsys.readouterr()
+        return Said(int(stop.value.code or 0), said.out, said.err)
+
+    monkeypatch.setattr(family, "MAP_FRACTION", 4)  # maps of 4 x 4 at 16 pixels
+    with warnings.catch_warnings():
+        yield called
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A pair as a user has it."""
+    place = tmp_path / "pair"
+    (place / "masks").mkdir(parents=True)
+    for number, sample in enumerate(pair().samples):
+        name = f"{number}_{sample.label}_1.png"
+        sample.references[0].image.save(place / name)
+        sample.references[0].mask.save(place / "masks" / name)
+    return place
+
+
+FEW = ("--set", "phases.0.steps=1", "--set", "phases.1.steps=1", "--set", "preview_every=0", "--set", "train.0.rank=2")
+
+
+def test_train_and_generate(call: Call, folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trained = call("train", folder, "--output", run, "--model", tiny_folder, *FEW)
+    assert (trained.code, trained.err) == (0, "")
+    assert "magictailor generate" in trained.out
+    assert json.loads((run / "run.json").read_text())["finished"] is True
+    again = call("train", folder, "--output", run, "--model", tiny_folder, *FEW)
+    assert again.code == 0
+    drawn = call("generate", run, "<person> with <hair>", "--number", 2, "--steps", 2, "--seed", 4)
+    assert (drawn.code, drawn.err) == (0, "")
+    assert sorted(p.name for p in (run / "images").iterdir()) == [
+        "person-with-hair-4.png",
+        "person-with-hair-5.png",
+        "sheet.png",
+    ]
+    other = call("train", folder, "--output", run, "--model", tiny_folder, *FEW, "--set", "seed=3")
+    assert (other.code, other.err.count("\n")) == (2, 1)
+    assert "another run" in other.err
+    unknown = call("generate", run, "<person> with <hat>")
+    assert (unknown.code, unknown.err.count("\n")) == (2, 1)
+    assert "<hat>" in unknown.err
+
+
+def test_a_dry_run_prints_a_recipe_and_writes_nothing(
+    call: Call, folder: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    said = call("train", folder, "--dry-run", "--model", tiny_folder, "--method", "plain-lora", "--set", "seed=7")
+    assert (said.code, said.err) == (0, "")
+    recipe = recipe_from(json.loads(said.out))
+    assert (recipe.method, recipe.seed, recipe.steps) == ("plain-lora", 7, 500)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_pair_prints_and_draws(call: Call, folder: Path, tmp_path: Path) -> None:
+    said = call("pair", folder, "--sheet", tmp_path / "sheet.png")
+    assert (said.code, said.err) == (0, "")
+    assert "<person>" in said.out
+    assert "<hair>" in said.out
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 100
+
+
+def refused(said: Said, *words: str) -> None:
+    assert said.code == 2
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    assert "Traceback" not in said.err + said.out
+    assert [w for w in words if w not in said.err] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--method", "dreambooth"), ("--method dreambooth", "magictailor", "plain-lora")),
+        (("--set", "phases.0.lrr=1"), ("phases.0.lrr", "phases.0.lr")),
+        (("--set", "phases.0.steps=0"), ("phases.0.steps",)),
+        (("--set", "seed"), ("key=value",)),
+        (("--model", "nowhere"), ("--model nowhere",)),
+    ],
+)
+def test_mistakes_in_training(
+    arguments: tuple[str, ...], words: tuple[str, ...], call: Call, folder: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    model = () if "--model" in arguments else ("--model", tiny_folder)
+    refused(call("train", folder, "--output", tmp_path / "run", *model, *arguments), *words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_mistakes_in_the_pair(call: Call, folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for place, word in ((tmp_path / "missing", "does not exist"), (tmp_path / "empty", "no images")):
+        refused(call("train", place, "--output", tmp_path / "run"), str(place), word)
+        refused(call("pair", place), str(place), word)
+    refused(call("train", folder, "--model", tiny_folder), "--output")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_base_without_maps_of_the_wanted_size_is_refused(
+    call: Call, folder: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(family, "MAP_FRACTION", 5)
+    refused(call("train", folder, "--output", tmp_path / "run", "--model", tiny_folder), "3 x 3")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_word_that_the_base_knows_is_refused_and_nothing_written(
+    call: Call, folder: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    (folder / "pair.toml").write_text(
+        '[[samples]]\nlabel = "person"\nword = "person"\nimages = ["0_person_1.png"]\n', "utf-8"
+    )
+    refused(call("train", folder, "--output", tmp_path / "run", "--model", tiny_folder), "person")
+    assert not (tmp_path / "run").exists()
+
+
+def test_mistakes_in_generating(call: Call, tmp_path: Path) -> None:
+    refused(call("generate", tmp_path / "missing", "<person>"), "missing", "magictailor train")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{")
+    refused(call("generate", tmp_path / "run", "<person>"), "damaged")
+    assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize("damage", ['{"recipe": {}}', "[]", '{"model": "x", "pair": 3, "recipe": 4}'])
+def test_a_damaged_run_is_one_line(damage: str, call: Call, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(damage)
+    refused(call("generate", tmp_path, "<person>"))
+
+
+@pytest.mark.parametrize(("error", "code"), [(RunError("the disk is full"), 1), (KeyboardInterrupt(), 130)])
+def test_a_run_that_cannot_go_on_is_one_line(
+    error: BaseException, code: int, call: Call, folder: Path, tiny_folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def stopped(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr("magictailor.train.personalize", stopped)
+    said = call("train", folder, "--output", tmp_path / "run", "--model", tiny_folder)
+    assert said.code == code
+    assert len(said.err.strip().splitlines()) == 1
+    assert ("the disk is full" if code == 1 else "the same command goes on") in said.err
+    assert "Traceback" not in said.err

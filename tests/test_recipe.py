@@ -1,0 +1,100 @@
+"""A recipe is data: it comes back from JSON, and a bad setting is one line with the fix."""
+
+import json
+
+import pytest
+
+from magictailor.errors import InputError
+from magictailor.methods import METHODS
+from magictailor.recipe import CrossAttention, DMDeg, LoRA, MaskOut, Recipe, Untouched, recipe_from, with_settings
+from tiny import DEFAULTS, recipe
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_round_trip_through_json(name: str) -> None:
+    made = METHODS[name](DEFAULTS)
+    assert recipe_from(json.loads(json.dumps(made.dump()))) == made
+
+
+def test_settings_change_what_they_name_and_nothing_else() -> None:
+    before = recipe()
+    after = with_settings(
+        before,
+        [
+            "phases.1.lr=1e-5",
+            "train.0.rank=16",
+            "phases.0.degradation.alpha=0.4",
+            'phases.1.degradation={"kind": "mask-out"}',
+            "phases.1.attention=None",
+            "prompt=an image of {}",
+            "reference.hard_start=true",
+            "micro_batch=2",
+        ],
+    )
+    assert after.phases[1].lr == 1e-5
+    assert after.train[0] == LoRA(rank=16)
+    assert after.phases[0].degradation == DMDeg(alpha=0.4)
+    assert after.phases[1].degradation == MaskOut()
+    assert (after.phases[0].attention, after.phases[1].attention) == (CrossAttention(), None)
+    assert (after.prompt, after.micro_batch, after.reference.hard_start) == ("an image of {}", 2, True)
+    same = {"phases", "train", "prompt", "micro_batch", "reference"}
+    left, right = before.dump(), after.dump()
+    assert {k for k in left if left[k] != right[k]} == same
+    assert left["phases"][0] | {"degradation": 0} == right["phases"][0] | {"degradation": 0}
+
+
+def test_a_part_is_removed_with_none() -> None:
+    before = recipe()
+    assert before.phases[1].preserve is not None
+    after = with_settings(before, ["phases.1.preserve=none"])
+    assert after.phases[1].preserve is None
+    assert with_settings(after, ["phases.1.preserve={}"]).phases[1] == before.phases[1]
+    assert with_settings(before, ['phases.0.degradation={"kind": "none"}']).phases[0].degradation == Untouched()
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("phases.1.lrr=1", ["phases.1.lrr", "phases.1.lr"]),
+        ("phase.0.steps=3", ["phases.0.steps"]),
+        ("phases.7.lr=1", ["phases.7.lr", "phases."]),
+        ("train.0.rnak=8", ["train.0.rank"]),
+        ("seed", ["key=value"]),
+        ("phases.0.lr=-1", ["phases.0.lr", "greater than 0", "-1"]),
+        ("phases.1.preserve.decay=1", ["decay", "less than 1"]),
+        ("phases.0.steps=many", ["phases.0.steps", "many"]),
+        ("phases.0.reduce=median", ["phases.0.reduce", "median"]),
+        ("phases.0.lr=NaN", ["phases.0.lr"]),
+        ("train.0.rank=0", ["rank", "greater than or equal to 1"]),
+        ("seed=4294967296", ["seed", "4294967296"]),
+        ('phases.0.degradation={"kind": "blur"}', ["degradation", "blur"]),
+        ("phases=[]", ["phases"]),
+    ],
+)
+def test_a_bad_setting_is_one_line_that_names_it(setting: str, words: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        with_settings(recipe(), [setting])
+    assert "\n" not in str(caught.value)
+    assert [w for w in words if w not in str(caught.value)] == []
+
+
+def test_a_prompt_must_hold_the_word() -> None:
+    """Without {} the pseudo-word is in no prompt: nothing would be learned, and attention has no place to read."""
+    for prompt in ("a photo", "a photo of {0} and {1}", "a photo of {word}", "a {"):
+        with pytest.raises(InputError, match="prompt"):
+            with_settings(recipe(), [f"prompt={prompt}"])
+
+
+def test_the_phase_of_each_step() -> None:
+    made = recipe("phases.0.steps=3", "phases.1.steps=2")
+    assert made.steps == 5
+    assert [made.phase_at(step) for step in range(5)] == [0, 0, 0, 1, 1]
+
+
+def test_unknown_fields_in_json_are_refused() -> None:
+    tree = recipe().dump()
+    tree["phases"][0]["colour"] = "red"
+    with pytest.raises(InputError, match=r"phases\.0\.colour"):
+        recipe_from(tree)
+    with pytest.raises(InputError, match="method"):
+        recipe_from({"phases": Recipe.model_validate(recipe().dump()).dump()["phases"]})
