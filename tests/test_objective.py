@@ -1,5 +1,6 @@
 """A step's loss and gradients against straightforward code, whatever the micro-batch."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from torch import Tensor
 
 from magictailor.adapters.momentum import Momentum
 from magictailor.backbones import Condition
+from magictailor.data.batches import augmented
 from magictailor.randomness import normal, uniform
-from magictailor.recipe import Preserve
+from magictailor.recipe import Augment, Preserve
 from tiny import PREDICTIONS, Rig, pair, recipe
 
 PLAIN = ("augment.jitter=0", "augment.flip=0")
@@ -276,3 +278,39 @@ def test_zero_lora_equals_the_base_exactly_and_the_scale_is_alpha_over_rank() ->
     x = torch.randn(5, 16, generator=torch.Generator().manual_seed(2))
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     torch.testing.assert_close(layer(x), layer.base_layer(x) + 8 / 4 * x @ a.T @ b.T)
+
+
+def test_augmentation_flips_pixels_and_mask_together_and_jitters_pixels_alone() -> None:
+    rig = Rig(recipe(), pair((1,)))
+    mask = torch.zeros(1, 16, 16)
+    mask[..., :5] = 1
+    picture = replace(rig.pictures[0], mask=mask)
+    draws = torch.tensor([0.9, 0.2, 0.7, 0.4])
+    flipped, flipped_mask = augmented(picture, Augment(jitter=0, flip=0.41), draws)
+    assert torch.equal(flipped, picture.pixels.flip(-1))
+    assert torch.equal(flipped_mask, mask.flip(-1))
+    kept, kept_mask = augmented(picture, Augment(jitter=0, flip=0.39), draws)
+    assert torch.equal(kept, picture.pixels)
+    jittered, same_mask = augmented(picture, Augment(jitter=0.1, flip=0), draws)
+    assert torch.equal(kept_mask, mask)
+    assert torch.equal(same_mask, mask)
+    change = (jittered - picture.pixels).abs()
+    assert 0.05 < float(change.max()) < 0.4
+    assert float(jittered.abs().max()) <= 1
+
+
+@pytest.mark.parametrize(("shared", "distinct"), [("true", 1), ("false", 5)])
+def test_one_draw_for_all_images_only_on_request(shared: str, distinct: int) -> None:
+    rig = Rig(recipe(f"augment.shared={shared}"), pair((3, 2)))
+    assert len({tuple(rig.objective._augmentation(0, i).tolist()) for i in range(5)}) == distinct
+    assert not torch.equal(rig.objective._augmentation(0, 0), rig.objective._augmentation(1, 0))
+
+
+def test_stratified_times_have_one_in_each_part() -> None:
+    rig = Rig(recipe("stratified_times=true"), pair((3, 2)))
+    orders = set()
+    for step in range(20):
+        parts = [int(float(rig.objective._uniform_time(step, i)) * 5) for i in range(5)]
+        assert sorted(parts) == [0, 1, 2, 3, 4]
+        orders.add(tuple(parts))
+    assert len(orders) > 10

@@ -269,3 +269,25 @@ def test_every_method_is_a_valid_recipe_that_names_itself(name: str, tmp_path: P
     assert made.steps == sum(DEFAULTS.steps)
     assert [phase.lr for phase in made.phases] == list(DEFAULTS.lr)
     assert (made.train[0].rank, made.guidance, made.sampling_steps) == (4, 3.0, 3)
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_clipping_skips_the_words_only_on_request(skip: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = recipe("clip=1e-6", f"reference.clip_skips_words={str(skip).lower()}")
+    run = Run(pair(), tmp_path / "run", plan, backbone())
+    with torch.no_grad():  # off the zero start, where the words' gradient is the base's alone
+        for parameter in run.online.values():
+            parameter.add_(0.05)
+    norms: dict[str, float] = {}
+
+    def step() -> None:
+        for kind in ("lora", "words"):
+            grads = [
+                p.grad.flatten() for n, p in run.trained.named().items() if n.startswith(kind) and p.grad is not None
+            ]
+            norms[kind] = float(torch.cat(grads).norm())
+
+    monkeypatch.setattr(run.state.optimizer, "step", step)
+    run.advance()
+    assert 0 < norms["lora"] <= 1.01e-6
+    assert (norms["words"] > 1e-4) == skip
