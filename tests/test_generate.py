@@ -11,12 +11,12 @@ from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor2_0
 from PIL import Image
 
-import magictailor.generate as module
+import magictailor.generation as module
 from magictailor import personalize
 from magictailor.backbones.stable_diffusion import StableDiffusion
 from magictailor.checkpoint import LORA_FILE, RUN_FILE, WORDS_FILE
 from magictailor.errors import InputError
-from magictailor.generate import Generated, Record, generate, load, save_pictures
+from magictailor.generation import Generated, Record, generate, load, save_pictures
 from magictailor.sampling import SCHEDULERS
 from magictailor.tensors import read_tensors
 from tiny import DEFAULTS, MAPS, SIZE, in_child, pair, recipe

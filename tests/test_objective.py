@@ -115,24 +115,18 @@ def test_a_step_equals_straightforward_code(prediction: str, step: int, counts: 
         parameter.grad = None
     expected = straightforward(rig, step, momentum.weights if momentum else None)
     expected.backward()
-    assert figures["loss"] == pytest.approx(float(expected), rel=1e-4)
+    assert figures["loss"] == pytest.approx(float(expected.detach()), rel=1e-4)
     assert all(float(g.abs().max()) > 0 for g in gradients.values())
     close(gradients, rig.gradients(), 1e-3)
 
 
 @pytest.mark.parametrize("step", [WARM_UP, BALANCE])
 @pytest.mark.parametrize("counts", [(3, 2), (2, 1, 2)])
-@pytest.mark.parametrize("checkpointing", ["false", "true"])
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_micro_batches_and_checkpointing_change_nothing(
-    prediction: str, step: int, counts: tuple[int, ...], checkpointing: str
-) -> None:
+def test_micro_batches_and_checkpointing_change_nothing(prediction: str, step: int, counts: tuple[int, ...]) -> None:
     results = []
-    for settings in (
-        ("micro_batch=none",),
-        *((f"micro_batch={n}", f"checkpointing={checkpointing}") for n in (1, 2, 8)),
-    ):
-        rig = Rig(recipe(*settings), pair(counts), prediction)
+    for size, checkpointing in (("none", "false"), ("1", "false"), ("2", "true"), ("8", "true")):
+        rig = Rig(recipe(f"micro_batch={size}", f"checkpointing={checkpointing}"), pair(counts), prediction)
         momentum = rig.momentum() if step == BALANCE else None
         rig.scatter(2)
         results.append((rig.objective.backward(step, momentum), rig.gradients()))

@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if TYPE_CHECKING:
     from magictailor.data import Pair, read_pair
     from magictailor.errors import InputError, RunError
-    from magictailor.generate import Generated, Record, generate, load
+    from magictailor.generation import Generated, Record, generate, load
     from magictailor.recipe import Recipe
     from magictailor.train import personalize, recipe_for
 
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Generated": "generate",
+    "Generated": "generation",
     "InputError": "errors",
     "Pair": "data",
     "Recipe": "recipe",
-    "Record": "generate",
+    "Record": "generation",
     "RunError": "errors",
-    "generate": "generate",
-    "load": "generate",
+    "generate": "generation",
+    "load": "generation",
     "personalize": "train",
     "read_pair": "data",
     "recipe_for": "train",

@@ -97,8 +97,8 @@ def generate(
 ) -> None:
     """Draw pictures with a run's pseudo-words: PNGs with prompt and seed inside, and a contact sheet."""
     with _started("loading"):
-        from magictailor.generate import generate as draw
-        from magictailor.generate import save_pictures
+        from magictailor.generation import generate as draw
+        from magictailor.generation import save_pictures
 
         pictures = draw(
             run,
@@ -196,6 +196,7 @@ def main() -> None:
     except (RunError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stop:  # typer makes 130 of Ctrl-C
+        if stop.code == 130:
+            print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        raise

@@ -2,9 +2,10 @@
 
 import difflib
 import json
+from string import Formatter
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from magictailor.errors import InputError
 
@@ -152,6 +153,18 @@ class Recipe(Part):
             if step < 0:
                 return number
         raise AssertionError("step past the end")
+
+    @field_validator("prompt")
+    @classmethod
+    def _holds_the_word(cls, prompt: str) -> str:
+        """Without {} the pseudo-word would be in no prompt."""
+        try:
+            fields = [name for _, name, _, _ in Formatter().parse(prompt) if name is not None]
+        except ValueError:
+            fields = []
+        if fields != [""]:
+            raise ValueError("write {} once, where the pseudo-word goes")
+        return prompt
 
     def dump(self) -> dict[str, Any]:
         return self.model_dump(mode="json")

@@ -1,7 +1,10 @@
 """Captions: every word is one token, and the full caption names everything."""
 
+import json
+
 from magictailor.world.captions import caption, caption_rng, full_caption, vocabulary
 from magictailor.world.checks import binding_checks, component_checks, concept_of
+from magictailor.world.embedded import WEIGHTS
 from magictailor.world.scene import STYLES, random_scene
 from magictailor.world.tokenizer import build_tokenizer
 
@@ -41,3 +44,9 @@ def test_binding_checks_name_two_colours_style_and_context() -> None:
         assert all(word in check.caption.split(",")[0].split() for word in named)
         assert check.caption == full_caption(check.scene)
     assert len(component_checks()) == sum(map(len, STYLES.values()))
+
+
+def test_the_tokenizer_is_the_one_beside_the_weights() -> None:
+    shipped = json.loads((WEIGHTS / "tokenizer" / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    vocab = build_tokenizer().get_vocab()
+    assert all(vocab[token] == number for token, number in shipped.items())

@@ -115,6 +115,16 @@ def test_the_component_shows_twenty_pixels_in_the_composite_and_shares_none() ->
         assert (pair.owner.category, pair.owner.surface) != (pair.concept.category, pair.concept.surface)
 
 
+def test_a_pair_whose_component_is_too_small_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = range(FIRST, FIRST + 10)
+    before = [world_pair(s) for s in seeds]
+    monkeypatch.setattr("magictailor.world.pairs.SMALLEST", 250)
+    after = [world_pair(s) for s in seeds]
+    assert 0 < sum(a == b for a, b in zip(before, after, strict=True)) < len(before)
+    for pair in after:
+        assert (masks(render(composite_scene(pair)), pair.composite, pair.kind)["component"] > 127).sum() >= 250
+
+
 def test_references_are_in_different_places_by_day_and_close_ups_are_large() -> None:
     close_ups = 0
     for seed in range(FIRST, FIRST + 60):

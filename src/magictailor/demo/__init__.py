@@ -7,7 +7,7 @@ from pathlib import Path
 from magictailor.demo.page import write_page
 from magictailor.errors import InputError
 from magictailor.files import write_json
-from magictailor.generate import generate, load, save_pictures
+from magictailor.generation import generate, load, save_pictures
 from magictailor.train import personalize
 from magictailor.world.pairs import world_pair, write_pair
 

@@ -12,6 +12,7 @@ from transformers import CLIPTokenizer
 from magictailor.world.captions import vocabulary
 
 LENGTH = 77
+SHIPPED = Path(__file__).parent / "weights" / "tokenizer"
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -23,8 +24,8 @@ def _merges(words: list[str]) -> list[tuple[str, str]]:
     return [(a, b) for a, b in json.loads(tokenizer.to_str())["model"]["merges"]]
 
 
-def build_tokenizer() -> CLIPTokenizer:
-    """The world's tokenizer: 512 byte tokens, then merges, then the two marks."""
+def learn_tokenizer() -> CLIPTokenizer:
+    """A new tokenizer, for a new vocabulary: 512 byte tokens, then merges, then the two marks."""
     alphabet = sorted(ByteLevel.alphabet())
     merges = _merges(vocabulary())
     tokens = [*alphabet, *(f"{b}</w>" for b in alphabet), *dict.fromkeys(a + b for a, b in merges), START, END]
@@ -35,8 +36,8 @@ def build_tokenizer() -> CLIPTokenizer:
     )  # fmt: skip
 
 
-def save_tokenizer(folder: Path) -> None:
-    """Write ``folder``; keys are sorted so that the same vocabulary gives the same bytes."""
-    build_tokenizer().save_pretrained(folder)
-    for path in folder.glob("*.json"):
-        path.write_text(json.dumps(json.loads(path.read_text("utf-8")), indent=1, ensure_ascii=False), "utf-8")
+def build_tokenizer() -> CLIPTokenizer:
+    """The shipped tokenizer. Token numbers are frozen with the weights, and merges that tie are learned in another
+    order in each process: so what was learned once is read, never learned again.
+    """
+    return CLIPTokenizer.from_pretrained(SHIPPED, local_files_only=True)

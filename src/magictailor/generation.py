@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from PIL import Image
 
@@ -138,8 +139,9 @@ def save_pictures(pictures: Iterator[Generated], folder: Path) -> list[Path]:
     done: list[Generated] = []
     paths = []
     for item in pictures:
-        slug = re.sub(r"[^a-z0-9]+", "-", item.record.prompt.lower()).strip("-")[:80]
-        paths.append(folder / f"{slug}-{item.record.seed}.png")
+        slug = re.sub(r"[^a-z0-9]+", "-", item.record.prompt.lower()).strip("-")[:60]
+        key = crc32(item.record.prompt.encode())  # two prompts may have one slug
+        paths.append(folder / f"{slug}-{key:08x}-{item.record.seed}.png")
         save_png(item.image, paths[-1], item.record.metadata())
         done.append(item)
     prompts = list(dict.fromkeys(p.record.prompt for p in done))
