@@ -137,11 +137,13 @@ def generate(
 def save_pictures(pictures: Iterator[Generated], folder: Path) -> list[Path]:
     """PNGs with their records in their metadata, and a contact sheet of all in ``folder``."""
     done: list[Generated] = []
+    owners: dict[str, str] = {}
     paths = []
     for item in pictures:
-        slug = re.sub(r"[^a-z0-9]+", "-", item.record.prompt.lower()).strip("-")[:60]
-        key = crc32(item.record.prompt.encode())  # two prompts may have one slug
-        paths.append(folder / f"{slug}-{key:08x}-{item.record.seed}.png")
+        slug = re.sub(r"[^a-z0-9]+", "-", item.record.prompt.lower()).strip("-")[:80] or "prompt"
+        if owners.setdefault(slug, item.record.prompt) != item.record.prompt:  # two prompts may have one slug
+            slug = f"{slug}-{crc32(item.record.prompt.encode()):08x}"
+        paths.append(folder / f"{slug}-{item.record.seed}.png")
         save_png(item.image, paths[-1], item.record.metadata())
         done.append(item)
     prompts = list(dict.fromkeys(p.record.prompt for p in done))

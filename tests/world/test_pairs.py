@@ -1,6 +1,5 @@
 """Pairs: four colours, masks that mean what they say, and a folder that the product reads."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ from magictailor.data import read_pair
 from magictailor.errors import InputError
 from magictailor.world.pairs import (
     KINDS,
-    component_scene,
     composite_scene,
     concept_scene,
     masks,
@@ -21,7 +19,7 @@ from magictailor.world.pairs import (
     write_pair,
 )
 from magictailor.world.render import render
-from magictailor.world.scene import CONTEXTS, PROMPTS, SLOTS, TREATMENTS, VIEWS, Scene
+from magictailor.world.scene import SLOTS, Scene
 from magictailor.world.truth import cielab, nearest_alternative
 
 FIRST = 10**8
@@ -104,93 +102,3 @@ def test_renders_are_judged_as_what_they_are() -> None:
         for scene in (composite_scene(pair), concept_scene(pair), Scene((pair.owner,)), composite_scene(others[1]))
     ]
     assert judged == ["composite", "own", "owner", f"other:{others[1].seed}"]
-
-
-def test_the_component_shows_twenty_pixels_in_the_composite_and_shares_none() -> None:
-    for seed in range(FIRST, FIRST + 200):
-        pair = world_pair(seed)
-        both = masks(render(composite_scene(pair)), pair.composite, pair.kind)
-        assert (both["component"] > 127).sum() >= 20, seed
-        assert (both["concept"].astype(int) + both["component"]).max() <= 256, seed
-        assert (pair.owner.category, pair.owner.surface) != (pair.concept.category, pair.concept.surface)
-
-
-def test_a_pair_whose_component_is_too_small_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    seeds = range(FIRST, FIRST + 10)
-    before = [world_pair(s) for s in seeds]
-    monkeypatch.setattr("magictailor.world.pairs.SMALLEST", 250)
-    after = [world_pair(s) for s in seeds]
-    assert 0 < sum(a == b for a, b in zip(before, after, strict=True)) < len(before)
-    for pair in after:
-        assert (masks(render(composite_scene(pair)), pair.composite, pair.kind)["component"] > 127).sum() >= 250
-
-
-def test_references_are_in_different_places_by_day_and_close_ups_are_large() -> None:
-    close_ups = 0
-    for seed in range(FIRST, FIRST + 60):
-        pair = world_pair(seed)
-        concepts, owners = reference_scenes(pair)
-        assert [s.things for s in concepts] == [(pair.concept,)] * 3
-        assert [s.things for s in owners] == [(pair.owner,)] * 3
-        for scenes in (concepts, owners):
-            assert len({s.context for s in scenes}) == 3
-            assert all(s.context != "night" and s.treatment is None and s.view is None for s in scenes)
-        assert all(s.focus is None for s in (*concepts, owners[-1]))
-        for scene in owners:
-            mask = masks(render(scene), pair.owner, pair.kind)["component"]
-            assert (mask > 127).sum() > 0
-            assert scene.focus is None or mask.mean() / 255 >= 0.05
-            close_ups += scene.focus is not None
-    assert close_ups >= 60  # most pairs have two
-
-
-def test_a_prompt_sets_its_own_field_alone() -> None:
-    pair = world_pair(FIRST)
-    for make, thing in (
-        (composite_scene, pair.composite), (concept_scene, pair.concept), (component_scene, pair.component)
-    ):  # fmt: skip
-        plain = make(pair)
-        assert (plain.things, plain.context, plain.treatment, plain.view) == ((thing,), "plain", None, None)
-        assert (plain.x, plain.y, plain.zoom, plain.mirrored) == (0, 0, 1, False)
-        for name in PROMPTS:
-            scene = make(pair, name)
-            found = (scene.context, scene.treatment, scene.view)
-            assert found == (
-                name if name in CONTEXTS else "plain",
-                name if name in TREATMENTS else None,
-                name if name in VIEWS else None,
-            )
-
-
-def test_the_truth_beside_a_pair_says_what_it_is(tmp_path: Path) -> None:
-    pair = world_pair(10**9 + 5)
-    truth = write_pair(pair, tmp_path / "new" / "pair", size=32) / "truth"
-    said = json.loads((truth / "attributes.json").read_text("utf-8"))
-    assert (said["seed"], said["range"], said["words"]) == (pair.seed, "bench", list(pair.words))
-    assert said["component"]["style"] == pair.component.style
-    assert said["concept"]["surface"]["color"] == list(pair.concept.surface.color)
-    assert said["owner"]["components"][0]["kind"] in SLOTS[pair.owner.category]
-    assert [len(said["captions"][k]) for k in ("concept", "component")] == [3, 3]
-    assert all(pair.component.style in text for text in said["captions"]["component"])
-    with Image.open(truth / "composite-snow.png") as image:
-        assert np.array_equal(np.asarray(image), render(composite_scene(pair, "snow"), 32).image)
-    with Image.open(next((truth.parent / "masks").iterdir())) as mask:
-        assert (mask.mode, mask.size) == ("L", (32, 32))
-
-
-def test_an_interrupted_write_leaves_no_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("magictailor.world.pairs._write_truth", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_pair(world_pair(FIRST), tmp_path / "pair")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("seed", [-1, 2**32])
-def test_seeds_end_at_32_bits(seed: int) -> None:
-    assert seed_range(2**32 - 1) == "checks"
-    assert seed_range(FIRST - 1) == "training"
-    with pytest.raises(InputError, match="choose one in"):
-        seed_range(seed)
