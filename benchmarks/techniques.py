@@ -20,7 +20,7 @@ from magictailor.recipe import Recipe, Untouched
 from magictailor.train import recipe_for
 from magictailor.world.pairs import WorldPair, composite_scene, world_pair, write_pair
 from magictailor.world.render import render
-from magictailor.world.truth import nearest_alternative
+from magictailor.world.truth import alternatives, nearest_alternative
 
 FIRST = 100_000_000
 IMAGES = 8
@@ -53,7 +53,8 @@ def one(folder: Path, pair: WorldPair, recipe: Recipe, others: list[WorldPair]) 
         pictures = list(generate(folder / "run", prompt, number=IMAGES, pipeline=load(folder / "run")))
         for item in pictures:
             save_png(item.image, folder / f"{item.record.seed}.png", item.record.metadata())
-        nearest = [nearest_alternative(item.image, pair, others) for item in pictures]
+        choices = alternatives(pair, others)
+        nearest = [nearest_alternative(item.image, choices) for item in pictures]
         write_json(done, {"nearest": nearest, "share": nearest.count("composite") / len(nearest)})
     return dict(json.loads(done.read_text()))
 

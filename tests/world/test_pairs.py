@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from magictailor.data import read_pair
 from magictailor.errors import InputError
@@ -19,8 +18,8 @@ from magictailor.world.pairs import (
     write_pair,
 )
 from magictailor.world.render import render
-from magictailor.world.scene import SLOTS, Scene
-from magictailor.world.truth import cielab, nearest_alternative
+from magictailor.world.scene import SLOTS
+from magictailor.world.truth import cielab
 
 FIRST = 10**8
 
@@ -93,12 +92,3 @@ def test_cielab_of_known_colours() -> None:
     }
     for rgb, lab in known.items():
         assert np.allclose(cielab(np.array(rgb)), lab, atol=0.05)
-
-
-def test_renders_are_judged_as_what_they_are() -> None:
-    pair, others = world_pair(FIRST), [world_pair(FIRST + 2), world_pair(FIRST + 4)]
-    judged = [
-        nearest_alternative(Image.fromarray(render(scene).image), pair, others)
-        for scene in (composite_scene(pair), concept_scene(pair), Scene((pair.owner,)), composite_scene(others[1]))
-    ]
-    assert judged == ["composite", "own", "owner", f"other:{others[1].seed}"]
