@@ -130,7 +130,7 @@ class Rig:
         if recipe.checkpointing:
             self.backbone.enable_checkpointing()
         self.trained = Trainables(self.backbone, recipe, starts)
-        self.objective = Objective(self.backbone, self.pictures, recipe)
+        self.objective = Objective(self.backbone, self.pictures, recipe, self.trained.parameters())
         self.online = denoiser_weights(self.trained.named())
         self.scatter(1)
 

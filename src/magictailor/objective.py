@@ -1,16 +1,17 @@
 """One step: a list of micro-batches, whose samples' losses are gathered before the balance is struck."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from magictailor.adapters.attention_maps import AttentionMaps
 from magictailor.adapters.momentum import Momentum
 from magictailor.adapters.trainables import LORA
 from magictailor.backbones.contract import Backbone, Condition
 from magictailor.data.batches import Picture, augmented, shrunk
+from magictailor.processes import process, summed, summed_gradients
 from magictailor.randomness import generator, normal, uniform
 from magictailor.recipe import Phase, Recipe
 from magictailor.techniques.attention import attention_error
@@ -45,8 +46,10 @@ class Outcome:
 class Objective:
     """The recipe's loss of a step on one pair."""
 
-    def __init__(self, backbone: Backbone, pictures: Sequence[Picture], recipe: Recipe) -> None:
-        self.backbone, self.pictures, self.recipe = backbone, pictures, recipe
+    def __init__(
+        self, backbone: Backbone, pictures: Sequence[Picture], recipe: Recipe, parameters: Sequence[nn.Parameter]
+    ) -> None:
+        self.backbone, self.pictures, self.recipe, self.parameters = backbone, pictures, recipe, parameters
         self.samples = [p.sample for p in pictures]
         self.count = max(self.samples) + 1
         self.counts = [self.samples.count(n) for n in range(self.count)]
@@ -149,65 +152,69 @@ class Objective:
         return [numbers[i : i + size] for i in range(0, len(numbers), size)]
 
     def _gathered(self, outcomes: Sequence[Outcome]) -> Tensor:
-        """L_diff(n), [N], detached."""
-        return sample_means(torch.cat([o.diffusion.detach() for o in outcomes]), self.samples, self.count)
+        """L_diff(n) over the micro-batches of all processes, [N], detached."""
+        per_image = torch.zeros(len(self.pictures), device=self.backbone.device)
+        for outcome in outcomes:
+            per_image[outcome.batch.images] = outcome.diffusion.detach()
+        summed(per_image)
+        return sample_means(per_image, self.samples, self.count)
 
     def backward(self, step: int, momentum: Momentum | None) -> dict[str, float]:
-        """Add the step's gradients; returns its losses. Equations 3 and 8.
+        """Set the step's gradients; returns its losses. Equations 3 and 8.
 
-        With several micro-batches the selection needs all losses first: they are measured without gradients,
-        then each micro-batch runs again with them, on the same random numbers.
+        The selection needs all losses first. A process that has one micro-batch keeps its graph until they are
+        known; with several they are measured without gradients, and each runs again on the same random numbers.
         """
         try:
-            return self._backward(step, momentum)
+            totals, losses = self._backward(step, momentum)
         finally:
             if self.maps is not None:
                 self.maps.stop()
-
-    def _backward(self, step: int, momentum: Momentum | None) -> dict[str, float]:
+        summed(totals)
+        summed_gradients(self.parameters)
         phase = self.recipe.phases[self.recipe.phase_at(step)]
-        batches = [self.batch(step, images, phase) for images in self._micro_batches()]
-        if len(batches) == 1:
-            outcomes = [self.forward(batches[0])]
-            return self._settle(outcomes, self._gathered(outcomes), phase, momentum)
-        with torch.no_grad():
-            losses = self._gathered([self.forward(batch) for batch in batches])
-        figures: dict[str, float] = {}
-        for batch in batches:
-            part = self._settle([self.forward(batch)], losses, phase, momentum)
-            summed = {k: figures.get(k, 0.0) + v for k, v in part.items() if k in ("loss", "attention", "preserve")}
-            figures = {**part, **summed}
-        return figures
+        figures = dict(zip(("loss", "attention", "preserve"), totals.tolist(), strict=True))
+        figures |= {f"diffusion.{n}": float(loss) for n, loss in enumerate(losses)}
+        return figures | ({"worst": float(worst(losses))} if phase.reduce == "max" else {})
+
+    def _backward(self, step: int, momentum: Momentum | None) -> tuple[Tensor, Tensor]:
+        """This process's part of (loss, attention, preserve), and L_diff of all samples."""
+        phase = self.recipe.phases[self.recipe.phase_at(step)]
+        number, processes = process()
+        parts = self._micro_batches()
+        batches = [self.batch(step, images, phase) for images in parts[number::processes]]
+        if len(parts) <= processes:
+            kept = [self.forward(batch) for batch in batches]
+            losses = self._gathered(kept)
+            outcomes: Iterable[Outcome] = kept
+        else:
+            with torch.no_grad():
+                losses = self._gathered([self.forward(batch) for batch in batches])
+            outcomes = (self.forward(batch) for batch in batches)
+        totals = torch.zeros(3, device=losses.device)
+        for outcome in outcomes:
+            totals += self._settle(outcome, losses, phase, momentum)
+        return totals, losses
 
     def _shares(self, images: Sequence[int], weights: Tensor) -> Tensor:
         """How much each image counts: its sample's weight over the sample's number of images."""
         return torch.stack([weights[self.samples[i]] / self.counts[self.samples[i]] for i in images])
 
-    def _settle(
-        self, outcomes: Sequence[Outcome], losses: Tensor, phase: Phase, momentum: Momentum | None
-    ) -> dict[str, float]:
-        """Back-propagate the weighted losses of these micro-batches."""
-        weights = diffusion_weights(losses, phase.reduce)
-        even = torch.full_like(weights, 1 / self.count)
-        total = attention = preserve = losses.new_zeros(())
-        for outcome in outcomes:
-            images = outcome.batch.images
-            total = total + (outcome.diffusion * self._shares(images, weights)).sum()
-            if outcome.attention is not None and phase.attention is not None:
-                attention = attention + (outcome.attention * self._shares(images, even)).sum()
-            if phase.preserve is not None and momentum is not None:
-                share = self._shares(images, preserve_weights(losses))
-                preserve = preserve + self._preserved(outcome, share, momentum)
-        if phase.attention is not None:
+    def _settle(self, outcome: Outcome, losses: Tensor, phase: Phase, momentum: Momentum | None) -> Tensor:
+        """Back-propagate this micro-batch's part of the loss; its (loss, attention, preserve)."""
+        images = outcome.batch.images
+        attention = preserve = losses.new_zeros(())
+        total = (outcome.diffusion * self._shares(images, diffusion_weights(losses, phase.reduce))).sum()
+        if outcome.attention is not None and phase.attention is not None:
+            even = torch.full_like(losses, 1 / self.count)
+            attention = (outcome.attention * self._shares(images, even)).sum()
             area = self.area if self.recipe.masked == "mask" else 1.0
             total = total + phase.attention.weight / area * attention
-        if phase.preserve is not None:
+        if phase.preserve is not None and momentum is not None:
+            preserve = self._preserved(outcome, self._shares(images, preserve_weights(losses)), momentum)
             total = total + phase.preserve.weight * preserve
         total.backward()  # type: ignore[no-untyped-call]
-        figures = {"loss": total, "attention": attention, "preserve": preserve}
-        out = {name: float(value.detach()) for name, value in figures.items()}
-        out |= {f"diffusion.{n}": float(loss) for n, loss in enumerate(losses)}
-        return out | ({"worst": float(worst(losses))} if phase.reduce == "max" else {})
+        return torch.stack([total, attention, preserve]).detach()
 
 
 def denoiser_weights(trained: dict[str, torch.nn.Parameter]) -> dict[str, torch.nn.Parameter]:

@@ -1,0 +1,62 @@
+"""A step shared by processes is the step of one process."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from magictailor.tensors import read_tensors, write_tensors
+from tiny import Rig, in_child, pair, recipe
+
+COUNTS, BALANCE = (2, 1, 2), 2
+
+
+def step(size: str) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    rig = Rig(recipe(f"micro_batch={size}"), pair(COUNTS))
+    momentum = rig.momentum()
+    rig.scatter(2)
+    return rig.objective.backward(BALANCE, momentum), rig.gradients()
+
+
+def in_processes(count: int, size: str, folder: Path) -> None:
+    """Each of ``count`` processes writes its figures and gradients to ``folder``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+
+    def work(rank: int) -> None:
+        dist.init_process_group("gloo", init_method=address, rank=rank, world_size=count)
+        figures, gradients = step(size)
+        numbers = {k: torch.tensor(v, dtype=torch.float64) for k, v in figures.items()}
+        write_tensors(folder / f"{rank}.safetensors", {**numbers, **{f"grad.{k}": v for k, v in gradients.items()}})
+        dist.destroy_process_group()
+
+    others = []
+    for rank in range(1, count):
+        child = os.fork()
+        if child == 0:
+            os._exit(in_child(lambda rank=rank: work(rank)))
+        others.append(child)
+    assert in_child(lambda: work(0)) == 0
+    assert all(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 for child in others)
+
+
+@pytest.mark.parametrize(
+    ("count", "size"),
+    [
+        (2, "3"),  # one micro-batch each: graphs are kept
+        (2, "1"),  # several each: measured, then run again
+        (3, "3"),  # one has nothing to do
+    ],
+)
+def test_a_step_shared_by_processes_is_the_step_of_one(count: int, size: str, tmp_path: Path) -> None:
+    figures, gradients = step("none")
+    in_processes(count, size, tmp_path)
+    for rank in range(count):
+        there = read_tensors(tmp_path / f"{rank}.safetensors")
+        assert {k: float(v) for k, v in there.items() if not k.startswith("grad.")} == pytest.approx(figures, rel=1e-5)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(there[f"grad.{name}"], gradient, rtol=1e-3, atol=1e-6)
