@@ -150,6 +150,7 @@ def world_train(
     output: Output,
     pictures: Annotated[int, typer.Option(min=1000, help="Pictures drawn ahead.")] = 80_000,
     autoencoder_steps: Annotated[int, typer.Option(min=1)] = 4_200,
+    autoencoder_rate: Annotated[float, typer.Option(min=0)] = 2e-3,
     steps: Annotated[int, typer.Option(min=1, help="Of the denoiser.")] = 5_000,
     batch: Annotated[int, typer.Option(min=1)] = 32,
     rate: Annotated[float, typer.Option(min=0)] = 8e-4,
@@ -165,6 +166,7 @@ def world_train(
     recipe = WorldTraining(
         pictures=pictures,
         autoencoder_steps=autoencoder_steps,
+        autoencoder_rate=autoencoder_rate,
         steps=steps,
         batch=batch,
         rate=rate,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from magictailor.world.embedded import TRAIN_STEPS
-from magictailor.world.training.denoiser import stratified_times
+from magictailor.world.embedded import TRAIN_STEPS, new_scheduler
+from magictailor.world.training.denoiser import stratified_times, time_density
 from magictailor.world.training.state import Trainee, generator, rate
 
 
@@ -47,6 +47,21 @@ def test_the_rate_warms_up_stays_and_decays() -> None:
 
 
 def test_times_are_one_in_each_part() -> None:
-    times = stratified_times(10, torch.Generator().manual_seed(0))
+    even = torch.full((TRAIN_STEPS,), 1 / TRAIN_STEPS)
+    times = stratified_times(10, even, torch.Generator().manual_seed(0))
     assert sorted((times * 10 // TRAIN_STEPS).tolist()) == list(range(10))
     assert times.tolist() != sorted(times.tolist())
+
+
+def test_times_without_noise_are_drawn_less_often_in_the_wanted_proportion() -> None:
+    scheduler = new_scheduler()
+    density = time_density(scheduler)
+    assert float(density.sum()) == pytest.approx(1)
+    ratio = density / density[-1]
+    noise = 1 - scheduler.alphas_cumprod
+    assert float(ratio[20]) == pytest.approx(5 * float(noise[20]))  # 5 / (SNR + 1), below 1 there
+    assert float(ratio[20]) < 0.2
+    assert torch.allclose(ratio[200:], torch.ones(800))
+    drawn = stratified_times(20_000, density, torch.Generator().manual_seed(0))
+    share = float((drawn < 100).float().mean())
+    assert share == pytest.approx(float(density[:100].sum()), abs=1e-3)

@@ -19,12 +19,19 @@ Progress = Callable[[int, int], None]
 CHUNK = 1000
 
 
+def drawn(seed: int) -> NDArray[np.uint8]:
+    """The scene of this seed, uint8 [S, S, 4]: its picture, and as alpha where its things are."""
+    rendering = render(random_scene(seed), SIZE)
+    things = rendering.mask(*range(1, 256))
+    return np.concatenate([rendering.image, things[..., None]], -1)
+
+
 def _draw(seeds: range) -> NDArray[np.uint8]:
-    return np.stack([render(random_scene(s), SIZE).image for s in seeds])
+    return np.stack([drawn(s) for s in seeds])
 
 
 def draw_bank(path: Path, count: int, progress: Progress) -> NDArray[np.uint8]:
-    """Pictures of the scenes with seeds 0 .. count - 1, uint8 [count, S, S, 3], memory-mapped from ``path``.
+    """Pictures of the scenes with seeds 0 .. count - 1, uint8 [count, S, S, 4], see `drawn`.
 
     What an earlier call left is kept: each chunk is drawn once.
     """
@@ -45,8 +52,15 @@ def draw_bank(path: Path, count: int, progress: Progress) -> NDArray[np.uint8]:
 
 
 def to_pixels(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """uint8 [N, H, W, 3] to float [N, 3, H, W] in [-1, 1]."""
-    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    """uint8 [N, H, W, 3 or more] to float [N, 3, H, W] in [-1, 1]."""
+    return torch.from_numpy(pictures[..., :3]).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def coverage(pictures: NDArray[np.uint8], side: int) -> Tensor:
+    """The share of each latent's pixels that things cover, from the alpha channel: float16 [N, 1, side, side]."""
+    count, factor = len(pictures), pictures.shape[1] // side
+    alpha = pictures[..., 3].reshape(count, side, factor, side, factor)
+    return torch.from_numpy(alpha.mean((2, 4), dtype=np.float32) / 255).half()[:, None]
 
 
 @torch.no_grad()

@@ -27,11 +27,10 @@ from magictailor.world.embedded import (
     new_text_encoder,
     new_unet,
 )
-from magictailor.world.render import render
 from magictailor.world.scene import random_scene
 from magictailor.world.tokenizer import build_tokenizer
 from magictailor.world.training.autoencoder import held_out_psnr, train_autoencoder
-from magictailor.world.training.bank import draw_bank, encode_bank
+from magictailor.world.training.bank import coverage, draw_bank, drawn, encode_bank
 from magictailor.world.training.denoiser import Denoising, train_denoiser
 from magictailor.world.training.state import Report, Trainee
 
@@ -87,21 +86,18 @@ def _seconds(folder: Path, phase: str) -> float:
 
 def _held_out() -> tuple[np.ndarray, list[str]]:  # type: ignore[type-arg]
     seeds = range(FIRST_SEED, FIRST_SEED + HELD_OUT)
-    pictures = np.stack([render(random_scene(s), SIZE).image for s in seeds])
+    pictures = np.stack([drawn(s) for s in seeds])
     return pictures, [caption(random_scene(s), caption_rng(s, 0)) for s in seeds]
 
 
 def _autoencoder_phase(run: _Run, pictures: np.ndarray, held: np.ndarray) -> tuple[AutoencoderKL, float]:  # type: ignore[type-arg]
     recipe = run.recipe
-    if recipe.start == "embedded":
-        autoencoder = load_embedded().vae.to(run.device)
-    else:
-        torch.manual_seed(recipe.seed)
-        autoencoder = new_autoencoder().to(run.device)
-        path = run.folder / "autoencoder.safetensors"
-        trainee = Trainee([autoencoder], path, recipe.autoencoder_rate, 0.999, recipe.autoencoder_steps)
-        train_autoencoder(autoencoder, pictures, trainee, recipe.seed, run.report("autoencoder"))
-        trainee.swap()
+    torch.manual_seed(recipe.seed)
+    autoencoder = (load_embedded().vae.train() if recipe.start == "embedded" else new_autoencoder()).to(run.device)
+    path = run.folder / "autoencoder.safetensors"
+    trainee = Trainee([autoencoder], path, recipe.autoencoder_rate, 0.999, recipe.autoencoder_steps)
+    train_autoencoder(autoencoder, pictures, trainee, recipe.seed, run.report("autoencoder"))
+    trainee.swap()
     autoencoder.eval()
     return autoencoder, held_out_psnr(autoencoder, held)
 
@@ -167,7 +163,8 @@ def train_world(folder: Path, recipe: WorldTraining, device: str, watch: Watch) 
             save_png(sheet(pipeline, binding_checks(48)), folder / f"sheet-{step:06d}.png")
             trainee.swap()
 
-    train_denoiser(task, latents * scale, trainee, recipe.batch, recipe.seed, report)
+    things = coverage(pictures, latents.shape[-1])
+    train_denoiser(task, latents * scale, things, trainee, recipe.batch, recipe.seed, report)
     trainee.swap()
     record = {
         "recipe": asdict(recipe),
