@@ -11,8 +11,9 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Threads that wait actively collapse when cores are shared; read by OpenMP when torch is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Read by OpenMP when torch is first imported. Threads that spin for long collapse when cores are shared; threads that
+# sleep at once take longer to wake than a small layer takes to run. So they spin for a few tens of microseconds.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 if TYPE_CHECKING:
     from magictailor.data import Pair, read_pair

@@ -16,7 +16,15 @@ from magictailor.data import Pair
 from magictailor.errors import InputError
 from magictailor.files import write_json
 from magictailor.recipe import Recipe, recipe_from
-from magictailor.tensors import optimizer_tensors, prefixed, read_tensors, restore_optimizer, unprefixed, write_tensors
+from magictailor.tensors import (
+    optimizer_tensors,
+    prefixed,
+    read_numbers,
+    read_tensors,
+    restore_optimizer,
+    unprefixed,
+    write_tensors,
+)
 
 RUN_FILE, STATE_FILE = "run.json", "checkpoint.safetensors"
 LORA_FILE, WORDS_FILE = "pytorch_lora_weights.safetensors", "words.safetensors"
@@ -120,11 +128,8 @@ class State:
 
 def read_state(folder: Path, trained: Trainables, optimizer: torch.optim.Optimizer, momentum: Momentum | None) -> State:
     """The last checkpoint put back into these; ``momentum`` is kept only if the checkpoint has one."""
-    from safetensors import safe_open
-
     path = folder / STATE_FILE
-    with safe_open(path, "pt") as file:
-        numbers = file.metadata()
+    numbers = read_numbers(path)
     tensors = read_tensors(path)
     trained.restore(unprefixed("trained", tensors))
     restore_optimizer(optimizer, unprefixed("optimizer", tensors))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -34,6 +35,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     return load_file(path)
+
+
+def read_numbers(path: Path) -> dict[str, str]:
+    """The strings in the file's header, beside the tensors."""
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -68,9 +68,9 @@ class Run:
             backbone.enable_checkpointing()
         starts = backbone.add_words(self.info.words)
         self.trained = Trainables(backbone, recipe, starts)
-        self.objective = Objective(backbone, self.pictures, recipe)
+        self.objective = Objective(backbone, self.pictures, recipe, self.trained.parameters())
         optimizer = torch.optim.AdamW(
-            self.trained.parameters(), lr=0.0, betas=(0.9, 0.999), weight_decay=recipe.weight_decay
+            self.trained.parameters(), lr=0.0, betas=(0.9, 0.999), weight_decay=recipe.weight_decay, fused=True
         )
         self.online = denoiser_weights(self.trained.named())
         claim(folder, self.info)  # here, after all that can be refused: bad input writes nothing

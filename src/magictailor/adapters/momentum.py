@@ -35,8 +35,8 @@ class Momentum:
             self._copy(online)
             self._copy_next = False
             return
-        for name, weight in self.weights.items():
-            weight.lerp_(online[name].detach(), 1 - self.how.decay)
+        kept, new = list(self.weights.values()), [online[name].detach() for name in self.weights]
+        torch._foreach_lerp_(kept, new, 1 - self.how.decay)
 
     def _copy(self, online: Mapping[str, Tensor]) -> None:
         for name, weight in self.weights.items():

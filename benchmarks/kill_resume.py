@@ -1,0 +1,75 @@
+"""Kill the default run at random steps, five in each stage, resume it, and compare it byte for byte.
+
+    python benchmarks/kill_resume.py --output DIR
+
+Each part of the run is a process of its own, ended by SIGKILL. Prints the steps, the work that was done twice, and
+whether the result, the checkpoint and the metrics equal an uninterrupted run's. Exit code 1 if they do not.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from magictailor.checkpoint import LORA_FILE, STATE_FILE, WORDS_FILE, environment
+from magictailor.metrics import METRICS_FILE
+from magictailor.tensors import read_numbers, read_tensors
+from magictailor.world.pairs import world_pair, write_pair
+
+PAIR_SEED, STAGES = 100_000_000, (range(1, 200), range(200, 500))
+
+
+def train(pair: Path, folder: Path, kill_at: int | None) -> None:
+    """Train; kill this process once ``kill_at`` steps are done."""
+    from magictailor import personalize
+
+    def watch(step: int, steps: int, figures: dict[str, float]) -> None:
+        if step == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    personalize(pair, folder, settings=["preview_every=0"], watch=watch)
+
+
+def part(pair: Path, folder: Path, kill_at: int | None = None) -> int:
+    """`train` in a process of its own; its exit code."""
+    command = [sys.executable, __file__, "--pair", str(pair), "--output", str(folder)]
+    return subprocess.run(command + (["--kill-at", str(kill_at)] if kill_at else []), check=False).returncode
+
+
+def compare(output: Path) -> bool:
+    pair, whole, killed = output / "pair", output / "whole", output / "killed"
+    if not pair.exists():
+        write_pair(world_pair(PAIR_SEED), pair)
+    assert part(pair, whole) == 0
+    draw, lost = random.Random(0), 0
+    for kill in sorted(step for stage in STAGES for step in draw.sample(stage, 5)):
+        assert part(pair, killed, kill) == -signal.SIGKILL
+        kept = int(read_numbers(killed / STATE_FILE)["step"])
+        lost += kill - kept
+        print(f"killed after step {kill}; the checkpoint holds {kept}", flush=True)
+    assert part(pair, killed) == 0
+    same = {n: (whole / n).read_bytes() == (killed / n).read_bytes() for n in (LORA_FILE, WORDS_FILE, METRICS_FILE)}
+    left, right = read_tensors(whole / STATE_FILE), read_tensors(killed / STATE_FILE)
+    same[STATE_FILE] = left.keys() == right.keys() and all((left[k] == right[k]).all() for k in left)
+    print(f"steps done twice: {lost}; {environment()}")
+    print("\n".join(f"{name}: {'the same' if equal else 'DIFFERENT'}" for name, equal in same.items()))
+    return all(same.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--pair", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--kill-at", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.pair:
+        train(options.pair, options.output, options.kill_at)
+    elif not compare(options.output):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
