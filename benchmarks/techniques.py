@@ -3,7 +3,8 @@
     python benchmarks/techniques.py --output bench --pairs 6
 
 Each run and each picture is kept; the same command goes on where it stopped. Prints, for each variant, the share
-of generated composites whose colours are nearest to the true composite, and draws one sheet.
+of generated composites whose colours are nearest to the true composite, and draws one sheet. Two cores are used best
+by two commands with OMP_NUM_THREADS=1, `--part 0 2` and `--part 1 2`; a last one without `--part` prints and draws all.
 """
 
 import argparse
@@ -64,11 +65,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=6)
     parser.add_argument("--variants", nargs="*", help="some of them only")
+    parser.add_argument("--part", nargs=2, type=int, default=(0, 1), help="this one, of how many")
     options = parser.parse_args()
     pairs = [world_pair(FIRST + k) for k in range(options.pairs)]
     recipes = {k: v for k, v in variants().items() if not options.variants or k in options.variants}
     rows, shares = [], dict[str, list[float]]()
-    for pair in pairs:
+    for pair in pairs[options.part[0] :: options.part[1]]:
         home = options.output / str(pair.seed)
         if not (home / "pair").exists():
             write_pair(pair, home / "pair")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from magictailor.files import append_lines, write_json
 from magictailor.pictures import grid, save_png
+from magictailor.sampling import sample
 from magictailor.tensors import read_tensors, write_tensors
 from magictailor.world.captions import caption, caption_rng
 from magictailor.world.checks import FIRST_SEED, BindingCheck, binding_checks, component_checks
@@ -109,21 +110,15 @@ def _latents(run: _Run, autoencoder: AutoencoderKL, pictures: np.ndarray) -> Ten
     return read_tensors(path)["latents"]
 
 
+def pictures_of(pipeline: StableDiffusionPipeline, checks: list[BindingCheck], seed: int = 0) -> list[Image.Image]:
+    """A generated picture of each check, with a seed of its own."""
+    seeds = [seed * 1000 + i for i in range(len(checks))]
+    return list(sample(pipeline, [c.caption for c in checks], seeds, 25, 4.0, SIZE, 16))
+
+
 def sheet(pipeline: StableDiffusionPipeline, checks: list[BindingCheck], seed: int = 0) -> Image.Image:
-    """Generated pictures of the checks, eight a row, each with its number."""
-    pictures = []
-    for start in range(0, len(checks), 16):
-        part = checks[start : start + 16]
-        random = [torch.Generator().manual_seed(seed * 1000 + start + i) for i in range(len(part))]
-        out = pipeline(
-            [c.caption for c in part],
-            num_inference_steps=25,
-            guidance_scale=4.0,
-            height=SIZE,
-            width=SIZE,
-            generator=random,
-        )
-        pictures.extend(out.images)
+    """Generated pictures of the checks, eight a row."""
+    pictures = pictures_of(pipeline, checks, seed)
     return grid([pictures[i : i + 8] for i in range(0, len(pictures), 8)], cell=128)
 
 
