@@ -59,7 +59,7 @@ def charts(folder: Path) -> None:
 
 
 def draw(base: Path, folder: Path) -> None:
-    pipeline = StableDiffusionPipeline.from_pretrained(base, torch_dtype=torch.float32, local_files_only=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     charts(folder)
     answers: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
 import magictailor.backbones.stable_diffusion as family
@@ -37,7 +39,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         said = capsys.readouterr()
         return Said(int(stop.value.code or 0), said.out, said.err)
 
-    monkeypatch.setattr(family, "MAP_FRACTION", 4)  # maps of 4 x 4 at 16 pixels
+    monkeypatch.setattr(family, "MAP_SIDE", 4)  # maps of 4 x 4
     with warnings.catch_warnings():
         yield called
     logging.disable(logging.NOTSET)
@@ -116,7 +118,19 @@ def refused(said: Said, *words: str) -> None:
         (("--set", "phases.0.lrr=1"), ("phases.0.lrr", "phases.0.lr")),
         (("--set", "phases.0.steps=0"), ("phases.0.steps",)),
         (("--set", "seed"), ("key=value",)),
+        (("--set", "method=plain-lora"), ("--method",)),
+        (("--set", "prompt=a photo of {:d}"), ("prompt", "write {} once")),
+        (("--set", "prompt=a photo of {!r}"), ("prompt", "write {} once")),
+        (("--set", "train=[]"), ("train",)),
+        (("--set", 'train=[{"kind": "lora"}, {"kind": "lora"}]'), ("train", "once")),
+        (("--set", "train.0.rank=1000000000000"), ("rank",)),
+        (("--set", f"phases.0.steps={'9' * 400}"), ("steps",)),
+        (("--set", f"seed={'[' * 5000}"), ("seed",)),
+        (("--set", "sampling_steps=1001"), ("sampling_steps", "1000")),
+        (("--set", "guidance=1e308"), ("guidance", "100")),
         (("--model", "nowhere"), ("--model nowhere",)),
+        (("--model", "n" * 300), ("--model nnn",)),
+        (("--nonsense",), ("--nonsense", "--help")),
     ],
 )
 def test_mistakes_in_training(
@@ -141,7 +155,7 @@ def test_mistakes_in_the_pair(call: Call, folder: Path, tiny_folder: Path, tmp_p
 def test_a_base_without_maps_of_the_wanted_size_is_refused(
     call: Call, folder: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(family, "MAP_FRACTION", 5)
+    monkeypatch.setattr(family, "MAP_SIDE", 3)
     refused(call("train", folder, "--output", tmp_path / "run", "--model", tiny_folder), "3 x 3")
     assert not (tmp_path / "run").exists()
 
@@ -184,3 +198,111 @@ def test_a_run_that_cannot_go_on_is_one_line(
     assert len(said.err.strip().splitlines()) == 1
     assert ("the disk is full" if code == 1 else "the same command goes on") in said.err
     assert "Traceback" not in said.err
+
+
+def test_output_that_cannot_be_is_refused_before_any_work(
+    call: Call, folder: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    model = ("--model", tiny_folder, *FEW)
+    for output in (tmp_path / "file", tmp_path / "file" / "x", tmp_path / ("n" * 300), folder / "runs" / "first"):
+        refused(call("train", folder, "--output", output, *model), "--output")
+        refused(call("demo", "--output", tmp_path / "file" / "x"), "--output")
+    for output in (tmp_path / "file" / "x", tmp_path / ("n" * 300), folder):
+        refused(call("world", "pair", "--seed", 1, "--output", output), "--output")
+    for sheet in (folder / "sheet.png", tmp_path, tmp_path / "file" / "x.png", tmp_path / "link", "/dev/full", "."):
+        refused(call("pair", folder, "--sheet", sheet), "--sheet")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_link_to_an_empty_folder_is_a_place_for_a_pair(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert call("world", "pair", "--seed", 1, "--output", tmp_path / "link").code == 0
+    assert (tmp_path / "real" / "truth").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--device", "nonsense"), "--device nonsense"),
+        (("--device", "cuda:99"), "--device cuda:99"),
+        (("--rate", "inf"), "rate"),
+        (("--seed", 2**64), "seed"),
+        (("--pictures", 10), "pictures"),
+        (("--start", "middle"), "start"),
+    ],
+)
+def test_mistakes_in_training_the_base(
+    arguments: tuple[object, ...], word: str, call: Call, folder: Path, tmp_path: Path
+) -> None:
+    refused(call("world", "train", "--output", tmp_path / "base", *arguments), word)
+    assert not (tmp_path / "base").exists()
+    before = sorted(folder.rglob("*"))
+    refused(call("world", "train", "--output", folder), "holds something else")
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_demo_of_another_seed_is_refused(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "demo.json").write_text('{\n  "seed": 10\n}\n')
+    refused(call("demo", "--seed", 1, "--output", tmp_path), "another folder")
+    (tmp_path / "demo.json").write_bytes(b"\xff\xfe")
+    refused(call("demo", "--seed", 1, "--output", tmp_path), "another folder")
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(
+    call: Call, folder: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "[red]a[/v2]"
+    said = call("train", folder, "--output", run, "--model", tiny_folder, *FEW)
+    assert (said.code, said.err) == (0, "")
+    assert "[red]a[/v2]" in said.out.replace("\n", "")
+    for broken in ("words.safetensors", "pytorch_lora_weights.safetensors"):
+        whole = (run / broken).read_bytes()
+        (run / broken).write_bytes(whole[: len(whole) // 2])
+        refused(call("generate", run, "<person>"), broken, "damaged")
+        (run / broken).unlink()
+        refused(call("generate", run, "<person>"), broken, "missing")
+        (run / broken).write_bytes(whole)
+    for wrong in ("nan", "inf", "1e308", "-1"):
+        refused(call("generate", run, "<person>", "--guidance", wrong), "guidance")
+    refused(call("generate", run, "<person>", "--steps", 1001), "1000")
+    refused(call("generate", run, "<person>", "--number", 0), "number")
+    refused(call("generate", run, "<person>", "--seed", 2**32 - 1, "--number", 2), "seed")
+
+
+def test_a_lora_alone_trains_and_generates(call: Call, folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    alone = ("--set", 'train=[{"kind": "lora", "rank": 2}]')
+    run = tmp_path / "run"
+    few = FEW[:-2]
+    said = call("train", folder, "--output", run, "--model", tiny_folder, *few, *alone)
+    assert (said.code, said.err) == (0, "")
+    drawn = call("generate", run, "<person>", "--number", 1, "--steps", 2)
+    assert (drawn.code, drawn.err) == (0, "")
+
+
+@pytest.mark.parametrize("damage", ["number", "index", "tokenizer", "flow", "weights"])
+def test_a_damaged_base_is_one_line(damage: str, call: Call, folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_folder, base)
+    match damage:
+        case "number":
+            (base / "model_index.json").write_text("5")
+        case "index":
+            config = json.loads((base / "unet" / "config.json").read_text())
+            (base / "unet" / "config.json").write_text(json.dumps({**config, "sample_size": None}))
+        case "tokenizer":
+            shutil.rmtree(base / "tokenizer")
+        case "flow":
+            FlowMatchEulerDiscreteScheduler().save_pretrained(base / "scheduler")
+            index = json.loads((base / "model_index.json").read_text())
+            index["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+            (base / "model_index.json").write_text(json.dumps(index))
+        case _:
+            weights = next((base / "text_encoder").glob("*.safetensors"))
+            weights.write_bytes(weights.read_bytes()[:1000])
+    refused(call("train", folder, "--output", tmp_path / "run", "--model", base), str(base))
+    assert not (tmp_path / "run").exists()

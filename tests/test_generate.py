@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import PNDMScheduler, StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor2_0
 from PIL import Image
 
 import magictailor.generation as module
 from magictailor import personalize
 from magictailor.backbones.stable_diffusion import StableDiffusion
-from magictailor.checkpoint import LORA_FILE, RUN_FILE, WORDS_FILE
+from magictailor.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE
 from magictailor.errors import InputError
 from magictailor.generation import Generated, Record, generate, load, save_pictures
 from magictailor.sampling import SCHEDULERS
@@ -109,6 +109,45 @@ def test_the_last_preview_equals_a_generated_picture(run: Path, loaded: Any) -> 
             assert differ(preview.convert("RGB"), item) <= 2
         with Image.open(run / "previews" / f"000000-{number}.png") as preview:
             assert differ(preview.convert("RGB"), item) > 5
+
+
+def test_previews_and_pictures_agree_whatever_scheduler_the_base_came_with(tmp_path: Path) -> None:
+    base = opened_with_pndm(tmp_path / "base")
+    run = personalize(pair(), tmp_path / "run", model=base, recipe=recipe(*STRONG))
+    (item,) = generate(run, "a photo of <hair>")
+    with Image.open(run / "previews" / "000004-2.png") as preview:
+        assert differ(preview.convert("RGB"), item) <= 2
+
+
+def opened_with_pndm(folder: Path) -> StableDiffusion:
+    from tiny import pipeline
+
+    made = pipeline()
+    made.scheduler = PNDMScheduler.from_config(made.scheduler.config, skip_prk_steps=True)
+    made.save_pretrained(folder)
+    return StableDiffusion(str(folder), opened(folder), DEFAULTS, map_side=MAPS)
+
+
+@pytest.mark.parametrize("method", ["magictailor", "magictailor-reference"])
+def test_what_is_loaded_is_what_was_trained_to_the_bit(method: str, tiny_folder: Path, tmp_path: Path) -> None:
+    base = StableDiffusion(str(tiny_folder), opened(tiny_folder), DEFAULTS, map_side=MAPS)
+    run = personalize(pair(), tmp_path / "run", model=base, recipe=recipe("train.0.alpha=8", method=method))
+    trained = read_tensors(run / STATE_FILE)
+    pipeline = load(run)
+    there = dict(pipeline.unet.named_parameters())
+    lora = {n.removeprefix("trained.lora."): v for n, v in trained.items() if n.startswith("trained.lora.")}
+    assert len(lora) > 50
+    for name, value in lora.items():
+        assert torch.equal(there[name.replace(".default.", ".default_0.")], value), name
+    scalings = {m.scaling["default_0"] for m in pipeline.unet.modules() if hasattr(m, "scaling")}
+    assert scalings == {8 / 4}
+    table = pipeline.text_encoder.get_input_embeddings().weight
+    if method == "magictailor":
+        for word in ("<person>", "<hair>"):
+            row = table[pipeline.tokenizer.convert_tokens_to_ids(word)]
+            assert torch.equal(row, trained[f"trained.words.{word}.clip"][0])
+    else:
+        assert torch.equal(table, trained["trained.embedding.clip"])
 
 
 def test_nothing_is_drawn_before_it_is_asked_for(run: Path, loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:

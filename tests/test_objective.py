@@ -22,15 +22,16 @@ def straightforward(rig: Rig, step: int, held: dict[str, Tensor] | None = None) 
     """Equations 1 to 8 once more, image by image; nothing of the techniques and nothing of the backbone."""
     pipeline, settings = rig.backbone.pipeline, rig.recipe
     unet, alphas = pipeline.unet, pipeline.scheduler.alphas_cumprod
-    alpha_d = 0.5 * (1 - (step / settings.steps) ** 32)
+    alpha_d = 0.5 * (1 - (step / settings.steps) ** settings.phases[0].degradation.gamma)
     diffusion: dict[int, list[Tensor]] = {}
     attention: dict[int, list[Tensor]] = {}
     preserve: dict[int, list[Tensor]] = {}
     area: dict[int, list[Tensor]] = {}
     for i, picture in enumerate(rig.pictures):
-        mask = picture.mask
+        flipped = settings.augment.flip == 1
+        image, mask = (x.flip(-1) if flipped else x for x in (picture.pixels, picture.mask))
         degradation = normal((3, 16, 16), settings.seed, step, i, "degradation")
-        pixels = picture.pixels + alpha_d * degradation * (1 - mask)
+        pixels = image + alpha_d * degradation * (1 - mask)
         posterior = pipeline.vae.encode(pixels[None]).latent_dist
         z = posterior.mean + posterior.std * normal((4, 8, 8), settings.seed, step, i, "posterior")
         z = z * pipeline.vae.config.scaling_factor
@@ -106,8 +107,19 @@ def close(left: dict[str, Tensor], right: dict[str, Tensor], tolerance: float = 
 @pytest.mark.parametrize("step", [WARM_UP, BALANCE])
 @pytest.mark.parametrize("counts", [(1, 1), (2, 1, 1)])
 def test_a_step_equals_straightforward_code(prediction: str, step: int, counts: tuple[int, ...]) -> None:
-    rig = Rig(recipe(*PLAIN), pair(counts), prediction)
-    momentum = rig.momentum() if step == BALANCE else None
+    equals_straightforward_code(Rig(recipe(*PLAIN), pair(counts), prediction), step, step == BALANCE)
+
+
+@pytest.mark.parametrize("step", [2, 6])
+def test_the_intensity_falls_over_the_whole_run_and_a_flip_turns_the_mask_too(step: int) -> None:
+    """With gamma 1 each step has an intensity of its own; the masks are not symmetric, and every image is flipped."""
+    falling = [f"phases.{phase}.degradation.gamma=1" for phase in (0, 1)]
+    plan = recipe("augment.jitter=0", "augment.flip=1", "phases.0.steps=3", "phases.1.steps=5", *falling)
+    equals_straightforward_code(Rig(plan, pair((1, 2), skew=6)), step, step >= 3)
+
+
+def equals_straightforward_code(rig: Rig, step: int, balance: bool) -> None:
+    momentum = rig.momentum() if balance else None
     rig.scatter(2)
     figures = rig.objective.backward(step, momentum)
     gradients = rig.gradients()
@@ -220,37 +232,37 @@ def numbers(value: float) -> dict[str, Tensor]:
 
 
 def test_momentum_by_hand_over_three_steps() -> None:
-    momentum = Momentum(numbers(1.0), Preserve(decay=0.9))
+    momentum, how = Momentum(numbers(1.0)), Preserve(decay=0.9)
     for value in (2.0, 0.0, -1.0):
-        momentum.before_step(numbers(99.0))
-        momentum.after_step(numbers(value))
+        momentum.before_step(numbers(99.0), how)
+        momentum.after_step(numbers(value), how)
     expected = 0.9 * (0.9 * (0.9 * 1 + 0.1 * 2) + 0.1 * 0) - 0.1  # 0.791
     assert momentum.weights["w"].tolist() == pytest.approx([expected, 2 * expected])
 
 
 def test_a_frozen_regulariser_never_changes_and_last_step_lags_by_one() -> None:
-    frozen = Momentum(numbers(1.0), Preserve(regulariser="frozen"))
-    last = Momentum(numbers(1.0), Preserve(regulariser="last-step"))
+    frozen, last = Momentum(numbers(1.0)), Momentum(numbers(1.0))
+    ways = ((frozen, Preserve(regulariser="frozen")), (last, Preserve(regulariser="last-step")))
     for before, after in ((1.0, 2.0), (2.0, 5.0), (5.0, -3.0)):
-        for momentum in (frozen, last):
-            momentum.before_step(numbers(before))
-            momentum.after_step(numbers(after))
+        for momentum, how in ways:
+            momentum.before_step(numbers(before), how)
+            momentum.after_step(numbers(after), how)
         assert frozen.weights["w"].tolist() == [1, 2]
         assert last.weights["w"].tolist() == [before, 2 * before]
 
 
 def test_momentum_is_a_copy_of_the_online_weights() -> None:
     online = numbers(1.0)
-    momentum = Momentum(online, Preserve())
+    momentum = Momentum(online)
     online["w"].add_(1)
     assert momentum.weights["w"].tolist() == [1, 2]
 
 
 def test_the_references_hard_start_copies_once() -> None:
-    momentum = Momentum(numbers(1.0), Preserve(decay=0.9), hard_start=True)
-    momentum.after_step(numbers(5.0))
+    momentum, how = Momentum(numbers(1.0), copies_next=True), Preserve(decay=0.9)
+    momentum.after_step(numbers(5.0), how)
     assert momentum.weights["w"].tolist() == [5, 10]
-    momentum.after_step(numbers(6.0))
+    momentum.after_step(numbers(6.0), how)
     assert momentum.weights["w"].tolist() == pytest.approx([5.1, 10.2])
 
 

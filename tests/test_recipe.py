@@ -4,9 +4,22 @@ import json
 
 import pytest
 
+from magictailor.backbones.load import PAPER
 from magictailor.errors import InputError
 from magictailor.methods import METHODS
-from magictailor.recipe import CrossAttention, DMDeg, LoRA, MaskOut, Recipe, Untouched, recipe_from, with_settings
+from magictailor.recipe import (
+    Augment,
+    CrossAttention,
+    DMDeg,
+    LoRA,
+    MaskOut,
+    Preserve,
+    PseudoWords,
+    Recipe,
+    Untouched,
+    recipe_from,
+    with_settings,
+)
 from tiny import DEFAULTS, recipe
 
 
@@ -83,6 +96,42 @@ def test_a_prompt_must_hold_the_word() -> None:
     for prompt in ("a photo", "a photo of {0} and {1}", "a photo of {word}", "a {"):
         with pytest.raises(InputError, match="prompt"):
             with_settings(recipe(), [f"prompt={prompt}"])
+
+
+def test_magictailor_has_the_papers_settings() -> None:
+    warm_up, balance = METHODS["magictailor"](PAPER).phases
+    made = METHODS["magictailor"](PAPER)
+    assert (warm_up.steps, warm_up.lr, balance.steps, balance.lr) == (200, 1e-4, 300, 1e-5)
+    assert warm_up.lr_per_image
+    assert balance.lr_per_image
+    assert warm_up.degradation == balance.degradation == DMDeg(schedule="dynamic", alpha=0.5, gamma=32, clamp=False)
+    assert warm_up.attention == balance.attention == CrossAttention(weight=1e-2)
+    assert (warm_up.reduce, warm_up.preserve) == ("mean", None)
+    assert (balance.reduce, balance.preserve) == ("max", Preserve(weight=0.2, regulariser="momentum", decay=0.99))
+    assert made.train == (LoRA(rank=32, alpha=None), PseudoWords())
+    assert made.augment == Augment(jitter=0.1, flip=0.5, shared=False)
+    assert (made.masked, made.weight_decay, made.clip, made.seed) == ("mask", 1e-2, 1.0, 0)
+    assert (made.guidance, made.sampling_steps) == (7.5, 50)
+
+
+def test_the_reference_differs_by_its_defects_and_by_nothing_else() -> None:
+    ours, theirs = METHODS["magictailor"](DEFAULTS).dump(), METHODS["magictailor-reference"](DEFAULTS).dump()
+    for phase in theirs["phases"]:
+        assert phase["degradation"].pop("clamp")  # 6
+        phase["degradation"]["clamp"] = False
+    assert theirs["phases"] == ours["phases"]
+    assert {k: v for k, v in theirs.items() if v != ours[k]} == {
+        "method": "magictailor-reference",
+        "train": [ours["train"][0], {"kind": "embedding-matrix"}],  # 2
+        "augment": {**ours["augment"], "shared": True},  # 3
+        "masked": "whole",  # 5
+        "reference": {"rate_returns": True, "hard_start": True, "clip_skips_words": True},  # 1, 4, 7
+    }
+
+
+def test_without_a_lora_there_is_nothing_to_preserve() -> None:
+    with pytest.raises(InputError, match="add a LoRA"):
+        with_settings(recipe(), ['train=[{"kind": "pseudo-words"}]'])
 
 
 def test_the_phase_of_each_step() -> None:

@@ -13,15 +13,17 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
-from magictailor import personalize
+from magictailor import load, personalize
 from magictailor.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE, read_run
 from magictailor.errors import InputError, RunError
 from magictailor.methods import METHODS
 from magictailor.objective import Objective
 from magictailor.recipe import Recipe
-from magictailor.tensors import read_tensors
+from magictailor.tensors import read_numbers, read_tensors
 from magictailor.train import Run, learning_rate
-from tiny import DEFAULTS, PREDICTIONS, backbone, in_child, pair, recipe
+from tiny import DEFAULTS, PREDICTIONS, backbone, in_child, pair, pipeline, recipe
+
+SHORT = ("phases.0.steps=1", "phases.1.steps=1", "sampling_steps=2")
 
 
 def base_weights(base: Any, rows: int) -> dict[str, Tensor]:
@@ -140,7 +142,7 @@ def test_the_regularisers_over_real_steps(regulariser: str, tmp_path: Path) -> N
     online = []
     for _ in range(5):
         run.advance()
-        online.append({n: p.detach().clone() for n, p in run.online.items()})
+        online.append({n: p.detach().clone() for n, p in run.trained.lora.items()})
     assert run.state.momentum is not None
     for name, weight in run.state.momentum.weights.items():
         average = online[1][name]
@@ -181,7 +183,7 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_checkpoint(
     """A finite loss may still have a gradient that is not."""
     monkeypatch.setattr("magictailor.train.SAVE_SECONDS", 0.0)
     run = Run(pair(), tmp_path / "run", recipe(), backbone())
-    next(iter(run.online.values())).register_hook(lambda gradient: gradient * math.nan)
+    next(iter(run.trained.lora.values())).register_hook(lambda gradient: gradient * math.nan)
     with pytest.raises(RunError, match="step 0"):
         run.advance()
     assert all(bool(p.isfinite().all()) for p in run.trained.parameters())
@@ -243,7 +245,7 @@ def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(InputError, match="not a run"):
         personalize(pair(), tmp_path, model=backbone(), recipe=recipe())
-    with pytest.raises(InputError, match="not a run"):
+    with pytest.raises(InputError, match="is a file"):
         personalize(pair(), tmp_path / "letter.txt", model=backbone(), recipe=recipe())
     assert contents(tmp_path) == {"letter.txt": b"dear"}
 
@@ -276,7 +278,7 @@ def test_clipping_skips_the_words_only_on_request(skip: bool, tmp_path: Path, mo
     plan = recipe("clip=1e-6", f"reference.clip_skips_words={str(skip).lower()}")
     run = Run(pair(), tmp_path / "run", plan, backbone())
     with torch.no_grad():  # off the zero start, where the words' gradient is the base's alone
-        for parameter in run.online.values():
+        for parameter in run.trained.lora.values():
             parameter.add_(0.05)
     norms: dict[str, float] = {}
 
@@ -291,3 +293,56 @@ def test_clipping_skips_the_words_only_on_request(skip: bool, tmp_path: Path, mo
     run.advance()
     assert 0 < norms["lora"] <= 1.01e-6
     assert (norms["words"] > 1e-4) == skip
+
+
+def test_a_mask_that_vanishes_at_the_maps_size_is_refused_only_where_maps_are_read(tmp_path: Path) -> None:
+    one = pair((1, 1), (1 / 16, 0.5), skew=14)  # two pixels: half of a latent pixel, an eighth of a map's
+    two = pair((1, 1), (1 / 16, 0.5), skew=15)  # one pixel: a quarter, and a sixteenth
+    off = ("phases.0.attention=none", "phases.1.attention=none")
+    Run(one, tmp_path / "one", recipe(), backbone())
+    Run(two, tmp_path / "off", recipe(*off), backbone())
+    with pytest.raises(InputError, match="vanishes at 4 x 4"):
+        Run(two, tmp_path / "two", recipe(), backbone())
+    assert not (tmp_path / "two").exists()
+
+
+def test_a_word_beyond_the_text_encoders_length_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="shorten the prompt"):
+        Run(pair(), tmp_path / "run", recipe(f"prompt={'photo ' * 80}of {{}}"), backbone())
+    assert not (tmp_path / "run").exists()
+
+
+def test_each_phase_has_its_own_regulariser(tmp_path: Path) -> None:
+    frozen = 'phases.0.preserve={"regulariser": "frozen"}'
+    run = Run(pair(), tmp_path / "run", recipe(frozen, "phases.1.preserve.decay=0"), backbone())
+    run.advance()
+    run.advance()
+    momentum = run.state.momentum
+    assert momentum is not None
+    kept = {n: w.clone() for n, w in momentum.weights.items()}
+    assert any(not torch.equal(kept[n], p) for n, p in run.trained.lora.items())
+    run.advance()
+    for name, parameter in run.trained.lora.items():
+        torch.testing.assert_close(momentum.weights[name], parameter.detach())  # decay 0: the online network's
+        assert name not in kept or run.state.step == 3
+
+
+def test_a_half_precision_folder_trains_and_loads(tmp_path: Path) -> None:
+    base = pipeline()
+    base.to(dtype=torch.float16)
+    base.save_pretrained(tmp_path / "base")
+    run = personalize(pair(), tmp_path / "run", model=str(tmp_path / "base"), settings=["preview_every=0", *SHORT])
+    loaded = load(run)
+    assert {p.dtype for part in (loaded.unet, loaded.text_encoder, loaded.vae) for p in part.parameters()} == {
+        torch.float32
+    }
+    image = loaded("<person>", num_inference_steps=2, output_type="np").images[0]
+    assert image.shape == (16, 16, 3)
+    assert not bool((image == 0).all())
+
+
+def test_the_loras_header_has_one_order_in_every_process(tmp_path: Path) -> None:
+    run = personalize(pair(), tmp_path / "run", model=backbone(), recipe=recipe())
+    header = json.loads(read_numbers(run / LORA_FILE)["lora_adapter_metadata"])
+    assert header["unet.target_modules"] == sorted(header["unet.target_modules"])
+    assert len(header["unet.target_modules"]) == 7

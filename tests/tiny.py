@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +20,8 @@ from magictailor.backbones.stable_diffusion import StableDiffusion
 from magictailor.data import Pair, Reference, Sample
 from magictailor.data.batches import pictures
 from magictailor.methods import METHODS
-from magictailor.objective import Objective, denoiser_weights
-from magictailor.recipe import Preserve, Recipe, with_settings
+from magictailor.objective import Objective
+from magictailor.recipe import Recipe, with_settings
 from magictailor.world.embedded import WEIGHTS
 
 SIZE, MAPS = 16, 4
@@ -98,19 +97,21 @@ def backbone(prediction: str = "epsilon", name: str = "tiny") -> StableDiffusion
     return StableDiffusion(name, pipeline(prediction), DEFAULTS, map_side=MAPS)
 
 
-def reference(number: int, share: float = 0.5) -> Reference:
-    """A noise image; its mask is the upper ``share``."""
+def reference(number: int, share: float = 0.5, skew: int = 0) -> Reference:
+    """A noise image; its mask is the upper ``share``, without ``skew`` columns on the left."""
     pixels = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
     mask = np.zeros((SIZE, SIZE), np.uint8)
-    mask[: round(SIZE * share)] = 255
+    mask[: round(SIZE * share), skew:] = 255
     return Reference.of(Path(f"image-{number}.png"), Image.fromarray(pixels), Image.fromarray(mask))
 
 
-def pair(counts: Sequence[int] = (1, 1), shares: Sequence[float] = (0.75, 0.25, 0.5), start: int = 0) -> Pair:
+def pair(
+    counts: Sequence[int] = (1, 1), shares: Sequence[float] = (0.75, 0.25, 0.5), start: int = 0, skew: int = 0
+) -> Pair:
     """``counts``: images of each sample."""
     numbers = iter(range(start, 1000))
     samples = [
-        Sample(label, f"<{label}>", tuple(reference(next(numbers), share) for _ in range(count)))
+        Sample(label, f"<{label}>", tuple(reference(next(numbers), share, skew) for _ in range(count)))
         for label, count, share in zip(LABELS, counts, shares)
     ]
     return Pair("tiny", tuple(samples))
@@ -125,13 +126,13 @@ class Rig:
 
     def __init__(self, recipe: Recipe, pair: Pair, prediction: str = "epsilon") -> None:
         self.recipe, self.backbone = recipe, backbone(prediction)
-        self.pictures = pictures(pair, SIZE, SIZE // 2)
+        self.pictures = pictures(pair, SIZE, MAPS)
         starts = self.backbone.add_words({s.word: s.label for s in pair.samples})
         if recipe.checkpointing:
             self.backbone.enable_checkpointing()
         self.trained = Trainables(self.backbone, recipe, starts)
         self.objective = Objective(self.backbone, self.pictures, recipe, self.trained.parameters())
-        self.online = denoiser_weights(self.trained.named())
+        self.online = self.trained.lora
         self.scatter(1)
 
     def scatter(self, seed: int, scale: float = 0.05) -> None:
@@ -141,9 +142,9 @@ class Rig:
             for parameter in self.online.values():
                 parameter.add_(scale * torch.randn(parameter.shape, generator=random))
 
-    def momentum(self, **how: Any) -> Momentum:
+    def momentum(self) -> Momentum:
         """The momentum network as the weights are now."""
-        return Momentum(self.online, Preserve(**how))
+        return Momentum(self.online)
 
     def gradients(self) -> dict[str, torch.Tensor]:
         return {n: p.grad.clone() for n, p in self.trained.named().items() if p.grad is not None}

@@ -71,8 +71,13 @@ def read_run(folder: Path) -> RunInfo:
         )
     try:
         tree = json.loads(path.read_text("utf-8"))
-        return RunInfo(tree["model"], tree["pair"], recipe_from(tree["recipe"]))
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        info = RunInfo(tree["model"], tree["pair"], recipe_from(tree["recipe"]))
+        if not all(
+            isinstance(text, str) for text in (info.model, info.pair["name"], *info.words, *info.words.values())
+        ):
+            raise TypeError("names must be texts")
+        return info
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: damaged ({error!r}); train into a new folder") from error
 
 
@@ -126,20 +131,18 @@ class State:
         self.saved_at = time.monotonic()
 
 
-def read_state(folder: Path, trained: Trainables, optimizer: torch.optim.Optimizer, momentum: Momentum | None) -> State:
-    """The last checkpoint put back into these; ``momentum`` is kept only if the checkpoint has one."""
+def read_state(folder: Path, trained: Trainables, optimizer: torch.optim.Optimizer) -> State:
+    """The last checkpoint put back into these, with the momentum network if it had started."""
     path = folder / STATE_FILE
     numbers = read_numbers(path)
     tensors = read_tensors(path)
     trained.restore(unprefixed("trained", tensors))
     restore_optimizer(optimizer, unprefixed("optimizer", tensors))
     kept = unprefixed("momentum", tensors)
-    if momentum is not None and kept:
-        momentum.restore(kept, bool(int(numbers["copies_next"])))
     return State(
         trained,
         optimizer,
-        momentum if kept else None,
+        Momentum(kept, bool(int(numbers["copies_next"]))) if kept else None,
         int(numbers["step"]),
         float(numbers["seconds"]),
         time.monotonic(),
@@ -155,7 +158,8 @@ def save_result(folder: Path, backbone: Backbone, trained: Trainables) -> None:
         denoiser: Any = backbone.denoiser
         config = {f"unet.{k}": v for k, v in denoiser.peft_config["default"].to_dict().items()}
         # Without this metadata diffusers loses alpha silently.
-        header = {"format": "pt", "lora_adapter_metadata": json.dumps(config, sort_keys=True, default=list)}
+        header = {"format": "pt", "lora_adapter_metadata": json.dumps(config, sort_keys=True, default=sorted)}
         write_tensors(folder / LORA_FILE, prefixed("unet", weights), header)
     words = prefixed(WORDS, trained.words) | prefixed(MATRIX, trained.matrices)
-    write_tensors(folder / WORDS_FILE, words)
+    if words:
+        write_tensors(folder / WORDS_FILE, words)

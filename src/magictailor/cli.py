@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -19,7 +19,7 @@ from magictailor.progress import bar
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 world = typer.Typer(no_args_is_help=True, help="The procedural world and the embedded base.")
 app.add_typer(world, name="world")
-console = Console()
+console = Console(markup=False, highlight=False)  # names of files may look like markup
 
 PairPath = Annotated[Path, typer.Argument(help="A folder of images and masks, or a pair.toml.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="A new or empty folder.", show_default=False)]
@@ -37,13 +37,14 @@ def _started(what: str) -> Iterator[None]:
 @app.command()
 def pair(path: PairPath, sheet: Annotated[Path | None, typer.Option(help="Write the overview here.")] = None) -> None:
     """Print what a pair holds and draw its images with the masks overlaid."""
-    from magictailor.data import describe, overview, read_pair, remarks
+    from magictailor.data import describe, overview, read_pair
+    from magictailor.files import output_file
     from magictailor.pictures import save_png
 
     read = read_pair(path)
+    if sheet is not None:
+        output_file("--sheet", sheet, outside=path if path.is_dir() else None)
     console.print(describe(read))
-    for remark in remarks(read):
-        console.print(f"[yellow]{remark}")
     if sheet is not None:
         save_png(overview(read), sheet)
         console.print(f"sheet: {sheet}")
@@ -59,11 +60,12 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole recipe and stop.")] = False,
 ) -> None:
     """Fine-tune on a pair. The same command goes on after any interruption."""
-    from magictailor.data import describe, read_pair, remarks
+    from magictailor.data import describe, read_pair
 
     read = read_pair(path)
     with _started("loading"):
         from magictailor.backbones import load_backbone
+        from magictailor.files import output_folder
         from magictailor.train import personalize, recipe_for
 
         backbone = load_backbone(model)
@@ -73,9 +75,8 @@ def train(
         return
     if output is None:
         raise InputError("--output is missing: name a folder for the run, for instance --output runs/first")
+    output = output_folder(output, outside=path if path.is_dir() else None)
     console.print(describe(read))
-    for remark in remarks(read):
-        console.print(f"[yellow]{remark}")
     with bar("training", console) as watch:
         personalize(read, output, model=backbone, recipe=recipe, watch=watch)
     console.print(
@@ -97,6 +98,7 @@ def generate(
 ) -> None:
     """Draw pictures with a run's pseudo-words: PNGs with prompt and seed inside, and a contact sheet."""
     with _started("loading"):
+        from magictailor.files import output_folder
         from magictailor.generation import generate as draw
         from magictailor.generation import save_pictures
 
@@ -110,7 +112,7 @@ def generate(
             scheduler_name=scheduler,
             batch=batch,
         )
-    target = output or run / "images"
+    target = output_folder(output or run / "images")
     with bar("drawing", console) as watch:
         total = number * len(prompts)
 
@@ -148,31 +150,26 @@ def world_pair(seed: Annotated[int, typer.Option(help="Same seed, same pair.")],
 @world.command("train")
 def world_train(
     output: Output,
-    pictures: Annotated[int, typer.Option(min=1000, help="Pictures drawn ahead.")] = 80_000,
-    autoencoder_steps: Annotated[int, typer.Option(min=1)] = 4_200,
-    autoencoder_rate: Annotated[float, typer.Option(min=0)] = 2e-3,
-    steps: Annotated[int, typer.Option(min=1, help="Of the denoiser.")] = 5_000,
-    batch: Annotated[int, typer.Option(min=1)] = 32,
-    rate: Annotated[float, typer.Option(min=0)] = 8e-4,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    pictures: Annotated[int, typer.Option(help="Pictures drawn ahead.")] = 80_000,
+    autoencoder_steps: Annotated[int, typer.Option()] = 4_200,
+    autoencoder_rate: Annotated[float, typer.Option()] = 2e-3,
+    steps: Annotated[int, typer.Option(help="Of the denoiser.")] = 5_000,
+    batch: Annotated[int, typer.Option()] = 64,
+    rate: Annotated[float, typer.Option()] = 1e-3,
+    seed: Annotated[int, typer.Option()] = 0,
     start: Annotated[str, typer.Option(help="'scratch', or 'embedded' to go on from the shipped weights.")] = "scratch",
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
     """Train the embedded base. The same command goes on after any interruption."""
-    if start not in ("scratch", "embedded"):
-        raise InputError(f"--start {start}: choose scratch or embedded")
     with _started("loading"):
+        from magictailor.recipe import part_from
         from magictailor.world.training import WorldTraining, train_world
-    recipe = WorldTraining(
-        pictures=pictures,
-        autoencoder_steps=autoencoder_steps,
-        autoencoder_rate=autoencoder_rate,
-        steps=steps,
-        batch=batch,
-        rate=rate,
-        seed=seed,
-        start=start,
-    )
+
+    changes = {
+        "pictures": pictures, "autoencoder_steps": autoencoder_steps, "autoencoder_rate": autoencoder_rate,
+        "steps": steps, "batch": batch, "rate": rate, "seed": seed, "start": start,
+    }  # fmt: skip
+    recipe = part_from(WorldTraining, changes)
     with bar("world", console) as watch:
         done = train_world(output, recipe, device, lambda phase, i, n, figures: watch(i, n, figures, phase))
     console.print(f"the base is in {done}")
@@ -187,18 +184,27 @@ def _quiet() -> None:
     logging.disable(logging.WARNING)
 
 
+def _stop(code: int, message: str) -> NoReturn:
+    print("error: " + message.replace("\n", " "), file=sys.stderr)
+    sys.exit(code)
+
+
 def main() -> None:
     """Errors become one line: exit code 2 for bad input, 1 for a run that cannot go on."""
     _quiet()
     try:
-        app()
+        code = app(standalone_mode=False)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _stop(2, str(error))
     except (RunError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except SystemExit as stop:  # typer makes 130 of Ctrl-C
-        if stop.code == 130:
-            print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        raise
+        _stop(1, str(error))
+    except Exception as error:  # typer's own click, whose exceptions have no public name
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(2)
+        if not hasattr(error, "format_message"):
+            raise
+        _stop(2, f"{error.format_message()} (magictailor --help lists what there is)")
+    if code == 130:  # what typer makes of Ctrl-C
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+    sys.exit(code)

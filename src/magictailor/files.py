@@ -10,13 +10,54 @@ from uuid import uuid4
 
 from safetensors import SafetensorError
 
-from magictailor.errors import RunError
+from magictailor.errors import InputError, RunError
 
 
 def _unwritable(path: Path, error: Exception) -> RunError:
     return RunError(
         f"could not write {path} ({error}): free some space or choose another folder, then run the same command again"
     )
+
+
+def output_folder(path: Path | str, *, outside: Path | None = None) -> Path:
+    """The absolute path of a folder that exists or can be made, links followed.
+
+    ``outside``: a folder that it must not be in (a pair's own: what is written there would be read as pictures).
+
+    Raises:
+        InputError: a file stands there or on the way, the path is too long, or nothing may be written there.
+    """
+    try:
+        place = Path(path).expanduser().resolve()
+        nearest = next(p for p in (place, *place.parents) if p.exists())
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"--output {path}: {getattr(error, 'strerror', error)}; choose another path") from error
+    if not nearest.is_dir():
+        raise InputError(f"--output {path}: {nearest} is a file; choose another folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"--output {path}: nothing may be written in {nearest}; choose another folder")
+    if outside is not None and (place == outside.resolve() or outside.resolve() in place.parents):
+        raise InputError(f"--output {path}: lies in the folder of the pictures; choose one outside {outside}")
+    return place
+
+
+def output_file(option: str, path: Path | str, *, outside: Path | None = None) -> Path:
+    """A path where a new file may be written, or one of ours written again; see `output_folder`.
+
+    Raises:
+        InputError: a folder or a device stands there, or its folder is not usable.
+    """
+    try:
+        output_folder(Path(path).parent, outside=outside)
+        if Path(path).name in ("", "..") or (Path(path).exists() and not Path(path).is_file()):
+            raise InputError(f"{option} {path}: not a file's name; write for instance {option} sheet.png")
+        if Path(path).is_symlink():
+            raise InputError(f"{option} {path}: is a link; name the file itself")
+    except InputError as error:
+        raise InputError(str(error).replace("--output", option)) from error
+    except OSError as error:
+        raise InputError(f"{option} {path}: {error.strerror}; choose another path") from error
+    return Path(path)
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -48,8 +89,12 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, write)
 
 
+def json_text(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:

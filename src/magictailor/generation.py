@@ -48,7 +48,8 @@ class Generated:
 def _with_result(backbone: Backbone, info: RunInfo, folder: Path) -> Any:
     pipeline: Any = backbone.pipeline
     backbone.add_words(info.words)
-    tensors = read_tensors(folder / WORDS_FILE)
+    kinds = {part.kind for part in info.recipe.train}
+    tensors = read_tensors(folder / WORDS_FILE) if kinds & {"pseudo-words", "embedding-matrix"} else {}
     rows, matrices = unprefixed(WORDS, tensors), unprefixed(MATRIX, tensors)
     for name, encoder in backbone.text_encoders.items():
         table: Any = encoder.get_input_embeddings()  # type: ignore[operator]
@@ -57,7 +58,8 @@ def _with_result(backbone: Backbone, info: RunInfo, folder: Path) -> Any:
         for word in info.words:
             if f"{word}.{name}" in rows:
                 table.weight.data[pipeline.tokenizer.convert_tokens_to_ids(word)] = rows[f"{word}.{name}"][0]
-    if (folder / LORA_FILE).exists():
+    if "lora" in kinds:
+        read_tensors(folder / LORA_FILE)  # refuses a damaged or missing one
         pipeline.load_lora_weights(str(folder), weight_name=LORA_FILE, local_files_only=True)
     return pipeline
 
@@ -65,7 +67,7 @@ def _with_result(backbone: Backbone, info: RunInfo, folder: Path) -> Any:
 def _finished_run(run: Path | str) -> tuple[Path, RunInfo]:
     folder = Path(run)
     info = read_run(folder)
-    if not finished(folder) or not (folder / WORDS_FILE).exists():
+    if not finished(folder):
         raise InputError(f"{folder}: the run is not finished; run its train command again, it goes on where it stopped")
     return folder, info
 
@@ -116,8 +118,8 @@ def generate(
         check_prompt(text, list(info.words))
     steps = info.recipe.sampling_steps if steps is None else steps
     guidance = info.recipe.guidance if guidance is None else guidance
-    if number < 1 or steps < 1 or not 0 <= seed < 2**32 or guidance < 0:
-        raise InputError("number and steps must be at least 1, seed in 0 .. 2^32 - 1, guidance at least 0")
+    if number < 1 or not 1 <= steps <= 1000 or not 0 <= seed <= 2**32 - number or not 0 <= guidance <= 100:
+        raise InputError("number must be at least 1, steps in 1 .. 1000, seeds in 0 .. 2^32 - 1, guidance in 0 .. 100")
     pipeline = pipeline or load(folder)
     pipeline.scheduler = scheduler(scheduler_name, pipeline.scheduler.config)
     size = pipeline.unet.config.sample_size * pipeline.vae_scale_factor

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,5 +44,9 @@ class Metrics:
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
     """All whole lines; one that a kill cut short is left out."""
-    lines = (folder / METRICS_FILE).read_text("utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    rows = []
+    for line in (folder / METRICS_FILE).read_text("utf-8", "replace").splitlines():
+        with suppress(ValueError):
+            row = json.loads(line)
+            rows += [row] if isinstance(row, dict) and "step" in row else []
+    return rows

@@ -1,6 +1,7 @@
 """One step: a list of micro-batches, whose samples' losses are gathered before the balance is struck."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -8,9 +9,9 @@ from torch import Tensor, nn
 
 from magictailor.adapters.attention_maps import AttentionMaps
 from magictailor.adapters.momentum import Momentum
-from magictailor.adapters.trainables import LORA
 from magictailor.backbones.contract import Backbone, Condition
 from magictailor.data.batches import Picture, augmented, shrunk
+from magictailor.errors import InputError
 from magictailor.processes import process, summed, summed_gradients
 from magictailor.randomness import generator, normal, uniform
 from magictailor.recipe import Phase, Recipe
@@ -26,10 +27,10 @@ class Batch:
 
     images: list[int]
     noisy: Tensor
-    times: Tensor
+    timesteps: Tensor
     target: Tensor
     mask: Tensor  # M', [k, 1, h, w]
-    map_mask: Tensor | None  # M'', [k, s, s]
+    map_mask: Tensor | None  # M'', [k, s, s]; None: no attention loss
 
 
 @dataclass
@@ -57,8 +58,16 @@ class Objective:
         self.maps = None
         if any(phase.attention for phase in recipe.phases):
             self.maps = AttentionMaps(backbone.denoiser, backbone.attention_layers)
+        self._refuse_a_word_cut_off()
         areas = torch.stack([p.mask.mean() for p in pictures])
         self.area = float(sample_means(areas, self.samples, self.count).mean())
+
+    @torch.no_grad()
+    def _refuse_a_word_cut_off(self) -> None:
+        condition = self.condition(range(len(self.pictures)))
+        for places, picture in zip(condition.positions, self.pictures, strict=True):
+            if not all(places[picture.word].values()):
+                raise InputError(f"prompt: {picture.word} lies beyond the text encoder's length; shorten the prompt")
 
     # --- from images to what the denoiser reads
 
@@ -89,15 +98,15 @@ class Objective:
 
         mask = torch.stack(masks).to(device)
         latents = self.backbone.encode_images(torch.stack(pixels).to(device), noises("posterior"))
-        times = self.backbone.times(torch.cat([self._uniform_time(step, i) for i in images])).to(device)
+        timesteps = self.backbone.timesteps(torch.cat([self._uniform_time(step, i) for i in images])).to(device)
         noise = noises("noise")
         return Batch(
             images,
-            self.backbone.add_noise(latents, noise, times),
-            times,
-            self.backbone.target(latents, noise, times),
+            self.backbone.add_noise(latents, noise, timesteps),
+            timesteps,
+            self.backbone.target(latents, noise, timesteps),
             shrunk(mask, self.latent[-1]),
-            mask if phase.attention else None,
+            shrunk(mask, self.backbone.map_side)[:, 0] if phase.attention else None,
         )
 
     def condition(self, images: Sequence[int]) -> Condition:
@@ -121,29 +130,26 @@ class Objective:
         attention = None
         if batch.map_mask is not None and self.maps is not None:
             self.maps.record(self._token_weights(batch.images, condition))
-        prediction = self.backbone.predict(batch.noisy, batch.times, condition)
+        prediction = self.backbone.predict(batch.noisy, batch.timesteps, condition)
         if batch.map_mask is not None and self.maps is not None:
-            maps = self.maps.mean()
-            attention = attention_error(maps, shrunk(batch.map_mask, maps.shape[-1])[:, 0])
+            attention = attention_error(self.maps.mean(), batch.map_mask)
         diffusion = masked_error(prediction - batch.target, batch.mask, self.recipe.masked)
         return Outcome(batch, condition, prediction, diffusion, attention)
 
     @torch.no_grad()
-    def _held(self, outcome: Outcome, rows: list[int], momentum: Momentum) -> Tensor:
+    def _momentum_prediction(self, outcome: Outcome, rows: list[int], momentum: Momentum) -> Tensor:
         """The momentum network's prediction for these rows, with the online text condition."""
         batch, weights = outcome.batch, momentum.weights
         condition = outcome.condition.detach().pick(rows)
-        if self.maps is None:
-            return self.backbone.predict(batch.noisy[rows], batch.times[rows], condition, weights)
-        with self.maps.suspended():
-            return self.backbone.predict(batch.noisy[rows], batch.times[rows], condition, weights)
+        with self.maps.suspended() if self.maps else nullcontext():
+            return self.backbone.predict(batch.noisy[rows], batch.timesteps[rows], condition, weights)
 
     def _preserved(self, outcome: Outcome, share: Tensor, momentum: Momentum) -> Tensor:
         """This micro-batch's part of equation 7: only images with a share have a momentum forward."""
         rows = [r for r in range(len(share)) if share[r] > 0]
         if not rows:
             return share.new_zeros(())
-        difference = self._held(outcome, rows, momentum) - outcome.prediction[rows]
+        difference = self._momentum_prediction(outcome, rows, momentum) - outcome.prediction[rows]
         return (masked_error(difference, outcome.batch.mask[rows], self.recipe.masked) * share[rows]).sum()
 
     def _micro_batches(self) -> list[list[int]]:
@@ -151,7 +157,7 @@ class Objective:
         numbers = list(range(len(self.pictures)))
         return [numbers[i : i + size] for i in range(0, len(numbers), size)]
 
-    def _gathered(self, outcomes: Sequence[Outcome]) -> Tensor:
+    def _sample_losses(self, outcomes: Sequence[Outcome]) -> Tensor:
         """L_diff(n) over the micro-batches of all processes, [N], detached."""
         per_image = torch.zeros(len(self.pictures), device=self.backbone.device)
         for outcome in outcomes:
@@ -172,51 +178,46 @@ class Objective:
                 self.maps.stop()
         summed(totals)
         summed_gradients(self.parameters)
-        phase = self.recipe.phases[self.recipe.phase_at(step)]
+        phase = self.recipe.phase(step)
         figures = dict(zip(("loss", "attention", "preserve"), totals.tolist(), strict=True))
         figures |= {f"diffusion.{n}": float(loss) for n, loss in enumerate(losses)}
         return figures | ({"worst": float(worst(losses))} if phase.reduce == "max" else {})
 
     def _backward(self, step: int, momentum: Momentum | None) -> tuple[Tensor, Tensor]:
         """This process's part of (loss, attention, preserve), and L_diff of all samples."""
-        phase = self.recipe.phases[self.recipe.phase_at(step)]
+        phase = self.recipe.phase(step)
         number, processes = process()
         parts = self._micro_batches()
         batches = [self.batch(step, images, phase) for images in parts[number::processes]]
         if len(parts) <= processes:
             kept = [self.forward(batch) for batch in batches]
-            losses = self._gathered(kept)
+            losses = self._sample_losses(kept)
             outcomes: Iterable[Outcome] = kept
         else:
             with torch.no_grad():
-                losses = self._gathered([self.forward(batch) for batch in batches])
+                losses = self._sample_losses([self.forward(batch) for batch in batches])
             outcomes = (self.forward(batch) for batch in batches)
         totals = torch.zeros(3, device=losses.device)
         for outcome in outcomes:
-            totals += self._settle(outcome, losses, phase, momentum)
+            totals += self._backpropagate(outcome, losses, phase, momentum)
         return totals, losses
 
-    def _shares(self, images: Sequence[int], weights: Tensor) -> Tensor:
+    def _image_weights(self, images: Sequence[int], weights: Tensor) -> Tensor:
         """How much each image counts: its sample's weight over the sample's number of images."""
         return torch.stack([weights[self.samples[i]] / self.counts[self.samples[i]] for i in images])
 
-    def _settle(self, outcome: Outcome, losses: Tensor, phase: Phase, momentum: Momentum | None) -> Tensor:
+    def _backpropagate(self, outcome: Outcome, losses: Tensor, phase: Phase, momentum: Momentum | None) -> Tensor:
         """Back-propagate this micro-batch's part of the loss; its (loss, attention, preserve)."""
         images = outcome.batch.images
         attention = preserve = losses.new_zeros(())
-        total = (outcome.diffusion * self._shares(images, diffusion_weights(losses, phase.reduce))).sum()
+        total = (outcome.diffusion * self._image_weights(images, diffusion_weights(losses, phase.reduce))).sum()
         if outcome.attention is not None and phase.attention is not None:
             even = torch.full_like(losses, 1 / self.count)
-            attention = (outcome.attention * self._shares(images, even)).sum()
+            attention = (outcome.attention * self._image_weights(images, even)).sum()
             area = self.area if self.recipe.masked == "mask" else 1.0
             total = total + phase.attention.weight / area * attention
         if phase.preserve is not None and momentum is not None:
-            preserve = self._preserved(outcome, self._shares(images, preserve_weights(losses)), momentum)
+            preserve = self._preserved(outcome, self._image_weights(images, preserve_weights(losses)), momentum)
             total = total + phase.preserve.weight * preserve
         total.backward()  # type: ignore[no-untyped-call]
         return torch.stack([total, attention, preserve]).detach()
-
-
-def denoiser_weights(trained: dict[str, torch.nn.Parameter]) -> dict[str, torch.nn.Parameter]:
-    """The parameters that the momentum network averages: the denoiser's, not the pseudo-words'."""
-    return {n.removeprefix(f"{LORA}."): p for n, p in trained.items() if n.startswith(f"{LORA}.")}

@@ -1,6 +1,6 @@
 """Several processes share a step: each takes some of its micro-batches, and sums go over all of them.
 
-Nothing here starts processes: under `torchrun` or `accelerate launch` the group exists, otherwise there is one process.
+Nothing here starts processes: without a torch.distributed group, which the caller makes, there is one.
 """
 
 from collections.abc import Iterable

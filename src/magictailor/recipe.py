@@ -2,10 +2,11 @@
 
 import difflib
 import json
+import reprlib
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from magictailor.errors import InputError
 
@@ -23,7 +24,7 @@ class LoRA(Part):
     """Low-rank adapters on the backbone's LoRA targets; ``alpha`` equals the rank unless given."""
 
     kind: Literal["lora"] = "lora"
-    rank: int = Field(32, ge=1)
+    rank: int = Field(32, ge=1, le=1024)
     alpha: float | None = Field(None, gt=0)
 
 
@@ -105,7 +106,7 @@ class Phase(Part):
     The loss is ``reduce`` over samples of the (masked) diffusion loss, plus the other terms that are given.
     """
 
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=10_000_000)
     lr: float = Field(gt=0)
     lr_per_image: bool = True  # times the number of images in a step, by the paper's appendix
     degradation: Degradation = DMDeg()
@@ -127,7 +128,7 @@ class Recipe(Part):
 
     method: str
     phases: tuple[Phase, ...] = Field(min_length=1)
-    train: tuple[Trainable, ...] = (LoRA(), PseudoWords())
+    train: tuple[Trainable, ...] = Field((LoRA(), PseudoWords()), min_length=1)
     prompt: str = "a photo of {}"  # {} is the sample's pseudo-word
     augment: Augment = Augment()
     masked: Literal["mask", "whole", "off"] = "mask"  # mean over the mask, over the whole tensor, or unmasked
@@ -136,8 +137,8 @@ class Recipe(Part):
     clip: float = Field(1.0, gt=0)
     micro_batch: int | None = Field(None, ge=1)  # images a forward; None: all
     checkpointing: bool = False  # gradient checkpointing
-    guidance: float = Field(7.5, ge=1)  # of previews, and the default of generate
-    sampling_steps: int = Field(50, ge=1)
+    guidance: float = Field(7.5, ge=0, le=100)  # of previews, and the default of generate
+    sampling_steps: int = Field(50, ge=1, le=1000)
     preview_every: int = Field(100, ge=0)  # 0: none
     seed: int = Field(0, ge=0, lt=2**32)
     reference: Reference = Reference()
@@ -145,6 +146,9 @@ class Recipe(Part):
     @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
+
+    def phase(self, step: int) -> Phase:
+        return self.phases[self.phase_at(step)]
 
     def phase_at(self, step: int) -> int:
         """The number of the phase that step ``step`` (0 .. steps - 1) belongs to."""
@@ -159,12 +163,26 @@ class Recipe(Part):
     def _holds_the_word(cls, prompt: str) -> str:
         """Without {} the pseudo-word would be in no prompt."""
         try:
-            fields = [name for _, name, _, _ in Formatter().parse(prompt) if name is not None]
+            fields = [(name, spec, how) for _, name, spec, how in Formatter().parse(prompt) if name is not None]
         except ValueError:
             fields = []
-        if fields != [""]:
+        if fields != [("", "", None)]:
             raise ValueError("write {} once, where the pseudo-word goes")
         return prompt
+
+    @field_validator("train")
+    @classmethod
+    def _each_once(cls, train: tuple[Trainable, ...]) -> tuple[Trainable, ...]:
+        kinds = [part.kind for part in train]
+        if len(set(kinds)) < len(kinds) or {"pseudo-words", "embedding-matrix"} <= set(kinds):
+            raise ValueError("name each part once, and either pseudo-words or embedding-matrix")
+        return train
+
+    @model_validator(mode="after")
+    def _preserves_something(self) -> Self:
+        if any(p.preserve for p in self.phases) and not any(isinstance(part, LoRA) for part in self.train):
+            raise ValueError("preserve holds the denoiser's trained weights: add a LoRA to train, or set preserve=none")
+        return self
 
     def dump(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
@@ -192,7 +210,7 @@ def _assign(tree: Any, key: str, value: Any) -> None:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None if text.lower() == "none" else text
 
 
@@ -208,6 +226,8 @@ def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
         known = _keys(tree)
         if not equals:
             raise InputError(f"--set {setting}: write key=value, for instance seed=1")
+        if key == "method":
+            raise InputError(f"--set {setting}: choose a method with --method")
         if key not in known:
             near = difflib.get_close_matches(key, known, 1, 0.3) or ["seed"]
             raise InputError(f"--set {setting}: unknown key {key!r}; the nearest known one is {near[0]!r}")
@@ -216,14 +236,23 @@ def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
 
 
 def recipe_from(tree: Any) -> Recipe:
-    """A recipe from its JSON form.
+    """A recipe from its JSON form. Raises InputError, see `part_from`."""
+    return part_from(Recipe, tree)
+
+
+AnyPart = TypeVar("AnyPart", bound=Part)
+
+
+def part_from(kind: type[AnyPart], tree: Any) -> AnyPart:
+    """A recipe, or a part of one, from its JSON form.
 
     Raises:
         InputError: the first field that is unknown, missing or out of range.
     """
     try:
-        return Recipe.model_validate_json(json.dumps(tree))
+        return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"])
-        raise InputError(f"recipe: {where}: {first['msg']} (got {first['input']!r})") from error
+        got = reprlib.repr(first["input"])
+        raise InputError(f"recipe: {where}: {first['msg']} (got {got})") from error

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from magictailor.errors import InputError
 from magictailor.files import write_whole
 
 
@@ -24,6 +25,7 @@ def _canonical(blob: bytes) -> bytes:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Named tensors of any shapes as safetensors; the same content gives the same bytes."""
+    assert tensors, "a file without tensors says nothing"
     flat = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     blob = _canonical(save(flat, dict(metadata or {})))
 
@@ -33,14 +35,25 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     write_whole(path, write)
 
 
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: damaged or missing ({error}); train into a new folder")
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    return load_file(path)
+    """Raises InputError where the file is missing, cut short or something else."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
 
 
 def read_numbers(path: Path) -> dict[str, str]:
     """The strings in the file's header, beside the tensors."""
-    with safe_open(path, "pt") as file:
-        return dict(file.metadata() or {})
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

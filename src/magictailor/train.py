@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from magictailor.adapters.momentum import Momentum
-from magictailor.adapters.trainables import LORA, Trainables
+from magictailor.adapters.trainables import Trainables
 from magictailor.backbones import Backbone, load_backbone
 from magictailor.checkpoint import (
     STATE_FILE,
@@ -24,9 +24,10 @@ from magictailor.checkpoint import (
 from magictailor.data import Pair, overview, read_pair
 from magictailor.data.batches import pictures
 from magictailor.errors import InputError, RunError
+from magictailor.files import output_folder
 from magictailor.methods import METHODS
 from magictailor.metrics import Metrics
-from magictailor.objective import Objective, denoiser_weights
+from magictailor.objective import Objective
 from magictailor.pictures import save_png
 from magictailor.recipe import Recipe, with_settings
 from magictailor.sampling import sample
@@ -61,9 +62,10 @@ class Run:
 
     def __init__(self, pair: Pair, folder: Path, recipe: Recipe, backbone: Backbone) -> None:
         self.folder, self.recipe, self.backbone = folder, recipe, backbone
-        self.pictures = pictures(pair, backbone.size, backbone.latent_shape(backbone.size, backbone.size)[-1])
+        sides = [backbone.latent_shape(backbone.size, backbone.size)[-1]]
+        sides += [backbone.map_side] * any(phase.attention for phase in recipe.phases)
+        self.pictures = pictures(pair, backbone.size, min(sides))
         self.info = RunInfo(backbone.name, describe_pair(pair), recipe)
-        self.preserve = next((phase.preserve for phase in recipe.phases if phase.preserve), None)
         if recipe.checkpointing:
             backbone.enable_checkpointing()
         starts = backbone.add_words(self.info.words)
@@ -72,29 +74,27 @@ class Run:
         optimizer = torch.optim.AdamW(
             self.trained.parameters(), lr=0.0, betas=(0.9, 0.999), weight_decay=recipe.weight_decay, fused=True
         )
-        self.online = denoiser_weights(self.trained.named())
         claim(folder, self.info)  # here, after all that can be refused: bad input writes nothing
         save_png(overview(pair), folder / "pair.png")
         if (folder / STATE_FILE).exists():
-            self.state = read_state(folder, self.trained, optimizer, self._momentum())
+            self.state = read_state(folder, self.trained, optimizer)
         else:
             self.state = State(self.trained, optimizer, saved_at=time.monotonic())
         self.metrics = Metrics(folder, self.state.step)
 
-    def _momentum(self) -> Momentum | None:
-        if self.preserve is None:
-            return None
-        return Momentum(self.online, self.preserve, self.recipe.reference.hard_start)
-
     def advance(self) -> dict[str, float]:
         """One step. A loss that is not finite stops the run before the step; the checkpoint stays."""
-        state, recipe = self.state, self.recipe
-        if state.momentum is None and recipe.phases[recipe.phase_at(state.step)].preserve is not None:
-            state.momentum = self._momentum()  # started at the end of the warm-up
+        state, recipe, online = self.state, self.recipe, self.trained.lora
+        preserve = recipe.phase(state.step).preserve
+        if state.momentum is None and preserve is not None:
+            state.momentum = Momentum(online, recipe.reference.hard_start)  # started at the end of the warm-up
         figures = self.objective.backward(state.step, state.momentum)
-        skip = recipe.reference.clip_skips_words
-        clipped = [p for n, p in self.trained.named().items() if n.startswith(LORA) or not skip]
-        figures["gradient_norm"] = float(torch.nn.utils.clip_grad_norm_(clipped, recipe.clip))
+        everything = self.trained.parameters()
+        figures["gradient_norm"] = float(
+            torch.nn.utils.get_total_norm([p.grad for p in everything if p.grad is not None])
+        )
+        clipped = list(online.values()) if recipe.reference.clip_skips_words else everything
+        torch.nn.utils.clip_grad_norm_(clipped, recipe.clip)
         if not all(math.isfinite(v) for v in figures.values()):
             raise RunError(
                 f"step {state.step}: the loss or its gradient is not finite; the checkpoint before it is kept. "
@@ -102,12 +102,12 @@ class Run:
             )
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, state.step, len(self.pictures))
-        if state.momentum is not None:
-            state.momentum.before_step(self.online)
+        if state.momentum is not None and preserve is not None:
+            state.momentum.before_step(online, preserve)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
-        if state.momentum is not None:
-            state.momentum.after_step(self.online)
+        if state.momentum is not None and preserve is not None:
+            state.momentum.after_step(online, preserve)
         state.step += 1
         return {**figures, "lr": state.optimizer.param_groups[0]["lr"]}
 
@@ -152,8 +152,9 @@ def personalize(
         InputError: bad pair, model, recipe or folder; nothing has been written.
         RunError: a loss that is not finite, or a full disk; the last checkpoint is kept.
     """
-    folder = Path(output)
+    source = None if isinstance(pair, Pair) or not Path(pair).is_dir() else Path(pair)
     pair = pair if isinstance(pair, Pair) else read_pair(pair)
+    folder = output_folder(output, outside=source)
     backbone = load_backbone(model) if isinstance(model, str) else model
     run = Run(pair, folder, recipe or recipe_for(backbone, method, settings), backbone)
     if finished(folder):

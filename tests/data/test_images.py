@@ -194,3 +194,10 @@ def test_compression_noise_in_a_mask_does_not_widen_the_square() -> None:
     mask.paste(255, (140, 10, 160, 30))
     pixels, _ = fit_square(Image.linear_gradient("L").rotate(90).resize((200, 50)).convert("RGB"), mask, 50)
     assert np.ptp(pixels[25, :, 0].astype(int)) < 100  # a quarter of the gradient, not all of it
+
+
+def test_a_very_long_picture_is_made_smaller_before_it_is_squared() -> None:
+    image, mask = plain((60_000, 100)), Image.new("L", (60_000, 100), 255)
+    pixels, weight = fit_square(image, mask, 64)  # its square would have 3.6 gigapixels
+    assert pixels.shape == (64, 64, 3)
+    assert 0 < weight.sum() < 64 * 2

@@ -266,3 +266,32 @@ def test_a_broken_image_or_mask_is_named(tmp_path: Path) -> None:
     (folder / "0_hat_a2.png").write_text("no image")
     (folder / "0_hat_a1.jpg").unlink()
     assert "0_hat_a2.png is not a readable image" in refused(folder)
+
+
+def test_a_folder_whose_name_begins_like_a_label_does_not_give_it(tmp_path: Path) -> None:
+    assert summary(read_pair(named(tmp_path / "p", "0_person_a1.png")))[0][:2] == ("person", "<person>")
+    both = read_pair(named(tmp_path / "p+h", "0_person_a1.png", "1_hair_a1.png"))
+    assert [sample.label for sample in both.samples] == ["person", "hair"]
+
+
+def test_a_link_to_nothing_is_not_skipped(tmp_path: Path) -> None:
+    folder = named(tmp_path / "pair", "0_person_1.png")
+    (folder / "1_hair_1.png").symlink_to(tmp_path / "nowhere")
+    assert "1_hair_1.png cannot be opened" in refused(folder)
+
+
+def test_odd_names_are_no_traceback(tmp_path: Path) -> None:
+    folder = named(tmp_path / "pair", "0_person_1.png")
+    (folder / "1²2.txt").write_text("a note")
+    assert read_pair(folder).words == ("<person>",)
+    for path in (Path("~nosuchuser/x"), tmp_path / ("n" * 300)):
+        assert "cannot be read" in refused(path)
+    assert "pair.toml" in refused(named(tmp_path / "other", "0_髪_1.png"))
+
+
+@pytest.mark.parametrize(
+    "text", ["x = " + "[" * 5000, "x = " + "9" * 5001, '[[samples]]\nlabel = "__"\nword = "<x>"\n']
+)
+def test_hostile_toml_is_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "pair.toml").write_text(text)
+    refused(tmp_path)

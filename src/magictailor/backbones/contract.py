@@ -59,6 +59,7 @@ class Backbone(ABC):
     name: str
     size: int
     factor: int  # pixels a latent
+    map_side: int  # of the square attention maps that the attention loss reads
     defaults: Defaults
     pipeline: DiffusionPipeline
 
@@ -107,19 +108,19 @@ class Backbone(ABC):
         """The latents' shape for one image of this many pixels."""
 
     @abstractmethod
-    def times(self, uniform: Tensor) -> Tensor:
-        """Training times from uniform numbers in [0, 1), [N]."""
+    def timesteps(self, uniform: Tensor) -> Tensor:
+        """Training timesteps from uniform numbers in [0, 1), [N]."""
 
     @abstractmethod
-    def add_noise(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor: ...
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor: ...
 
     @abstractmethod
-    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What `predict` should return: the noise, the velocity or the flow."""
 
     @abstractmethod
     def predict(
-        self, noisy: Tensor, times: Tensor, condition: Condition, weights: Mapping[str, Tensor] | None = None
+        self, noisy: Tensor, timesteps: Tensor, condition: Condition, weights: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         """The denoiser's output; ``weights`` stand in for its parameters of those names, for this call."""
 

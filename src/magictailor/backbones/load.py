@@ -1,5 +1,6 @@
 """From a model's name to its backbone."""
 
+import os
 from pathlib import Path
 
 from magictailor.backbones.contract import Backbone, Defaults
@@ -16,23 +17,30 @@ def load_backbone(model: str = "embedded") -> Backbone:
         InputError: no such model; the line says what is known.
     """
     # Importing diffusers' pipelines takes seconds: only when a model is really loaded.
+    import torch
     from diffusers import StableDiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     from magictailor.backbones.stable_diffusion import StableDiffusion
-    from magictailor.world.embedded import SIZE, load_embedded
+    from magictailor.world.embedded import load_embedded
 
     diffusers_logging.disable_progress_bar()
+    diffusers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     if model == "embedded":
-        return StableDiffusion(model, load_embedded(), EMBEDDED, map_side=SIZE // 4)
-    if not (Path(model) / "model_index.json").is_file():
+        return StableDiffusion(model, load_embedded(), EMBEDDED)
+    if not os.path.isfile(os.path.join(model, "model_index.json")):  # False, too, for a name that no path can have
         raise InputError(f"--model {model}: not 'embedded' and not a diffusers folder (no model_index.json there)")
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(model, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            model, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
+        return StableDiffusion(str(Path(model).resolve()), pipeline, PAPER)
+    except InputError:
+        raise
+    except Exception as error:  # on a damaged folder the libraries raise nearly anything
         raise InputError(
-            f"--model {model}: not a Stable Diffusion 1.x / 2.x folder ({error})".splitlines()[0]
+            f"--model {model}: not a whole Stable Diffusion 1.x / 2.x folder with safetensors "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); download it again"
         ) from error
-    return StableDiffusion(model, pipeline, PAPER)

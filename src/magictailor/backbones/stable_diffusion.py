@@ -13,7 +13,7 @@ from magictailor.errors import InputError
 
 ENCODER = "clip"
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.2")
-MAP_FRACTION = 32  # the paper's maps are 16 x 16 at 512 pixels
+MAP_FRACTION, MAP_SIDE = 32, 16  # the paper's maps are 16 x 16 at 512 pixels; a small base's are not smaller
 
 
 class StableDiffusion(Backbone):
@@ -22,10 +22,21 @@ class StableDiffusion(Backbone):
     def __init__(self, name: str, pipeline: StableDiffusionPipeline, defaults: Defaults, map_side: int | None = None):
         self.name, self.defaults = name, defaults
         self.pipeline: Any = pipeline
+        lacking = [n for n in ("unet", "vae", "text_encoder", "tokenizer") if getattr(pipeline, n, None) is None]
+        if not lacking:
+            rows, words = len(pipeline.text_encoder.get_input_embeddings().weight), len(pipeline.tokenizer)
+            lacking = [] if rows // 2 < words <= rows else ["a tokenizer that fits its text encoder"]
+        if lacking or "beta_schedule" not in pipeline.scheduler.config:
+            what = ", ".join(lacking) or "a noise schedule with betas"
+            raise InputError(f"{name}: not a Stable Diffusion 1.x / 2.x base (it lacks {what}); choose another")
+        if not isinstance(pipeline.unet.config.sample_size, int) or pipeline.unet.config.sample_size < 1:
+            raise InputError(
+                f"{name}: its U-Net names no square size (sample_size in unet/config.json); choose another"
+            )
         self.factor = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
         self.size = pipeline.unet.config.sample_size * self.factor
-        self.map_side = map_side or self.size // MAP_FRACTION
-        self.schedule = DDIMScheduler.from_config(pipeline.scheduler.config)
+        self.map_side = map_side or min(self.size // self.factor, max(MAP_SIDE, self.size // MAP_FRACTION))
+        self.schedule = pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)  # previews too
         for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
             part.requires_grad_(False).eval()
         self._scale = float(pipeline.vae.config.scaling_factor)
@@ -102,21 +113,22 @@ class StableDiffusion(Backbone):
     def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
         return self.pipeline.unet.config.in_channels, height // self.factor, width // self.factor
 
-    def times(self, uniform: Tensor) -> Tensor:
-        return (uniform * self.schedule.config.num_train_timesteps).long()
+    def timesteps(self, uniform: Tensor) -> Tensor:
+        count = self.schedule.config.num_train_timesteps
+        return (uniform * count).long().clamp(max=count - 1)  # a number just below 1 may have been rounded to 1
 
-    def add_noise(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-        return self.schedule.add_noise(latents, noise, times)
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        return self.schedule.add_noise(latents, noise, timesteps)
 
-    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         if self.schedule.config.prediction_type == "v_prediction":
-            return self.schedule.get_velocity(latents, noise, times)
+            return self.schedule.get_velocity(latents, noise, timesteps)
         return noise
 
     def predict(
-        self, noisy: Tensor, times: Tensor, condition: Condition, weights: Mapping[str, Tensor] | None = None
+        self, noisy: Tensor, timesteps: Tensor, condition: Condition, weights: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        inputs = (noisy, times, condition.sequence)
+        inputs = (noisy, timesteps, condition.sequence)
         out: Any = functional_call(self.denoiser, dict(weights or {}), inputs)
         return out.sample
 

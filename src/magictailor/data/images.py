@@ -17,6 +17,7 @@ FOREIGN = frozenset((".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".nef", 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # by content; keeps Ghostscript and the like out
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
+MAX_SIDE = 4096
 MASK_NOISE = 12  # of 255; darker than this is compression noise in a mask, not something to train
 
 
@@ -30,7 +31,7 @@ def is_image_file(path: Path) -> bool:
 def natural(path: Path) -> tuple[tuple[int, str], ...]:
     """A sort key that puts ``a2`` before ``a10``."""
     parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -41,8 +42,11 @@ def image_files(folder: Path) -> list[Path]:
     """
     try:
         files = sorted((entry for entry in folder.iterdir() if entry.is_file()), key=natural)
+        lost = [e for e in folder.iterdir() if e.suffix.lower() in EXTENSIONS and not (e.is_file() or e.is_dir())]
     except OSError as error:
         raise InputError(f"{folder} cannot be listed ({error.strerror}): check its permissions") from error
+    if lost:
+        raise InputError(f"{lost[0]} cannot be opened (a link to nothing, or not a file): mend or remove it")
     for file in files:
         if file.suffix.lower() in FOREIGN and not file.name.startswith("."):
             raise InputError(f"{file} is of a kind that cannot be read: save it as JPEG or PNG, or remove it")
@@ -139,6 +143,9 @@ def fit_square(image: Image.Image, mask: Image.Image, size: int) -> tuple[NDArra
     """
     if image.size != mask.size:
         raise ValueError(f"image is {image.size}, mask {mask.size}")
+    if (longest := max(image.size)) > MAX_SIDE:  # the square of a very long picture would not fit into memory
+        smaller = (max(1, image.width * MAX_SIDE // longest), max(1, image.height * MAX_SIDE // longest))
+        image, mask = image.resize(smaller, Image.Resampling.LANCZOS), mask.resize(smaller, Image.Resampling.BOX)
     box = mask.point(lambda value: 255 * (value > MASK_NOISE)).getbbox() or (0, 0, *image.size)
     side = max(min(image.size), box[2] - box[0], box[3] - box[1])
     left = _start(box[0], box[2], side, image.width)

@@ -89,8 +89,11 @@ def read_pair(path: Path | str, *, words: Sequence[str] | None = None) -> Pair:
     Raises:
         InputError: the path, a name, an image or a mask is not usable; the message says how to mend it.
     """
-    place = Path(os.path.abspath(Path(path).expanduser()))  # keeps a link's own name, unlike resolve()
-    name, drafts = _drafts(place)
+    try:
+        place = Path(os.path.abspath(Path(path).expanduser()))  # keeps a link's own name, unlike resolve()
+        name, drafts = _drafts(place)
+    except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be read, ~nobody
+        raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', error)}): check the path") from error
     chosen = _words(drafts, words)
     labels = [draft.label for draft in drafts]
     loaded = [_load(draft, labels[:i] + labels[i + 1 :]) for i, draft in enumerate(drafts)]
@@ -129,12 +132,17 @@ def _from_names(place: Path, images: Sequence[Path]) -> list[Draft]:
     parts = place.name.split("+")
     fits = all(parts) and len(parts) >= len(groups)
     for part, files in zip(parts, groups, strict=False):
-        fits = fits and all(_rest(file).lower().startswith(part.lower()) for file in files)
+        fits = fits and all(_begins(_rest(file).lower(), part.lower()) for file in files)
     if fits:
         labels = [part.rpartition("_")[0] or part for part in parts[: len(groups)]]
     else:
         labels = [_common_label(files) for files in groups]
     return [Draft(_spaced(label), tuple(files)) for label, files in zip(labels, groups, strict=True)]
+
+
+def _begins(name: str, part: str) -> bool:
+    """Whether ``name`` is ``part`` and what is not a letter: ``person_a1`` for ``person_a``, not ``person`` for ``p``."""
+    return name.startswith(part) and not name[len(part) :][:1].isalpha()
 
 
 def _from_folders(place: Path, folders: Sequence[Path]) -> list[Draft]:
@@ -154,7 +162,7 @@ def _from_toml(file: Path) -> tuple[str, list[Draft]]:
     """Layout 3: paths and globs are relative to the TOML."""
     try:
         table = tomllib.loads(file.read_text("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise InputError(f"{file} is not valid TOML: correct it ({error})") from error
     _refuse_unknown(table, KEYS, str(file))
     samples = table.get("samples")
@@ -166,7 +174,7 @@ def _from_toml(file: Path) -> tuple[str, list[Draft]]:
 
 def _toml_sample(folder: Path, table: dict[str, Any], where: str) -> Draft:
     _refuse_unknown(table, SAMPLE_KEYS, where)
-    label, patterns = _text(table, "label", where), _texts(table, "images", where)
+    label, patterns = _spaced(_text(table, "label", where) or ""), _texts(table, "images", where)
     if not label or not patterns:
         missing = 'images = ["person/*.jpg"]' if label else 'label = "person"'
         raise InputError(f"{where} lacks a line like {missing}: add it")
@@ -178,7 +186,7 @@ def _toml_sample(folder: Path, table: dict[str, Any], where: str) -> Draft:
         raise InputError(f"{where} lists {len(given)} masks for {len(images)} images: list all, or name a folder")
     excluded = _paths(folder, table, "exclude", where, folders=True)
     masks = given[0] if in_folder else given or None
-    return Draft(_spaced(label), images, _text(table, "word", where), masks, excluded)
+    return Draft(label, images, _text(table, "word", where), masks, excluded)
 
 
 def _load(draft: Draft, others: Sequence[str]) -> tuple[Reference, ...]:
@@ -210,7 +218,8 @@ def _words(drafts: Sequence[Draft], words: Sequence[str] | None) -> list[str]:
     for number, draft in enumerate(drafts):
         word = (words[number] if words is not None else draft.word or _word(draft.label)).strip().lower()
         if not re.fullmatch(r"<[a-z0-9-]+>", word):
-            raise InputError(f'the word {word!r} of "{draft.label}" must look like <ada-2> (a-z, 0-9, -)')
+            fix = "a pair.toml can give it: word = ..." if word == "<>" else "a-z, 0-9, -"
+            raise InputError(f'the word {word!r} of "{draft.label}" must look like <ada-2> ({fix})')
         if word in chosen:
             raise InputError(f"samples {chosen.index(word)} and {number} share {word}: give each its own word")
         chosen.append(word)
@@ -267,7 +276,8 @@ def _paths(folder: Path, table: dict[str, Any], key: str, where: str, *, folders
     for path in paths:
         if not (path.is_dir() if folders else path.is_file()):
             kind = "folder" if folders else "file"
-            raise InputError(f'{where}: {path} is no {kind}: write {key} = "folder" or {key} = ["file"]')
+            form = '"folder"' if folders and key == "exclude" else f'"folder" or {key} = ["file"]'
+            raise InputError(f"{where}: {path} is no {kind}: write {key} = {form}")
     return paths
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from magictailor.demo.page import write_page
 from magictailor.errors import InputError
-from magictailor.files import write_json
+from magictailor.files import json_text, output_folder, write_json
 from magictailor.generation import generate, load, save_pictures
 from magictailor.train import personalize
 from magictailor.world.pairs import world_pair, write_pair
@@ -27,9 +27,10 @@ def run_demo(folder: Path, seed: int, watch: Watch) -> Path:
         InputError: ``folder`` holds something else, or another seed's demo.
     """
     pair = world_pair(seed)
+    folder = output_folder(folder)
     mark = folder / "demo.json"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not mark.is_file() or f'"seed": {seed}' not in mark.read_text("utf-8"):
+    if folder.exists() and any(folder.iterdir()):
+        if not mark.is_file() or mark.read_bytes() != json_text({"seed": seed}).encode():
             raise InputError(
                 f"--output {folder}: holds something else than the demo of seed {seed}; choose another folder"
             )

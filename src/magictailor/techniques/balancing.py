@@ -1,6 +1,7 @@
 """Dual-Stream Balancing (DS-Bal): train the worst sample, hold the others to the momentum network."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ def worst(losses: Tensor) -> int:
     return int(losses.argmax())
 
 
-def diffusion_weights(losses: Tensor, reduce: str) -> Tensor:
+def diffusion_weights(losses: Tensor, reduce: Literal["mean", "max"]) -> Tensor:
     """How much each sample's diffusion loss counts, [N]: 1 / N each (equation 3), or 1 for n* (equation 6)."""
     if reduce == "mean":
         return torch.full_like(losses, 1 / len(losses))

@@ -97,4 +97,4 @@ def assemble(
 
 def load_embedded() -> StableDiffusionPipeline:
     """The shipped weights, in single precision."""
-    return StableDiffusionPipeline.from_pretrained(WEIGHTS, torch_dtype=torch.float32, local_files_only=True)
+    return StableDiffusionPipeline.from_pretrained(WEIGHTS, dtype=torch.float32, local_files_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from magictailor.errors import InputError
-from magictailor.files import write_json
+from magictailor.files import output_folder, write_json
 from magictailor.pictures import save_png
 from magictailor.world.captions import full_caption
 from magictailor.world.render import BODY, Rendering, render
@@ -168,10 +168,14 @@ def write_pair(pair: WorldPair, folder: Path, size: int = 64, references: int = 
     Raises:
         InputError: ``folder`` is not empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    folder = output_folder(folder)
+    if folder.exists() and any(folder.iterdir()):
         raise InputError(f"--output {folder}: exists and is not empty; choose a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".pair-"))
+    except OSError as error:
+        raise InputError(f"--output {folder}: cannot be made ({error.strerror}); choose another folder") from error
     try:
         concepts, owners = reference_scenes(pair, references)
         sides = ((concepts, pair.concept, "concept"), (owners, pair.owner, "component"))

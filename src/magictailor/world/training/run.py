@@ -4,17 +4,20 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 
-from magictailor.files import append_lines, write_json
+from magictailor.errors import InputError
+from magictailor.files import append_lines, output_folder, write_json
 from magictailor.pictures import grid, save_png
+from magictailor.recipe import Part
 from magictailor.sampling import sample
 from magictailor.tensors import read_tensors, write_tensors
 from magictailor.world.captions import caption, caption_rng
@@ -28,6 +31,7 @@ from magictailor.world.embedded import (
     new_text_encoder,
     new_unet,
 )
+from magictailor.world.pairs import RANGES
 from magictailor.world.scene import random_scene
 from magictailor.world.tokenizer import build_tokenizer
 from magictailor.world.training.autoencoder import held_out_psnr, train_autoencoder
@@ -39,20 +43,46 @@ HELD_OUT = 512
 Watch = Callable[[str, int, int, dict[str, float]], None]
 
 
-@dataclass(frozen=True)
-class WorldTraining:
+class WorldTraining(Part):
     """The recipe. ``steps`` and ``batch`` are the denoiser's; a picture's seed is its number."""
 
-    pictures: int = 80_000
-    autoencoder_steps: int = 4_200
-    autoencoder_rate: float = 2e-3
-    steps: int = 10_000
-    batch: int = 32
-    rate: float = 8e-4
-    ema: float = 0.9995
-    seed: int = 0
-    start: str = "scratch"  # or "embedded": go on from the shipped weights with a new warm-up
-    sheet_every: int = 1_000
+    pictures: int = Field(80_000, ge=1000, lt=RANGES["tuning"])
+    autoencoder_steps: int = Field(4_200, ge=1)
+    autoencoder_rate: float = Field(2e-3, gt=0, le=1)
+    steps: int = Field(10_000, ge=1)
+    batch: int = Field(64, ge=1, le=65_536)
+    rate: float = Field(1e-3, gt=0, le=1)
+    ema: float = Field(0.998, ge=0, lt=1)
+    seed: int = Field(0, ge=0, lt=2**32)
+    start: Literal["scratch", "embedded"] = "scratch"  # embedded: from the shipped weights with a new warm-up
+    sheet_every: int = Field(500, ge=1)
+
+
+def _device(name: str) -> torch.device:
+    """Raises InputError for a device that is not there."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"--device {name}: not on this machine; choose cpu, cuda or mps") from error
+    return device
+
+
+def _claim(folder: Path, recipe: WorldTraining) -> Path:
+    """Make ``folder`` this training's, or check that it is; only its length may have changed.
+
+    Raises:
+        InputError: the folder holds other files or another training.
+    """
+    folder, mark = output_folder(folder), folder / "recipe.json"
+    if folder.exists() and any(folder.iterdir()):
+        kept = json.loads(mark.read_text("utf-8")) if mark.is_file() else {}
+        new = recipe.model_dump(mode="json")
+        differs = [k for k, v in new.items() if k not in ("steps", "sheet_every") and kept.get(k) != v]
+        if differs:
+            raise InputError(f"--output {folder}: holds something else ({', '.join(differs)}); choose another folder")
+    write_json(mark, recipe.model_dump(mode="json"))
+    return folder
 
 
 class _Run:
@@ -125,11 +155,15 @@ def sheet(pipeline: StableDiffusionPipeline, checks: list[BindingCheck], seed: i
 def train_world(folder: Path, recipe: WorldTraining, device: str, watch: Watch) -> Path:
     """Train the embedded base in ``folder``; returns the finished pipeline's folder.
 
+    Raises:
+        InputError: a device that is not there, or a folder of something else; nothing has been written.
+
     Phases: pictures are drawn, the autoencoder learns crops, all pictures become latents, the denoiser and its
     text encoder learn captions. Each goes on where an earlier call stopped.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(folder, recipe, torch.device(device), watch)
+    there = _device(device)
+    folder = _claim(folder, recipe)
+    run = _Run(folder, recipe, there, watch)
     pictures = draw_bank(folder / "pictures", recipe.pictures, run.progress("pictures"))
     held, held_captions = _held_out()
     autoencoder, psnr = _autoencoder_phase(run, pictures, held)
@@ -162,7 +196,7 @@ def train_world(folder: Path, recipe: WorldTraining, device: str, watch: Watch) 
     train_denoiser(task, latents * scale, things, trainee, recipe.batch, recipe.seed, report)
     trainee.swap()
     record = {
-        "recipe": asdict(recipe),
+        "recipe": recipe.model_dump(mode="json"),
         "pictures_seen": {"autoencoder_crops": recipe.autoencoder_steps * 64, "denoiser": trainee.step * recipe.batch},
         "hardware": {
             "device": device,
