@@ -124,7 +124,10 @@ def _held_out() -> tuple[np.ndarray, list[str]]:  # type: ignore[type-arg]
 def _autoencoder_phase(run: _Run, pictures: np.ndarray, held: np.ndarray) -> tuple[AutoencoderKL, float]:  # type: ignore[type-arg]
     recipe = run.recipe
     torch.manual_seed(recipe.seed)
-    autoencoder = (load_embedded().vae.train() if recipe.start == "embedded" else new_autoencoder()).to(run.device)
+    autoencoder = new_autoencoder()
+    if recipe.start == "embedded":
+        autoencoder.load_state_dict(load_embedded().vae.state_dict())
+    autoencoder = autoencoder.to(run.device)
     path = run.folder / "autoencoder.safetensors"
     trainee = Trainee([autoencoder], path, recipe.autoencoder_rate, 0.999, recipe.autoencoder_steps)
     train_autoencoder(autoencoder, pictures, trainee, recipe.seed, run.report("autoencoder"))
@@ -174,8 +177,9 @@ def train_world(folder: Path, recipe: WorldTraining, device: str, watch: Watch) 
     torch.manual_seed(recipe.seed)
     unet, text_encoder = new_unet(), new_text_encoder()
     if recipe.start == "embedded":
-        shipped = load_embedded()
-        unet, text_encoder = shipped.unet, shipped.text_encoder
+        shipped = load_embedded()  # the weights alone: its configuration would carry this machine's paths on
+        unet.load_state_dict(shipped.unet.state_dict())
+        text_encoder.load_state_dict(shipped.text_encoder.state_dict())
     unet, text_encoder = unet.to(run.device), text_encoder.to(run.device)
     task = Denoising(unet, text_encoder, build_tokenizer(), new_scheduler())
     trainee = Trainee([unet, text_encoder], folder / "denoiser.safetensors", recipe.rate, recipe.ema, recipe.steps)
@@ -215,6 +219,7 @@ def train_world(folder: Path, recipe: WorldTraining, device: str, watch: Watch) 
 
 def save_base(pipeline: StableDiffusionPipeline, target: Path, record: Mapping[str, object], seed: int) -> Path:
     """Half-precision safetensors, shards under 10 MB, with the record and its sheets beside them."""
+    pipeline.tokenizer = build_tokenizer()  # one that was never used: it would keep the padding it was used with
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(target, max_shard_size="9MB")
     pipeline.to(dtype=torch.float32)
