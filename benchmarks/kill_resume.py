@@ -19,7 +19,7 @@ from magictailor.metrics import METRICS_FILE
 from magictailor.tensors import read_numbers, read_tensors
 from magictailor.world.pairs import world_pair, write_pair
 
-PAIR_SEED, STAGES = 100_000_000, (range(1, 200), range(200, 500))
+PAIR_SEED, STAGES = 100_000_000, (range(1, 120), range(120, 300))  # the default recipe on the embedded base
 
 
 def train(pair: Path, folder: Path, kill_at: int | None) -> None:

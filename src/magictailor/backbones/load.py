@@ -6,7 +6,7 @@ from pathlib import Path
 from magictailor.backbones.contract import Backbone, Defaults
 from magictailor.errors import InputError
 
-EMBEDDED = Defaults(steps=(200, 300), lr=(3e-4, 6e-5), rank=16, guidance=4.0, sampling_steps=25)
+EMBEDDED = Defaults(steps=(120, 180), lr=(5e-4, 1e-4), rank=16, guidance=4.0, sampling_steps=25)
 PAPER = Defaults(steps=(200, 300), lr=(1e-4, 1e-5), rank=32, guidance=7.5, sampling_steps=50)
 
 

@@ -43,11 +43,11 @@ def run_demo(folder: Path, seed: int, watch: Watch) -> Path:
     pipeline = load(folder / "run")
     concept, component = pair.words
     subjects = {"composite": f"{concept} with {component}", "concept": concept, "component": component}
-    for done, (name, subject) in enumerate(subjects.items()):
+    prompts = {name: [subject + place for place in PLACES] for name, subject in subjects.items()}
+    for done, (name, texts) in enumerate(prompts.items()):
         target = folder / "images" / name
         if not (target / "sheet.png").exists():
             shutil.rmtree(target, ignore_errors=True)
-            prompts = [subject + place for place in PLACES]
-            save_pictures(generate(folder / "run", prompts, number=NUMBER, pipeline=pipeline), target)
+            save_pictures(generate(folder / "run", texts, number=NUMBER, pipeline=pipeline), target)
         watch(done + 1, len(subjects), {}, "drawing")
-    return write_page(folder, pair, list(PLACES.values()))
+    return write_page(folder, pair, prompts, list(PLACES.values()))

@@ -2,10 +2,12 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
+from PIL import Image
 
 from magictailor.checkpoint import read_run
 from magictailor.files import write_text
@@ -51,20 +53,37 @@ def _learning(run: Path) -> list[dict[str, object]]:
     ]
 
 
-def write_page(folder: Path, pair: WorldPair, truths: Sequence[str]) -> Path:
-    """``folder/index.html`` from the demo's pair, run and images."""
+def _rows(images: Path, prompts: Sequence[str], truths: Sequence[str]) -> list[dict[str, object]]:
+    """A row a prompt: its pictures by seed, and its truth if there is one."""
+    drawn: dict[str, dict[int, str]] = {prompt: {} for prompt in prompts}
+    for path in images.glob("*.png"):
+        with Image.open(path) as picture:
+            if picture.info.get("prompt") in drawn:
+                drawn[picture.info["prompt"]][int(picture.info["seed"])] = inline(path)
+    return [
+        {"prompt": prompt, "truth": truth, "images": [drawn[prompt][seed] for seed in sorted(drawn[prompt])]}
+        for prompt, truth in zip_longest(prompts, truths)
+    ]
+
+
+def write_page(folder: Path, pair: WorldPair, prompts: Mapping[str, Sequence[str]], truths: Sequence[str]) -> Path:
+    """``folder/index.html`` from the demo's pair, run and images.
+
+    ``prompts``: of each folder of images; ``truths``: names of the true composites of the prompts of ``composite``.
+    """
     run, truth = folder / "run", folder / "pair" / "truth"
     rows = read_metrics(run)
     info = read_run(run)
+    beside = {"composite": [inline(truth / f"{name}.png") for name in truths]}
     results = [
-        {"name": n, "sheet": inline(folder / "images" / n / "sheet.png")} for n in ("composite", "concept", "component")
+        {"name": name, "rows": _rows(folder / "images" / name, texts, beside.get(name, []))}
+        for name, texts in prompts.items()
     ]
     page = Environment(loader=PackageLoader("magictailor.demo", "."), autoescape=True).get_template("page.html")
     text = page.render(
         pair=pair,
         words=list(info.words),
         overview=inline(run / "pair.png"),
-        truths=[inline(truth / f"{name}.png") for name in truths],
         own=inline(truth / "concept.png"),
         results=results,
         learning=_learning(run),
