@@ -1,12 +1,18 @@
 """The base's training: rates, averages, and interruption."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
 from torch import nn
 
-from magictailor.world.embedded import TRAIN_STEPS, new_scheduler
+import magictailor.world.training.run as run_module
+from magictailor.recipe import part_from
+from magictailor.world.embedded import TRAIN_STEPS, WEIGHTS, load_embedded, new_scheduler
+from magictailor.world.training import WorldTraining, train_world
 from magictailor.world.training.denoiser import stratified_times, time_density
 from magictailor.world.training.state import Trainee, generator, rate
 
@@ -65,3 +71,27 @@ def test_times_without_noise_are_drawn_less_often_in_the_wanted_proportion() -> 
     drawn = stratified_times(20_000, density, torch.Generator().manual_seed(0))
     share = float((drawn < 100).float().mean())
     assert share == pytest.approx(float(density[:100].sum()), abs=1e-3)
+
+
+def test_the_whole_recipe_runs_resumes_and_leaves_a_pipeline_without_this_machines_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "HELD_OUT", 4)
+    monkeypatch.setattr(run_module, "pictures_of", lambda pipeline, checks, seed=0: [Image.new("RGB", (64, 64))] * 8)
+    seen: list[str] = []
+    few = {"pictures": 1000, "autoencoder_steps": 1, "batch": 2, "rate": 1e-6, "autoencoder_rate": 1e-6}
+    for steps in (1, 2):
+        recipe = part_from(WorldTraining, {**few, "steps": steps, "start": "embedded"})
+        made = train_world(tmp_path / "base", recipe, "cpu", lambda phase, *_: seen.append(phase))
+    assert (seen.count("pictures"), seen.count("latents")) == (1, 1)  # the second call drew and encoded nothing
+    record = json.loads((made / "training.json").read_text())
+    assert record["pictures_seen"]["denoiser"] == 2 * 2
+    trained = StableDiffusionPipeline.from_pretrained(made, dtype=torch.float32, local_files_only=True)
+    shipped = load_embedded()
+    for part in ("unet", "vae", "text_encoder"):
+        assert "_name_or_path" not in (made / part / "config.json").read_text()
+        for new, old in zip(getattr(trained, part).parameters(), getattr(shipped, part).parameters(), strict=True):
+            torch.testing.assert_close(new, old, rtol=0, atol=5e-3)  # tiny rates: still the shipped weights
+    assert (made / "tokenizer" / "tokenizer.json").read_bytes() == (
+        WEIGHTS / "tokenizer" / "tokenizer.json"
+    ).read_bytes()

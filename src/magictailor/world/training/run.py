@@ -107,7 +107,8 @@ class _Run:
 def _seconds(folder: Path, phase: str) -> float:
     """Wall time of a phase over all sessions, from the metrics' stamps (a session starts at 0 again)."""
     total = last = 0.0
-    for line in (folder / "metrics.jsonl").read_text().splitlines():
+    path = folder / "metrics.jsonl"  # a very short training has none
+    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
         row = json.loads(line)
         if row["phase"] == phase:
             total += max(0.0, row["seconds"] - last) if row["seconds"] >= last else row["seconds"]
