@@ -21,6 +21,16 @@ class Advance(Protocol):
     def __call__(self, done: int, total: int, figures: Mapping[str, float], title: str | None = None) -> None: ...
 
 
+def quiet_loading() -> None:
+    """Keep the libraries' own bars and remarks on loading weights off the screen: they would break ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
 @contextmanager
 def bar(first: str, console: Console) -> Iterator[Advance]:
     """Yields a function (done, total, figures); losses are shown where there are any."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from magictailor.backbones.contract import Backbone, Defaults
 from magictailor.errors import InputError
+from magictailor.progress import quiet_loading
 
 EMBEDDED = Defaults(steps=(120, 180), lr=(5e-4, 1e-4), rank=16, guidance=4.0, sampling_steps=25)
 PAPER = Defaults(steps=(200, 300), lr=(1e-4, 1e-5), rank=32, guidance=7.5, sampling_steps=50)
@@ -19,15 +20,11 @@ def load_backbone(model: str = "embedded") -> Backbone:
     # Importing diffusers' pipelines takes seconds: only when a model is really loaded.
     import torch
     from diffusers import StableDiffusionPipeline
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
 
     from magictailor.backbones.stable_diffusion import StableDiffusion
     from magictailor.world.embedded import load_embedded
 
-    diffusers_logging.disable_progress_bar()
-    diffusers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quiet_loading()
     if model == "embedded":
         return StableDiffusion(model, load_embedded(), EMBEDDED)
     if not os.path.isfile(os.path.join(model, "model_index.json")):  # False, too, for a name that no path can have

@@ -7,6 +7,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from magictailor.progress import quiet_loading
 from magictailor.world.tokenizer import LENGTH, build_tokenizer
 
 SIZE = 64  # pixels
@@ -97,4 +98,5 @@ def assemble(
 
 def load_embedded() -> StableDiffusionPipeline:
     """The shipped weights, in single precision."""
+    quiet_loading()
     return StableDiffusionPipeline.from_pretrained(WEIGHTS, dtype=torch.float32, local_files_only=True)
