@@ -147,3 +147,8 @@ def test_unknown_fields_in_json_are_refused() -> None:
         recipe_from(tree)
     with pytest.raises(InputError, match="method"):
         recipe_from({"phases": Recipe.model_validate(recipe().dump()).dump()["phases"]})
+
+
+def test_a_value_that_is_no_text_is_refused_like_any_other() -> None:
+    with pytest.raises(InputError, match=r"phases\.0\.lr: Input should be a valid number"):
+        with_settings(recipe(), ["phases.0.lr=\udcff"])

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from uuid import uuid4
 
@@ -34,8 +35,10 @@ def output_folder(path: Path | str, *, outside: Path | None = None) -> Path:
         raise InputError(f"--output {path}: {getattr(error, 'strerror', error)}; choose another path") from error
     if not nearest.is_dir():
         raise InputError(f"--output {path}: {nearest} is a file; choose another folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise InputError(f"--output {path}: nothing may be written in {nearest}; choose another folder")
+    try:  # what a mode says is not what holds: root may not write in /proc
+        TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise InputError(f"--output {path}: nothing may be written in {nearest}; choose another folder") from error
     if outside is not None and (place == outside.resolve() or outside.resolve() in place.parents):
         raise InputError(f"--output {path}: lies in the folder of the pictures; choose one outside {outside}")
     return place

@@ -210,8 +210,8 @@ def _assign(tree: Any, key: str, value: Any) -> None:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):
-        return None if text.lower() == "none" else text
+    except (ValueError, RecursionError):  # a byte that is no UTF-8 comes as a surrogate, which JSON cannot hold
+        return None if text.lower() == "none" else text.encode(errors="replace").decode()
 
 
 def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:

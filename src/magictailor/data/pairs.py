@@ -1,37 +1,16 @@
-"""A pair (concept and components) and the three ways to lay it out on disk.
+"""A pair, its samples and their references, read from any of the layouts."""
 
-1. Files named by sample: ``person_a+hair_a/0_person_a1.jpg, 1_hair_a1.jpg, masks/0_person_a1.png, ...``
-2. A folder for each sample: ``0_person/photo.jpg, 0_person/masks/photo.png, 1_hair/...``
-3. A ``pair.toml``: ``[[samples]]`` with ``label``, ``images`` and optional ``word``, ``masks``, ``exclude``.
-
-A layout only says which files belong to which sample (a `Draft`); one function then loads them. Captions,
-hidden files and folders inside ``masks`` are ignored.
-"""
-
-import difflib
 import os
 import re
-import tomllib
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
-from magictailor.data.images import expand, image_files, is_image_file, load_image, natural
+from magictailor.data.images import load_image
+from magictailor.data.layouts import Draft, drafts_of
 from magictailor.data.masks import Reference, files_of_stem, find_excluded, find_mask, mask_of
 from magictailor.errors import InputError
-
-EXPECTED = (
-    "expected 0_person_a1.jpg, 1_hair_a1.jpg, ... and masks/0_person_a1.png, ...; "
-    "or folders 0_person/ and 1_hair/, each with images and masks/; or a pair.toml"
-)
-KEYS = ("name", "samples")
-INDEX = re.compile(r"([0-9]+)_")
-TRAILING_ID = re.compile(r"(_[A-Za-z]{0,2}[0-9]+|_[A-Za-z]|[ -]?[0-9]+)$")  # _a1, _a, 12
-SAMPLE_KEYS = ("label", "word", "images", "masks", "exclude")
 
 
 @dataclass(frozen=True)
@@ -70,19 +49,8 @@ class Pair:
         raise InputError(f"no pseudo-word {word}: this pair has {', '.join(self.words)}")
 
 
-@dataclass(frozen=True)
-class Draft:
-    """What a layout says about one sample, before any file is opened."""
-
-    label: str
-    images: tuple[Path, ...]
-    word: str | None = None
-    masks: Path | tuple[Path, ...] | None = None  # folder; file an image; None: masks/
-    excluded: tuple[Path, ...] = ()  # folders of masks to take away
-
-
 def read_pair(path: Path | str, *, words: Sequence[str] | None = None) -> Pair:
-    """Read a pair from a folder in one of the layouts above, or from a TOML file.
+    """Read a pair from a folder in one of the layouts (see `layouts`), or from a TOML file.
 
     ``words``, one a sample, take the place of those in the TOML or made from the labels.
 
@@ -91,102 +59,13 @@ def read_pair(path: Path | str, *, words: Sequence[str] | None = None) -> Pair:
     """
     try:
         place = Path(os.path.abspath(Path(path).expanduser()))  # keeps a link's own name, unlike resolve()
-        name, drafts = _drafts(place)
+        name, drafts = drafts_of(place)
     except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be read, ~nobody
         raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', error)}): check the path") from error
     chosen = _words(drafts, words)
     labels = [draft.label for draft in drafts]
     loaded = [_load(draft, labels[:i] + labels[i + 1 :]) for i, draft in enumerate(drafts)]
     return Pair(name, tuple(map(Sample, labels, chosen, loaded)))
-
-
-def _drafts(place: Path) -> tuple[str, list[Draft]]:
-    if place.is_file() and place.suffix.lower() == ".toml":
-        return _from_toml(place)
-    if not place.exists():
-        raise InputError(f"{place} does not exist: check the path; {EXPECTED}")
-    if not place.is_dir():
-        raise InputError(f"{place} is neither a folder nor a TOML file: {EXPECTED}")
-    images = image_files(place)
-    visible = sorted((entry for entry in place.iterdir() if not entry.name.startswith(".")), key=natural)
-    tomls = [entry for entry in visible if entry.suffix.lower() == ".toml"]
-    if tomls:
-        named = [entry for entry in tomls if entry.name == "pair.toml"] or tomls
-        if len(named) > 1:
-            raise InputError(f"{place} holds {len(tomls)} TOML files: name the one to use pair.toml")
-        return _from_toml(named[0])
-    numbered = [entry for entry in visible if entry.is_dir() and INDEX.match(entry.name)]
-    if images and numbered:
-        raise InputError(f"{place} has {images[0].name} and {numbered[0].name}/: move images into folders")
-    if images:
-        return place.name, _from_names(place, images)
-    filled = [entry for entry in visible if any(map(is_image_file, entry.glob("*"))) and entry.name != "masks"]
-    if numbered or filled:
-        return place.name, _from_folders(place, sorted({*numbered, *filled}, key=natural))
-    raise InputError(f"{place} holds no images: {EXPECTED}")
-
-
-def _from_names(place: Path, images: Sequence[Path]) -> list[Draft]:
-    """Layout 1: ``{index}_{label}_{id}{k}.jpg``, in a folder ``{label}_{id}+{label}_{id}``."""
-    groups = _indexed(place, images, "0_person_1.jpg and 1_hair_1.jpg")
-    parts = place.name.split("+")
-    fits = all(parts) and len(parts) >= len(groups)
-    for part, files in zip(parts, groups, strict=False):
-        fits = fits and all(_begins(_rest(file).lower(), part.lower()) for file in files)
-    if fits:
-        labels = [part.rpartition("_")[0] or part for part in parts[: len(groups)]]
-    else:
-        labels = [_common_label(files) for files in groups]
-    return [Draft(_spaced(label), tuple(files)) for label, files in zip(labels, groups, strict=True)]
-
-
-def _begins(name: str, part: str) -> bool:
-    """Whether ``name`` is ``part`` and what is not a letter: ``person_a1`` for ``person_a``, not ``person`` for ``p``."""
-    return name.startswith(part) and not name[len(part) :][:1].isalpha()
-
-
-def _from_folders(place: Path, folders: Sequence[Path]) -> list[Draft]:
-    """Layout 2: ``{index}_{label}/`` with its images."""
-    drafts = []
-    for same in _indexed(place, folders, "0_person/ and 1_hair/, or write a pair.toml"):
-        if len(same) > 1:
-            raise InputError(f"{same[0]} and {same[1].name} have one number: give each sample its own")
-        images = image_files(same[0])
-        if not images:
-            raise InputError(f"{same[0]} holds no images: add some, or remove the folder")
-        drafts.append(Draft(_spaced(_rest(same[0])), tuple(images)))
-    return drafts
-
-
-def _from_toml(file: Path) -> tuple[str, list[Draft]]:
-    """Layout 3: paths and globs are relative to the TOML."""
-    try:
-        table = tomllib.loads(file.read_text("utf-8-sig"))
-    except (ValueError, RecursionError, OSError) as error:
-        raise InputError(f"{file} is not valid TOML: correct it ({error})") from error
-    _refuse_unknown(table, KEYS, str(file))
-    samples = table.get("samples")
-    if not isinstance(samples, list) or not samples or not all(isinstance(item, dict) for item in samples):
-        raise InputError(f"{file} describes no samples: begin each with a line [[samples]]")
-    name = _text(table, "name", str(file)) or (file.parent.name if file.name == "pair.toml" else file.stem)
-    return name, [_toml_sample(file.parent, item, f"{file}, sample {i}") for i, item in enumerate(samples)]
-
-
-def _toml_sample(folder: Path, table: dict[str, Any], where: str) -> Draft:
-    _refuse_unknown(table, SAMPLE_KEYS, where)
-    label, patterns = _spaced(_text(table, "label", where) or ""), _texts(table, "images", where)
-    if not label or not patterns:
-        missing = 'images = ["person/*.jpg"]' if label else 'label = "person"'
-        raise InputError(f"{where} lacks a line like {missing}: add it")
-    images = tuple(dict.fromkeys(path for pattern in patterns for path in expand(folder, pattern)))
-    in_folder = isinstance(table.get("masks"), str)
-    given = _paths(folder, table, "masks", where, folders=in_folder)
-    if given and not in_folder and not len(given) == len(patterns) == len(images):
-        # A glob's order is no way to pair masks, so the images must be listed too.
-        raise InputError(f"{where} lists {len(given)} masks for {len(images)} images: list all, or name a folder")
-    excluded = _paths(folder, table, "exclude", where, folders=True)
-    masks = given[0] if in_folder else given or None
-    return Draft(label, images, _text(table, "word", where), masks, excluded)
 
 
 def _load(draft: Draft, others: Sequence[str]) -> tuple[Reference, ...]:
@@ -230,74 +109,3 @@ def _word(label: str) -> str:
     """``<label>``, with accents dropped and a dash for all that is neither a letter nor a digit."""
     plain = unicodedata.normalize("NFKD", label.lower()).encode("ascii", "ignore").decode()
     return f"<{re.sub(r'[^a-z0-9]+', '-', plain).strip('-')}>"
-
-
-def _indexed(place: Path, entries: Iterable[Path], example: str) -> list[list[Path]]:
-    """The entries grouped by the number before their first ``_``; the numbers must be 0, 1, ..."""
-    groups = defaultdict[int, list[Path]](list)
-    for entry in entries:
-        match = INDEX.match(entry.name)
-        if not match:
-            raise InputError(f"which sample is {entry}? Number them, 0 is the concept, like {example}")
-        groups[int(match[1])].append(entry)
-    order = sorted(groups)
-    if order != list(range(len(order))):
-        found = ", ".join(groups[index][0].name for index in order[:3])
-        raise InputError(f"{place} has {found}: number samples 0 (concept), 1, ..., like {example}")
-    return [groups[index] for index in order]
-
-
-def _rest(path: Path) -> str:
-    """What follows the index: ``long_hair_a1`` of ``1_long_hair_a1.jpg``."""
-    return (path.name if path.is_dir() else path.stem).partition("_")[2]
-
-
-def _common_label(files: Sequence[Path]) -> str:
-    """The words that all file names begin with, after the index and without the trailing id and number."""
-    labels = [TRAILING_ID.sub("", _rest(file)).split("_") for file in files]
-    for file, words in zip(files, labels, strict=True):
-        if words[0] != labels[0][0]:
-            clash = f"{files[0]} and {file.name} share a number but no label"
-            raise InputError(f"{clash}: number them apart or label them alike")
-    shared = takewhile(lambda column: len(set(column)) == 1, zip(*labels, strict=False))
-    label = "_".join(column[0] for column in shared)
-    if not label:
-        raise InputError(f"{files[0]} has no label in its name: name it like 0_person_1.jpg")
-    return label
-
-
-def _spaced(label: str) -> str:
-    return " ".join(label.replace("_", " ").split())
-
-
-def _paths(folder: Path, table: dict[str, Any], key: str, where: str, *, folders: bool) -> tuple[Path, ...]:
-    """The files or folders that the key names; they must exist."""
-    paths = tuple(folder / name for name in _texts(table, key, where))
-    for path in paths:
-        if not (path.is_dir() if folders else path.is_file()):
-            kind = "folder" if folders else "file"
-            form = '"folder"' if folders and key == "exclude" else f'"folder" or {key} = ["file"]'
-            raise InputError(f"{where}: {path} is no {kind}: write {key} = {form}")
-    return paths
-
-
-def _text(table: dict[str, Any], key: str, where: str) -> str | None:
-    value = table.get(key)
-    if value is not None and not isinstance(value, str):
-        raise InputError(f'{where}: {key} must be text: write {key} = "..."')
-    return value
-
-
-def _texts(table: dict[str, Any], key: str, where: str) -> list[str]:
-    value = table.get(key, [])
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not all(isinstance(item, str) and item for item in values):
-        raise InputError(f'{where}: {key} must be text or a list of texts: write {key} = ["..."]')
-    return values
-
-
-def _refuse_unknown(table: dict[str, Any], known: Sequence[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            nearest = difflib.get_close_matches(key, known, 1, 0)[0]
-            raise InputError(f"{where}: unknown key {key}, write {nearest} or one of {', '.join(known)}")
