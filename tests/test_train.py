@@ -82,6 +82,19 @@ def test_rates_are_the_phases_times_the_images() -> None:
     assert [learning_rate(plan, step, 6) for step in range(4)] == pytest.approx([6e-3, 6e-3, 0.5, 0.5])
 
 
+def test_the_words_may_have_a_rate_of_their_own(tmp_path: Path) -> None:
+    """AdamW's first step is as long as the rate, whatever the gradient."""
+    moved = {}
+    for scale in (1, 5):
+        run = Run(pair(), tmp_path / str(scale), recipe(f"train.1.rate={scale}", "weight_decay=0"), backbone())
+        before = {n: p.detach().clone() for n, p in run.trained.named().items()}
+        run.advance()
+        moved[scale] = {n: float((p - before[n]).abs().max()) for n, p in run.trained.named().items()}
+    for name, step in moved[1].items():
+        assert moved[5][name] == pytest.approx(step * (5 if name.startswith("words") else 1), rel=1e-3), name
+    assert any(step > 0 for name, step in moved[1].items() if name.startswith("words"))
+
+
 def test_a_run_with_everything_off_is_plain_lora(tmp_path: Path) -> None:
     off = ["masked=off"]
     for phase in (0, 1):

@@ -18,19 +18,23 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 if TYPE_CHECKING:
     from magictailor.data import Pair, read_pair
     from magictailor.errors import InputError, RunError
+    from magictailor.export import Contents, export, inspect
     from magictailor.generation import Generated, Record, generate, load
     from magictailor.recipe import Recipe
     from magictailor.train import personalize, recipe_for
 
 __version__ = "0.1.0"
 __all__ = [
+    "Contents",
     "Generated",
     "InputError",
     "Pair",
     "Recipe",
     "Record",
     "RunError",
+    "export",
     "generate",
+    "inspect",
     "load",
     "personalize",
     "read_pair",
@@ -38,13 +42,16 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Contents": "export",
     "Generated": "generation",
     "InputError": "errors",
     "Pair": "data",
     "Recipe": "recipe",
     "Record": "generation",
     "RunError": "errors",
+    "export": "export",
     "generate": "generation",
+    "inspect": "export",
     "load": "generation",
     "personalize": "train",
     "read_pair": "data",

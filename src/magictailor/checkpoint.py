@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from magictailor.adapters.momentum import Momentum
 from magictailor.adapters.trainables import MATRIX, WORDS, Trainables
+from magictailor.backbones.community import CommunityLoRA
 from magictailor.backbones.contract import Backbone
 from magictailor.data import Pair
 from magictailor.errors import InputError
@@ -38,6 +39,7 @@ class RunInfo:
     model: str
     pair: dict[str, Any]  # name, and per sample: label, word, images' digests
     recipe: Recipe
+    loras: tuple[CommunityLoRA, ...] = ()  # merged into the model before
 
     @property
     def words(self) -> dict[str, str]:
@@ -45,7 +47,8 @@ class RunInfo:
         return {s["word"]: s["label"] for s in self.pair["samples"]}
 
     def identity(self) -> dict[str, Any]:
-        return {"model": self.model, "pair": self.pair, "recipe": self.recipe.dump()}
+        loras = [asdict(lora) for lora in self.loras]
+        return {"model": self.model, "loras": loras, "pair": self.pair, "recipe": self.recipe.dump()}
 
 
 def describe_pair(pair: Pair) -> dict[str, Any]:
@@ -71,7 +74,8 @@ def read_run(folder: Path) -> RunInfo:
         )
     try:
         tree = json.loads(path.read_text("utf-8"))
-        info = RunInfo(tree["model"], tree["pair"], recipe_from(tree["recipe"]))
+        loras = tuple(CommunityLoRA(**lora) for lora in tree.get("loras", []))
+        info = RunInfo(tree["model"], tree["pair"], recipe_from(tree["recipe"]), loras)
         if not all(
             isinstance(text, str) for text in (info.model, info.pair["name"], *info.words, *info.words.values())
         ):

@@ -24,6 +24,7 @@ console = Console(markup=False, highlight=False)  # names of files may look like
 PairPath = Annotated[Path, typer.Argument(help="A folder of images and masks, or a pair.toml.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="A new or empty folder.", show_default=False)]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: key=value, many times.")]
+LoRAs = Annotated[list[str] | None, typer.Option("--lora", help="A community LoRA: FILE or FILE=0.8, many times.")]
 Model = Annotated[str, typer.Option(help="'embedded' or a diffusers folder.")]
 
 
@@ -57,6 +58,7 @@ def train(
     model: Model = "embedded",
     method: Annotated[str, typer.Option(help="magictailor, magictailor-reference or plain-lora.")] = "magictailor",
     settings: Settings = None,
+    loras: LoRAs = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole recipe and stop.")] = False,
 ) -> None:
     """Fine-tune on a pair. The same command goes on after any interruption."""
@@ -64,11 +66,11 @@ def train(
 
     read = read_pair(path)
     with _started("loading"):
-        from magictailor.backbones import load_backbone
+        from magictailor.backbones import community_lora, load_backbone
         from magictailor.files import output_folder
         from magictailor.train import personalize, recipe_for
 
-        backbone = load_backbone(model)
+        backbone = load_backbone(model, [community_lora(text) for text in loras or ()])
         recipe = recipe_for(backbone, method, settings)
     if dry_run:
         print(json.dumps(recipe.dump(), indent=2))
@@ -95,6 +97,7 @@ def generate(
     guidance: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     scheduler: Annotated[str, typer.Option(help="ddim, dpm++, dpm++-karras or sde-dpm++.")] = "ddim",
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
+    loras: LoRAs = None,
 ) -> None:
     """Draw pictures with a run's pseudo-words: PNGs with prompt and seed inside, and a contact sheet."""
     with _started("loading"):
@@ -111,6 +114,7 @@ def generate(
             guidance=guidance,
             scheduler_name=scheduler,
             batch=batch,
+            loras=loras or (),
         )
     target = output_folder(output or run / "images")
     with bar("drawing", console) as watch:
@@ -123,6 +127,31 @@ def generate(
 
         paths = save_pictures(counted(), target)  # type: ignore[arg-type]
     console.print(f"{len(paths)} pictures and sheet.png in {target}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A finished run.", show_default=False)],
+    output: Output,
+    format: Annotated[str, typer.Option(help="diffusers, kohya, comfyui or merged.")] = "diffusers",
+    bundle: Annotated[bool, typer.Option("--bundle", help="kohya: the embeddings in the LoRA's file as well.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="Half precision.")] = False,
+) -> None:
+    """Write a run as ComfyUI, A1111 or diffusers load it, with a README of how."""
+    with _started("exporting"):
+        from magictailor.export import export as write
+
+        folder = write(run, output, format, bundle=bundle, half=half)
+    console.print(f"wrote {folder}; {folder / 'README.md'} says how to use it")
+
+
+@app.command()
+def inspect(file: Annotated[Path, typer.Argument(help="A LoRA or an embedding.", show_default=False)]) -> None:
+    """Print what a LoRA or embedding file holds, and which tools read it."""
+    from magictailor.export import inspect as read
+
+    for what, how in read(file).lines().items():
+        console.print(f"{what:<11}{how}")
 
 
 @app.command()

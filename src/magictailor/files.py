@@ -2,10 +2,11 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryFile
+from shutil import rmtree
+from tempfile import TemporaryFile, mkdtemp
 from typing import Any
 from uuid import uuid4
 
@@ -42,6 +43,31 @@ def output_folder(path: Path | str, *, outside: Path | None = None) -> Path:
     if outside is not None and (place == outside.resolve() or outside.resolve() in place.parents):
         raise InputError(f"--output {path}: lies in the folder of the pictures; choose one outside {outside}")
     return place
+
+
+@contextmanager
+def new_folder(path: Path | str) -> Iterator[Path]:
+    """A hidden folder to fill, which gets its name when the block ends well; otherwise nothing is left.
+
+    Raises:
+        InputError: a folder that holds something stands there, or none can be made.
+    """
+    folder = output_folder(path)
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"--output {path}: exists and is not empty; choose a new folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}-"))
+    except OSError as error:
+        raise InputError(f"--output {path}: cannot be made ({error.strerror}); choose another folder") from error
+    try:
+        yield work
+        work.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        work.rename(folder)
+    finally:
+        rmtree(work, ignore_errors=True)
 
 
 def output_file(option: str, path: Path | str, *, outside: Path | None = None) -> Path:

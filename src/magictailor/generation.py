@@ -10,7 +10,7 @@ from zlib import crc32
 from PIL import Image
 
 from magictailor.adapters.trainables import MATRIX, WORDS
-from magictailor.backbones import Backbone, load_backbone
+from magictailor.backbones import Backbone, community_lora, load_backbone
 from magictailor.checkpoint import LORA_FILE, WORDS_FILE, RunInfo, finished, read_run
 from magictailor.errors import InputError
 from magictailor.pictures import grid, save_png
@@ -64,7 +64,8 @@ def _with_result(backbone: Backbone, info: RunInfo, folder: Path) -> Any:
     return pipeline
 
 
-def _finished_run(run: Path | str) -> tuple[Path, RunInfo]:
+def finished_run(run: Path | str) -> tuple[Path, RunInfo]:
+    """A run's folder and what it says. Raises InputError: no run there, or not finished."""
     folder = Path(run)
     info = read_run(folder)
     if not finished(folder):
@@ -72,14 +73,17 @@ def _finished_run(run: Path | str) -> tuple[Path, RunInfo]:
     return folder, info
 
 
-def load(run: Path | str) -> Any:
+def load(run: Path | str, loras: Sequence[str] = ()) -> Any:
     """A plain, unpatched diffusers pipeline with the run's LoRA and pseudo-words.
 
+    ``loras``: community LoRAs to draw with, ``FILE`` or ``FILE=STRENGTH``, beside those that the run was trained with.
+
     Raises:
-        InputError: no run there, or not finished.
+        InputError: no run there, or not finished; a LoRA that does not fit.
     """
-    folder, info = _finished_run(run)
-    return _with_result(load_backbone(info.model), info, folder)
+    folder, info = finished_run(run)
+    added = [*info.loras, *map(community_lora, loras)]
+    return _with_result(load_backbone(info.model, added), info, folder)
 
 
 def check_prompt(prompt: str, words: Sequence[str]) -> None:
@@ -101,18 +105,20 @@ def generate(
     guidance: float | None = None,
     scheduler_name: str = "ddim",
     batch: int = 8,
+    loras: Sequence[str] = (),
     pipeline: Any = None,
 ) -> Iterator[Generated]:
     """Pictures of the prompts, lazily: ``number`` of each, image i from seed ``seed + i`` whatever the batch.
 
     Args:
         steps, guidance: the run's recipe's, unless given.
+        loras: see `load`.
         pipeline: what `load` returned, to load it only once.
 
     Raises:
         InputError: before anything is drawn: no run, unknown pseudo-word or scheduler, numbers out of range.
     """
-    folder, info = _finished_run(run)
+    folder, info = finished_run(run)
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     for text in texts:
         check_prompt(text, list(info.words))
@@ -120,7 +126,7 @@ def generate(
     guidance = info.recipe.guidance if guidance is None else guidance
     if number < 1 or not 1 <= steps <= 1000 or not 0 <= seed <= 2**32 - number or not 0 <= guidance <= 100:
         raise InputError("number must be at least 1, steps in 1 .. 1000, seeds in 0 .. 2^32 - 1, guidance in 0 .. 100")
-    pipeline = pipeline or load(folder)
+    pipeline = pipeline or load(folder, loras)
     pipeline.scheduler = scheduler(scheduler_name, pipeline.scheduler.config)
     size = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     keys = [(text, seed + i) for text in texts for i in range(number)]

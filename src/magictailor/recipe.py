@@ -29,9 +29,10 @@ class LoRA(Part):
 
 
 class PseudoWords(Part):
-    """The pseudo-words' embedding rows, and no other row."""
+    """The pseudo-words' embedding rows, and no other row; ``rate`` times the phase's rate."""
 
     kind: Literal["pseudo-words"] = "pseudo-words"
+    rate: float = Field(1.0, gt=0)
 
 
 class EmbeddingMatrix(Part):

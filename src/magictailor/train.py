@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from magictailor.adapters.momentum import Momentum
 from magictailor.adapters.trainables import Trainables
-from magictailor.backbones import Backbone, load_backbone
+from magictailor.backbones import Backbone, community_lora, load_backbone
 from magictailor.checkpoint import (
     STATE_FILE,
     RunInfo,
@@ -65,14 +65,14 @@ class Run:
         sides = [backbone.latent_shape(backbone.size, backbone.size)[-1]]
         sides += [backbone.map_side] * any(phase.attention for phase in recipe.phases)
         self.pictures = pictures(pair, backbone.size, min(sides))
-        self.info = RunInfo(backbone.name, describe_pair(pair), recipe)
+        self.info = RunInfo(backbone.name, describe_pair(pair), recipe, backbone.loras)
         if recipe.checkpointing:
             backbone.enable_checkpointing()
         starts = backbone.add_words(self.info.words)
         self.trained = Trainables(backbone, recipe, starts)
         self.objective = Objective(backbone, self.pictures, recipe, self.trained.parameters())
         optimizer = torch.optim.AdamW(
-            self.trained.parameters(), lr=0.0, betas=(0.9, 0.999), weight_decay=recipe.weight_decay, fused=True
+            self.trained.groups(), lr=0.0, betas=(0.9, 0.999), weight_decay=recipe.weight_decay, fused=True
         )
         claim(folder, self.info)  # here, after all that can be refused: bad input writes nothing
         save_png(overview(pair), folder / "pair.png")
@@ -100,8 +100,9 @@ class Run:
                 f"step {state.step}: the loss or its gradient is not finite; the checkpoint before it is kept. "
                 "Lower the rate (--set phases.0.lr=...) in a new folder"
             )
+        rate = learning_rate(recipe, state.step, len(self.pictures))
         for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, state.step, len(self.pictures))
+            group["lr"] = rate * group["scale"]
         if state.momentum is not None and preserve is not None:
             state.momentum.before_step(online, preserve)
         state.optimizer.step()
@@ -109,7 +110,7 @@ class Run:
         if state.momentum is not None and preserve is not None:
             state.momentum.after_step(online, preserve)
         state.step += 1
-        return {**figures, "lr": state.optimizer.param_groups[0]["lr"]}
+        return {**figures, "lr": rate}
 
     def preview(self) -> None:
         """The composite, and each sample alone, at fixed seeds: `previews/000100-0.png` and so on."""
@@ -133,6 +134,7 @@ def personalize(
     method: str = "magictailor",
     settings: list[str] | None = None,
     recipe: Recipe | None = None,
+    loras: Sequence[str] = (),
     watch: Watch = lambda step, steps, figures: None,
 ) -> Path:
     """Fine-tune on a pair; the same call goes on after any interruption.
@@ -143,6 +145,7 @@ def personalize(
         model: ``embedded``, a diffusers folder, or a backbone that nothing was added to.
         settings: ``key=value`` changes of the method's recipe.
         recipe: instead of ``method`` and ``settings``.
+        loras: community LoRAs merged into a model that is given by name, ``FILE`` or ``FILE=STRENGTH``.
         watch: called after each step with (steps done, all steps, figures).
 
     Returns:
@@ -155,7 +158,8 @@ def personalize(
     source = None if isinstance(pair, Pair) or not Path(pair).is_dir() else Path(pair)
     pair = pair if isinstance(pair, Pair) else read_pair(pair)
     folder = output_folder(output, outside=source)
-    backbone = load_backbone(model) if isinstance(model, str) else model
+    added = [community_lora(text) for text in loras]
+    backbone = load_backbone(model, added) if isinstance(model, str) else model
     run = Run(pair, folder, recipe or recipe_for(backbone, method, settings), backbone)
     if finished(folder):
         return folder

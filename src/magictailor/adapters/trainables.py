@@ -66,12 +66,13 @@ class Trainables:
         self.lora: dict[str, nn.Parameter] = {}
         self.words: dict[str, nn.Parameter] = {}
         self.matrices: dict[str, nn.Parameter] = {}
+        self.word_rate = 1.0
         for part in recipe.train:
             match part:
                 case LoRA():
                     self.lora = add_lora(backbone, part, recipe.seed)
                 case PseudoWords():
-                    self.words = add_rows(backbone, starts)
+                    self.words, self.word_rate = add_rows(backbone, starts), part.rate
                 case EmbeddingMatrix():
                     self.matrices = _matrices(backbone)
 
@@ -81,6 +82,11 @@ class Trainables:
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.named().values())
+
+    def groups(self) -> list[dict[str, Any]]:
+        """An optimizer's groups, in the order of `named`; ``scale`` times the phase's rate is a group's own."""
+        scaled = ((self.lora, 1.0), (self.words, self.word_rate), (self.matrices, 1.0))
+        return [{"params": list(named.values()), "scale": scale} for named, scale in scaled if named]
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:

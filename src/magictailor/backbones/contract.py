@@ -11,6 +11,8 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
+from magictailor.backbones.community import CommunityLoRA
+
 # A pseudo-word's vectors: text encoder's name -> [n, dim].
 WordVectors = dict[str, Tensor]
 
@@ -62,6 +64,12 @@ class Backbone(ABC):
     map_side: int  # of the square attention maps that the attention loss reads
     defaults: Defaults
     pipeline: DiffusionPipeline
+    loras: tuple[CommunityLoRA, ...] = ()  # merged into its weights
+
+    @property
+    @abstractmethod
+    def family(self) -> str:
+        """embedded, sd1, sd2 or sd2-v (v prediction)."""
 
     @property
     @abstractmethod

@@ -1,8 +1,10 @@
 """From a model's name to its backbone."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from magictailor.backbones.community import CommunityLoRA, merge
 from magictailor.backbones.contract import Backbone, Defaults
 from magictailor.errors import InputError
 from magictailor.progress import quiet_loading
@@ -11,11 +13,17 @@ EMBEDDED = Defaults(steps=(120, 180), lr=(5e-4, 1e-4), rank=16, guidance=4.0, sa
 PAPER = Defaults(steps=(200, 300), lr=(1e-4, 1e-5), rank=32, guidance=7.5, sampling_steps=50)
 
 
-def load_backbone(model: str = "embedded") -> Backbone:
-    """``embedded``, or a folder that holds a `StableDiffusionPipeline` in diffusers format.
+def _with_loras(backbone: Backbone, loras: Sequence[CommunityLoRA]) -> Backbone:
+    merge(backbone.pipeline, loras)
+    backbone.loras = tuple(loras)
+    return backbone
+
+
+def load_backbone(model: str = "embedded", loras: Sequence[CommunityLoRA] = ()) -> Backbone:
+    """``embedded``, or a folder that holds a `StableDiffusionPipeline` in diffusers format, with ``loras`` merged in.
 
     Raises:
-        InputError: no such model; the line says what is known.
+        InputError: no such model, or a LoRA that does not fit it; the line says what is known.
     """
     # Importing diffusers' pipelines takes seconds: only when a model is really loaded.
     import torch
@@ -26,14 +34,14 @@ def load_backbone(model: str = "embedded") -> Backbone:
 
     quiet_loading()
     if model == "embedded":
-        return StableDiffusion(model, load_embedded(), EMBEDDED)
+        return _with_loras(StableDiffusion(model, load_embedded(), EMBEDDED), loras)
     if not os.path.isfile(os.path.join(model, "model_index.json")):  # False, too, for a name that no path can have
         raise InputError(f"--model {model}: not 'embedded' and not a diffusers folder (no model_index.json there)")
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
             model, dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
-        return StableDiffusion(str(Path(model).resolve()), pipeline, PAPER)
+        return _with_loras(StableDiffusion(str(Path(model).resolve()), pipeline, PAPER), loras)
     except InputError:
         raise
     except Exception as error:  # on a damaged folder the libraries raise nearly anything

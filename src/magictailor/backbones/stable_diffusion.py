@@ -12,6 +12,7 @@ from magictailor.backbones.contract import Backbone, Condition, Defaults, WordVe
 from magictailor.errors import InputError
 
 ENCODER = "clip"
+CLIP_WORDS = 49_408
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.2")
 MAP_FRACTION, MAP_SIDE = 32, 16  # the paper's maps are 16 x 16 at 512 pixels; a small base's are not smaller
 
@@ -41,6 +42,16 @@ class StableDiffusion(Backbone):
             part.requires_grad_(False).eval()
         self._scale = float(pipeline.vae.config.scaling_factor)
         self._shift = float(pipeline.vae.config.shift_factor or 0.0)
+
+    @property
+    def family(self) -> str:
+        """Told by the text encoder: CLIP's vocabulary has 49,408 words, and SD 2's encoder another activation."""
+        config = self.pipeline.text_encoder.config
+        if config.vocab_size < CLIP_WORDS // 2:
+            return "embedded"
+        if config.hidden_act == "quick_gelu":
+            return "sd1"
+        return "sd2-v" if self.schedule.config.prediction_type == "v_prediction" else "sd2"
 
     @property
     def denoiser(self) -> nn.Module:

@@ -1,7 +1,5 @@
 """Pairs of the world: a concept, a component on another owner, and the true composite that exists only here."""
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from magictailor.errors import InputError
-from magictailor.files import output_folder, write_json
+from magictailor.files import new_folder, write_json
 from magictailor.pictures import save_png
 from magictailor.world.captions import full_caption
 from magictailor.world.render import BODY, Rendering, render
@@ -168,15 +166,7 @@ def write_pair(pair: WorldPair, folder: Path, size: int = 64, references: int = 
     Raises:
         InputError: ``folder`` is not empty.
     """
-    folder = output_folder(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"--output {folder}: exists and is not empty; choose a new folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".pair-"))
-    except OSError as error:
-        raise InputError(f"--output {folder}: cannot be made ({error.strerror}); choose another folder") from error
-    try:
+    with new_folder(folder) as work:
         concepts, owners = reference_scenes(pair, references)
         sides = ((concepts, pair.concept, "concept"), (owners, pair.owner, "component"))
         for number, (scenes, thing, side) in enumerate(sides):
@@ -186,10 +176,4 @@ def write_pair(pair: WorldPair, folder: Path, size: int = 64, references: int = 
                 _write_reference(work, f"{number}_{pair.labels[number]}_a{i}", rendering, mask)
         captions = {"concept": [full_caption(s) for s in concepts], "component": [full_caption(s) for s in owners]}
         _write_truth(pair, work / "truth", size, captions)
-        work.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return folder
+    return Path(folder)

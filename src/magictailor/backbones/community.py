@@ -1,0 +1,69 @@
+"""LoRAs made elsewhere, merged into a base before anything of ours is added."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+from magictailor.errors import InputError
+
+
+@dataclass(frozen=True)
+class CommunityLoRA:
+    """A LoRA's file, which one it is, and its strength (1: as trained; below 0: away from it)."""
+
+    file: str
+    sha256: str
+    strength: float
+
+
+def _digest(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"--lora {file}: {error.strerror}; name a .safetensors file") from error
+
+
+def community_lora(text: str) -> CommunityLoRA:
+    """``FILE`` or ``FILE=STRENGTH``.
+
+    Raises:
+        InputError: no such file, or a strength that is no number.
+    """
+    name, equals, number = text.rpartition("=")
+    name, number = (name, number) if equals else (text, "1")
+    try:
+        strength = float(number)
+    except ValueError:
+        name, strength = text, 1.0  # a file's name may hold a =
+    if not -10 <= strength <= 10:
+        raise InputError(f"--lora {text}: strengths go from -10 to 10; write for instance {name}=0.8")
+    file = Path(name).expanduser().resolve()
+    return CommunityLoRA(str(file), _digest(file), strength)
+
+
+def merge(pipeline: Any, loras: Iterable[CommunityLoRA]) -> None:
+    """Add each LoRA to the pipeline's weights. diffusers reads all spellings: kohya's, its own, ComfyUI's.
+
+    Raises:
+        InputError: a file that has changed since, is no LoRA, or is one for another family.
+    """
+    for lora in loras:
+        file = Path(lora.file)
+        if _digest(file) != lora.sha256:
+            raise InputError(f"--lora {file}: not the file that the run was trained with; put that one back")
+        try:
+            pipeline.load_lora_weights(str(file.parent), weight_name=file.name, local_files_only=True)
+            if not pipeline.get_list_adapters():
+                raise ValueError("no layer of this model in it")
+            pipeline.fuse_lora(lora_scale=lora.strength)
+            pipeline.unload_lora_weights()
+        except (
+            Exception
+        ) as error:  # another family's sizes, a picture, an embedding: the library raises nearly anything
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(
+                f"--lora {file}: not a LoRA for this model ({reason}); `magictailor inspect` says what it is"
+            ) from error

@@ -1,0 +1,80 @@
+"""A LoRA without any tool's names, and its three spellings. Strength 1 means what was trained, in each."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from magictailor.export.keys import comfyui_name, kohya_name
+from magictailor.tensors import prefixed, read_numbers, read_tensors
+
+HEADER = "lora_adapter_metadata"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """``up @ down * alpha / rank`` is added to the layer's weight. Linear: down [r, in], up [out, r]; 1 x 1
+    convolutions: [r, in, 1, 1] and [out, r, 1, 1]."""
+
+    down: Tensor
+    up: Tensor
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        return len(self.down)
+
+    def folded(self) -> "Layer":
+        """The same change with alpha equal to the rank: for readers that know no alpha."""
+        return Layer(self.down, self.up * (self.alpha / self.rank), float(self.rank))
+
+
+Adapter = Mapping[str, Layer]  # by the U-Net layer's name in diffusers
+
+
+def read_adapter(file: Path) -> Adapter:
+    """A run's LoRA.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    tensors, header = read_tensors(file), read_numbers(file)
+    alpha = float(json.loads(header[HEADER])["unet.lora_alpha"])
+    ends = ".lora_A.weight", ".lora_B.weight"
+    names = [key.removeprefix("unet.").removesuffix(ends[0]) for key in tensors if key.endswith(ends[0])]
+    return {n: Layer(tensors[f"unet.{n}{ends[0]}"], tensors[f"unet.{n}{ends[1]}"], alpha) for n in names}
+
+
+def diffusers_tensors(adapter: Adapter) -> dict[str, Tensor]:
+    """``unet.<layer>.lora_A.weight`` and ``lora_B``, alpha folded in."""
+    folded = {name: layer.folded() for name, layer in adapter.items()}
+    down = {f"{name}.lora_A.weight": layer.down for name, layer in folded.items()}
+    return prefixed("unet", down | {f"{name}.lora_B.weight": layer.up for name, layer in folded.items()})
+
+
+def _spelled(adapter: Adapter, name: Callable[[str], str], down: str, up: str) -> dict[str, Tensor]:
+    out = {}
+    for module, layer in adapter.items():
+        out[f"{name(module)}.{down}.weight"], out[f"{name(module)}.{up}.weight"] = layer.down, layer.up
+        out[f"{name(module)}.alpha"] = torch.tensor(layer.alpha)
+    return out
+
+
+def kohya_tensors(adapter: Adapter, layers: int, sgm: bool) -> dict[str, Tensor]:
+    """``lora_unet_<layer>.lora_down.weight``, ``.lora_up.weight`` and ``.alpha``; A1111, sd-scripts, ComfyUI."""
+    return _spelled(adapter, lambda module: kohya_name(module, layers, sgm), "lora_down", "lora_up")
+
+
+def comfyui_tensors(adapter: Adapter, layers: int) -> dict[str, Tensor]:
+    """``diffusion_model.<sgm layer>.lora_A.weight``, ``.lora_B.weight`` and ``.alpha``."""
+    return _spelled(adapter, lambda module: comfyui_name(module, layers), "lora_A", "lora_B")
+
+
+def diffusers_header(file: Path, adapter: Adapter) -> dict[str, str]:
+    """The header that diffusers makes its LoraConfig of: the run's, with alpha as it is after folding."""
+    config = json.loads(read_numbers(file)[HEADER])
+    config["unet.lora_alpha"] = next(iter(adapter.values())).rank
+    return {"format": "pt", HEADER: json.dumps(config, sort_keys=True)}

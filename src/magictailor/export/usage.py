@@ -1,0 +1,55 @@
+"""The README beside an export: how to use it in each tool, with the exact prompt."""
+
+from collections.abc import Mapping
+
+DIFFUSERS = """
+```python
+from diffusers import StableDiffusionPipeline
+
+pipe = StableDiffusionPipeline.from_pretrained({base!r})
+{loading}
+image = pipe({prompt!r}, guidance_scale={guidance}, num_inference_steps={steps}).images[0]
+```
+"""
+A1111 = """
+A1111 and Forge: `{lora}` goes into `models/Lora`, the embeddings ({words}) into `embeddings`; prompt:
+
+    {prompt} <lora:{name}:1>
+"""
+COMFYUI = """
+ComfyUI: `{lora}` goes into `models/loras`, the embeddings ({words}) into `models/embeddings`; a *Load LoRA* node
+with strength 1 for the model; prompt:
+
+    {prompt}
+"""
+BUNDLED = """
+The LoRA holds the embeddings as well: A1111 needs no other file. ComfyUI does, for each word.
+"""
+
+
+def with_words(prompt: str, names: Mapping[str, str]) -> str:
+    """The prompt with each pseudo-word by another name."""
+    for word, name in names.items():
+        prompt = prompt.replace(word, name)
+    return prompt
+
+
+def in_diffusers(
+    base: str, lora: str | None, words: Mapping[str, str], prompt: str, guidance: float, steps: int
+) -> str:
+    """``words``: ``{pseudo-word: file}``."""
+    lines = [f'pipe.load_lora_weights(".", weight_name="{lora}")'] if lora else []
+    lines += [f'pipe.load_textual_inversion("{file}", token="{word}")' for word, file in words.items()]
+    return DIFFUSERS.format(base=base, loading="\n".join(lines), prompt=prompt, guidance=guidance, steps=steps)
+
+
+def in_a1111(name: str, words: Mapping[str, str], prompt: str) -> str:
+    """``words``: ``{pseudo-word: the embedding's name}``."""
+    files = ", ".join(f"`{n}.safetensors`" for n in words.values())
+    return A1111.format(name=name, lora=f"{name}.safetensors", words=files, prompt=with_words(prompt, words))
+
+
+def in_comfyui(name: str, words: Mapping[str, str], prompt: str) -> str:
+    files = ", ".join(f"`{n}.safetensors`" for n in words.values())
+    said = with_words(prompt, {word: f"embedding:{n}" for word, n in words.items()})
+    return COMFYUI.format(lora=f"{name}.safetensors", words=files, prompt=said)

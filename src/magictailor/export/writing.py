@@ -1,0 +1,197 @@
+"""From a finished run to files that other tools load."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from magictailor.adapters.trainables import WORDS
+from magictailor.backbones import load_backbone
+from magictailor.checkpoint import LORA_FILE, WORDS_FILE, RunInfo
+from magictailor.errors import InputError
+from magictailor.export.families import FAMILIES, Family
+from magictailor.export.lora import (
+    Adapter,
+    comfyui_tensors,
+    diffusers_header,
+    diffusers_tensors,
+    kohya_tensors,
+    read_adapter,
+)
+from magictailor.export.usage import BUNDLED, in_a1111, in_comfyui, in_diffusers, with_words
+from magictailor.files import new_folder, write_text
+from magictailor.generation import finished_run, load
+from magictailor.tensors import read_tensors, unprefixed, write_tensors
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What a run gives, without any tool's names. ``words``: each pseudo-word's vectors, [n, dim]."""
+
+    name: str
+    info: RunInfo
+    family: Family
+    layers: int  # of a block of the U-Net
+    size: int
+    lora_file: Path
+    adapter: Adapter
+    words: Mapping[str, Tensor]
+    half: bool
+
+    @property
+    def prompt(self) -> str:
+        """The composite's, as it was trained: ``a photo of <person> with <hair>``."""
+        concept, *components = self.info.words
+        return self.info.recipe.prompt.format(
+            " with ".join([concept, " and ".join(components)] if components else [concept])
+        )
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What each pseudo-word's file is called: no ``<``, which no tool reads, and no common word alone."""
+        return {word: f"{self.name}-{word.strip('<>')}" for word in self.words}
+
+    def write(self, path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+        floats = torch.float16 if self.half else torch.float32
+        kept = {k: v if k.endswith(".alpha") else v.to(floats) for k, v in tensors.items()}
+        write_tensors(path, kept, header)
+
+    def write_words(self, folder: Path, key: Callable[[str], str]) -> None:
+        for word, vectors in self.words.items():
+            header = self.modelspec("textual-inversion", self.names[word], self.names[word])
+            self.write(folder / f"{self.names[word]}.safetensors", {key(word): vectors}, {"format": "pt", **header})
+
+    def modelspec(self, kind: str, title: str, trigger: str) -> dict[str, str]:
+        return {
+            "modelspec.sai_model_spec": "1.0.1",
+            "modelspec.architecture": f"{self.family.architecture}/{kind}",
+            "modelspec.implementation": "https://github.com/Stability-AI/generative-models"
+            if self.family.sgm_names
+            else "diffusers",
+            "modelspec.title": title,
+            "modelspec.resolution": f"{self.size}x{self.size}",
+            "modelspec.trigger_phrase": trigger,
+            "modelspec.usage_hint": "strength 1; the pseudo-words are embeddings in files of their own",
+        }
+
+    def lora_header(self, trigger: str) -> dict[str, str]:
+        layer = next(iter(self.adapter.values()))
+        return {
+            "ss_base_model_version": self.family.version,
+            "ss_v2": str(self.family.version == "sd_v2"),
+            "ss_network_module": "networks.lora",
+            "ss_network_dim": str(layer.rank),
+            "ss_network_alpha": f"{layer.alpha:g}",
+            "ss_network_args": "{}",
+            "ss_output_name": self.name,
+            **self.modelspec("lora", self.name, trigger),
+        }
+
+
+def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
+    if run.adapter:
+        run.write(folder / LORA_FILE, diffusers_tensors(run.adapter), diffusers_header(run.lora_file, run.adapter))
+    run.write_words(folder, lambda word: word)
+    files = {word: f"{name}.safetensors" for word, name in run.names.items()}
+    recipe = run.info.recipe
+    lora = LORA_FILE if run.adapter else None
+    return in_diffusers(run.info.model, lora, files, run.prompt, recipe.guidance, recipe.sampling_steps)
+
+
+def _kohya(run: Exported, folder: Path, bundle: bool) -> str:
+    bundled = (
+        {f"bundle_emb.{run.names[w]}.{run.family.embedding_key}": v for w, v in run.words.items()} if bundle else {}
+    )
+    if run.adapter:
+        tensors = kohya_tensors(run.adapter, run.layers, run.family.sgm_names) | bundled
+        run.write(folder / f"{run.name}.safetensors", tensors, run.lora_header(with_words(run.prompt, run.names)))
+    run.write_words(folder, lambda word: "emb_params")
+    usage = in_a1111(run.name, run.names, run.prompt) + in_comfyui(run.name, run.names, run.prompt)
+    return usage + (BUNDLED if bundle else "")
+
+
+def _comfyui(run: Exported, folder: Path, bundle: bool) -> str:
+    if run.adapter:
+        said = with_words(run.prompt, {w: f"embedding:{n}" for w, n in run.names.items()})
+        tensors = comfyui_tensors(run.adapter, run.layers)
+        run.write(folder / f"{run.name}.safetensors", tensors, run.lora_header(said))
+    run.write_words(folder, lambda word: run.family.embedding_key)
+    return in_comfyui(run.name, run.names, run.prompt)
+
+
+def _merged(run: Exported, folder: Path, bundle: bool) -> str:
+    pipeline: Any = load(run.lora_file.parent)
+    if run.adapter:
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
+    pipeline.to(torch.float16 if run.half else torch.float32)
+    pipeline.save_pretrained(folder)
+    recipe = run.info.recipe
+    return in_diffusers(".", None, {}, run.prompt, recipe.guidance, recipe.sampling_steps)
+
+
+FORMATS = {"diffusers": _diffusers, "kohya": _kohya, "comfyui": _comfyui, "merged": _merged}
+
+
+def _read(run: Path | str, half: bool) -> Exported:
+    folder, info = finished_run(run)
+    kinds = {part.kind for part in info.recipe.train}
+    if "embedding-matrix" in kinds:
+        raise InputError(
+            f"{folder}: --method {info.recipe.method} trains the whole embedding matrix, which no other tool reads; "
+            "export a run of --method magictailor"
+        )
+    backbone: Any = load_backbone(info.model, info.loras)
+    words = unprefixed(WORDS, read_tensors(folder / WORDS_FILE)) if "pseudo-words" in kinds else {}
+    (encoder,) = backbone.text_encoders
+    name = re.sub(r"[^A-Za-z0-9]+", "-", folder.resolve().name).strip("-") or "magictailor"
+    return Exported(
+        name=name,
+        info=info,
+        family=FAMILIES[backbone.family],
+        layers=backbone.pipeline.unet.config.layers_per_block,
+        size=backbone.size,
+        lora_file=folder / LORA_FILE,
+        adapter=read_adapter(folder / LORA_FILE) if "lora" in kinds else {},
+        words={word: words[f"{word}.{encoder}"] for word in info.words if words},
+        half=half,
+    )
+
+
+def export(
+    run: Path | str, output: Path | str, format: str = "diffusers", *, bundle: bool = False, half: bool = False
+) -> Path:
+    """Write a run's LoRA and pseudo-words as another tool loads them, with a README of how.
+
+    Args:
+        output: a new or empty folder.
+        format: ``diffusers``; ``kohya`` (A1111, sd-scripts, ComfyUI); ``comfyui``, its native keys; ``merged``, a whole
+            diffusers pipeline with the LoRA in its weights.
+        bundle: the embeddings in kohya's LoRA file too, where A1111 finds them.
+        half: float16 instead of float32.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: no finished run, an unknown format, a folder that holds something; nothing has been written.
+    """
+    if format not in FORMATS:
+        raise InputError(f"--format {format}: choose one of {', '.join(FORMATS)}")
+    if bundle and format != "kohya":
+        raise InputError(f"--bundle: only kohya's files hold embeddings, not {format}'s; leave it out")
+    read = _read(run, half)
+    with new_folder(output) as work:
+        usage = FORMATS[format](read, work, bundle)
+        title = f"# {read.name}\n\nMade by magictailor from {read.info.model}, method {read.info.recipe.method}.\n"
+        if format != "merged":
+            title += "".join(
+                f"Trained on top of {lora.file} at strength {lora.strength:g}: load that too.\n"
+                for lora in read.info.loras
+            )
+        write_text(work / "README.md", title + usage)
+    return Path(output)

@@ -1,0 +1,215 @@
+"""Exports: every name that the tools know, the strength that was trained, and the same picture without our code."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
+from torch import Tensor
+
+from magictailor import personalize
+from magictailor.backbones.stable_diffusion import StableDiffusion
+from magictailor.checkpoint import LORA_FILE, WORDS_FILE
+from magictailor.errors import InputError
+from magictailor.export import FORMATS, export, inspect
+from magictailor.export.keys import comfyui_name, kohya_name
+from magictailor.export.lora import Layer
+from magictailor.generation import generate
+from magictailor.tensors import read_numbers
+from tiny import DEFAULTS, MAPS, pair, recipe
+
+PROMPT = "<person> with <hair>, on the beach"
+NAMES = Path(__file__).parent / "names"
+
+
+@pytest.fixture(scope="module")
+def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rank 4 and alpha 16: a reader that loses alpha draws something else."""
+    base = StableDiffusion(str(tiny_folder), opened(tiny_folder), DEFAULTS, map_side=MAPS)
+    strong = recipe("phases.0.lr=0.05", "phases.1.lr=0.05", "train.0.alpha=16")
+    return personalize(pair(), tmp_path_factory.mktemp("runs") / "ada", model=base, recipe=strong)
+
+
+def opened(folder: Path) -> Any:
+    return StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+
+
+def drawn(pipeline: Any) -> np.ndarray:
+    pipeline.set_progress_bar_config(disable=True)
+    random = torch.Generator().manual_seed(9)
+    return np.asarray(pipeline(PROMPT, num_inference_steps=3, guidance_scale=3.0, generator=random).images[0], int)
+
+
+@pytest.fixture(scope="module")
+def ours(run: Path) -> np.ndarray:
+    (item,) = generate(run, PROMPT, seed=9)
+    return np.asarray(item.image, int)
+
+
+@pytest.mark.parametrize(("format", "file"), [("diffusers", LORA_FILE), ("kohya", "ada.safetensors")])
+def test_plain_diffusers_draws_the_same_from_the_files(
+    format: str, file: str, run: Path, ours: np.ndarray, tiny_folder: Path, tmp_path: Path
+) -> None:
+    made = export(run, tmp_path / "out", format)
+    pipeline = opened(tiny_folder)
+    bare = drawn(pipeline)
+    pipeline.load_lora_weights(made, weight_name=file)
+    for word in ("person", "hair"):
+        pipeline.load_textual_inversion(made / f"ada-{word}.safetensors", token=f"<{word}>")
+    assert np.abs(drawn(pipeline) - ours).max() <= 1
+    assert np.abs(bare - ours).max() > 20
+
+
+def test_a_merged_pipeline_needs_no_lora(run: Path, ours: np.ndarray, tmp_path: Path) -> None:
+    pipeline = opened(export(run, tmp_path / "out", "merged"))
+    assert not [n for n, _ in pipeline.unet.named_parameters() if "lora" in n]
+    assert np.abs(drawn(pipeline) - ours).max() <= 2
+
+
+def changes(tensors: Mapping[str, Tensor], down: str, up: str) -> dict[str, Tensor]:
+    """What each layer's weight gains at strength 1, as kohya and ComfyUI compute it: alpha / rank."""
+    names = [k.removesuffix(down) for k in tensors if k.endswith(down)]
+    return {
+        n: tensors[n + up].flatten(1) @ tensors[n + down].flatten(1) * tensors[f"{n}.alpha"] / len(tensors[n + down])
+        for n in names
+    }
+
+
+@pytest.mark.parametrize(
+    ("format", "down", "up"),
+    [("kohya", ".lora_down.weight", ".lora_up.weight"), ("comfyui", ".lora_A.weight", ".lora_B.weight")],
+)
+def test_every_trained_layer_gains_what_was_trained(
+    format: str, down: str, up: str, run: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Against the weights of a pipeline that diffusers has merged, minus the base's."""
+    merged, base = opened(export(run, tmp_path / "merged", "merged")).unet, opened(tiny_folder).unet
+    tensors = load_file(export(run, tmp_path / "out", format) / "ada.safetensors")
+    gained = changes(tensors, down, up)
+    assert len(tensors) == 3 * len(gained)  # nothing unknown
+    name = {"kohya": lambda n: kohya_name(n, 1, False), "comfyui": lambda n: comfyui_name(n, 1)}[format]
+    before = dict(base.named_parameters())
+    moved = {n.removesuffix(".weight"): (p - before[n]).detach() for n, p in merged.named_parameters()}
+    trained = {n: change.flatten(1) for n, change in moved.items() if change.abs().max() > 1e-6}
+    assert set(gained) == {name(n) for n in trained}
+    for module, change in trained.items():
+        torch.testing.assert_close(gained[name(module)], change, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_names_are_the_tools_own(family: str) -> None:
+    """The lists come from ComfyUI's published rule (comfy/utils.py, unet_to_diffusers, 2026-02); SD 2 has SD 1's."""
+    known = dict(line.split() for line in (NAMES / f"{family}.txt").read_text().splitlines())
+    for module, native in known.items():
+        assert comfyui_name(module, 2) == f"diffusion_model.{native}"
+        assert kohya_name(module, 2, sgm=True) == f"lora_unet_{native.replace('.', '_')}"
+        assert kohya_name(module, 2, sgm=False) == f"lora_unet_{module.replace('.', '_')}"
+    assert len({comfyui_name(module, 2) for module in known}) == len(known)
+
+
+def test_what_is_no_transformers_layer_has_no_name() -> None:
+    with pytest.raises(ValueError, match=r"conv_in: not in"):
+        comfyui_name("conv_in", 2)
+
+
+def test_folding_alpha_changes_no_weight() -> None:
+    layer = Layer(torch.randn(4, 6), torch.randn(5, 4), alpha=16.0)
+    folded = layer.folded()
+    assert (folded.alpha, folded.rank) == (4.0, 4)
+    torch.testing.assert_close(folded.up @ folded.down, layer.up @ layer.down * 16 / 4)
+
+
+def test_kohyas_header_and_bundle(run: Path, tmp_path: Path) -> None:
+    made = export(run, tmp_path / "out", "kohya", bundle=True, half=True)
+    header, tensors = read_numbers(made / "ada.safetensors"), load_file(made / "ada.safetensors")
+    assert (header["ss_network_dim"], header["ss_network_alpha"]) == ("4", "16")
+    assert header["modelspec.trigger_phrase"] == "a photo of ada-person with ada-hair"
+    assert header["modelspec.architecture"] == "magictailor-embedded/lora"
+    words = load_file(run / WORDS_FILE)
+    for word in ("person", "hair"):
+        torch.testing.assert_close(
+            tensors[f"bundle_emb.ada-{word}.clip_l"].float(), words[f"words.<{word}>.clip"], rtol=1e-3, atol=1e-3
+        )
+        assert list(load_file(made / f"ada-{word}.safetensors")) == ["emb_params"]
+    floats = {v.dtype for k, v in tensors.items() if not k.endswith(".alpha")}
+    assert floats == {torch.float16}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_readme_holds_the_prompt(format: str, run: Path, tmp_path: Path) -> None:
+    made = export(run, tmp_path / "out", format)
+    text = (made / "README.md").read_text()
+    said = {
+        "kohya": "a photo of ada-person with ada-hair <lora:ada:1>",
+        "comfyui": "embedding:ada-person with embedding:",
+    }
+    assert said.get(format, "a photo of <person> with <hair>") in text
+    assert not [p.name for p in made.rglob("*") if "<" in p.name]
+    for named in ("ada-person.safetensors", "ada-hair.safetensors"):
+        assert (named in text) == (made / named).exists()
+
+
+def test_bad_exports_write_nothing(run: Path, tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("keep")
+    for arguments, message in (
+        ((run, tmp_path / "a", "onnx"), "--format onnx: choose one of diffusers, kohya"),
+        ((run, full), "not empty"),
+        ((tmp_path, tmp_path / "a"), "not a run"),
+    ):
+        with pytest.raises(InputError, match=message):
+            export(*arguments)
+    with pytest.raises(InputError, match="only kohya's"):
+        export(run, tmp_path / "a", "diffusers", bundle=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["full"]
+
+
+def test_a_run_of_the_whole_matrix_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    base = StableDiffusion(str(tiny_folder), opened(tiny_folder), DEFAULTS, map_side=MAPS)
+    made = personalize(pair(), tmp_path / "run", model=base, recipe=recipe(method="magictailor-reference"))
+    with pytest.raises(InputError, match="magictailor-reference trains the whole embedding matrix"):
+        export(made, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_inspect_tells_what_each_file_is(run: Path, tmp_path: Path) -> None:
+    kinds = {}
+    for format, file in (("diffusers", LORA_FILE), ("kohya", "ada.safetensors"), ("comfyui", "ada.safetensors")):
+        made = export(run, tmp_path / format, format)
+        found = inspect(made / file)
+        kinds[format] = found.kind
+        layers = json.loads(read_numbers(run / LORA_FILE)["lora_adapter_metadata"])
+        assert layers["unet.r"] == 4
+        assert list(found.ranks) == [4]
+        assert list(found.alphas) == [4.0 if format == "diffusers" else 16.0]  # folded for diffusers
+        assert list(found.layers) == ["U-Net"]
+        assert found.ranks == {4: found.layers["U-Net"]}
+        word = inspect(made / "ada-hair.safetensors")
+        assert (word.kind, list(word.embeddings.values()), word.trigger) == ("embedding", [(1, 16)], "ada-hair")
+    assert kinds == {f: f"LoRA, {f}'s names" for f in kinds}
+    assert inspect(tmp_path / "kohya" / "ada.safetensors").lines()["prompt"].startswith("a photo of ada-person")
+
+
+def test_inspect_tells_families_by_their_sizes_and_refuses_the_rest(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    for width, family in ((768, "Stable Diffusion 1.x"), (1024, "Stable Diffusion 2.x"), (2048, "SDXL")):
+        name = "lora_unet_middle_block_1_transformer_blocks_0_attn2_to_k"
+        layer = {f"{name}.lora_down.weight": torch.zeros(8, width), f"{name}.lora_up.weight": torch.zeros(320, 8)}
+        save_file(layer, tmp_path / "a.safetensors")
+        found = inspect(tmp_path / "a.safetensors")
+        assert (found.family, found.alphas) == (family, {8.0: 1})  # no alpha in the file: as the rank
+    (tmp_path / "a.pt").write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match="not safetensors"):
+        inspect(tmp_path / "a.pt")
+    with pytest.raises(InputError, match="no such file"):
+        inspect(tmp_path / "none.safetensors")
+    save_file({str(i): torch.zeros(2, 2, 2) for i in range(9)}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="neither a LoRA nor an embedding"):
+        inspect(tmp_path / "model.safetensors")

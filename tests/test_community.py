@@ -1,0 +1,90 @@
+"""Community LoRAs: merged at their strength under what is trained, remembered by the run, refused when they do not fit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+
+from magictailor import personalize
+from magictailor.backbones import community_lora, load_backbone
+from magictailor.checkpoint import LORA_FILE, read_run
+from magictailor.errors import InputError
+from magictailor.generation import load
+from tiny import pair, recipe
+
+LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+FILE = "style.safetensors"
+
+
+@pytest.fixture
+def style(tmp_path: Path) -> Path:
+    """A kohya file of one layer, rank 2, alpha 1."""
+    random = torch.Generator().manual_seed(0)
+    name = "lora_unet_" + LAYER.replace(".", "_")
+    save_file(
+        {
+            f"{name}.lora_down.weight": torch.randn(2, 16, generator=random),
+            f"{name}.lora_up.weight": torch.randn(16, 2, generator=random),
+            f"{name}.alpha": torch.tensor(1.0),
+        },
+        tmp_path / FILE,
+    )
+    return tmp_path / FILE
+
+
+def weight(pipeline: Any) -> torch.Tensor:
+    layer: Any = pipeline.unet.get_submodule(LAYER)
+    return getattr(layer, "base_layer", layer).weight.detach()
+
+
+def change(style: Path) -> torch.Tensor:
+    tensors = load_file(style)
+    name = "lora_unet_" + LAYER.replace(".", "_")
+    return tensors[f"{name}.lora_up.weight"] @ tensors[f"{name}.lora_down.weight"] / 2  # alpha / rank
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5, -1.0])
+def test_a_lora_is_merged_at_its_strength(strength: float, style: Path, tiny_folder: Path) -> None:
+    bare = weight(StableDiffusionPipeline.from_pretrained(tiny_folder, local_files_only=True))
+    merged = weight(load_backbone(str(tiny_folder), [community_lora(f"{style}={strength}")]).pipeline)
+    torch.testing.assert_close(merged - bare, strength * change(style), rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_remembers_what_it_was_trained_on_and_may_be_drawn_with_more(
+    style: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    with_it = personalize(
+        pair(), tmp_path / "run", model=str(tiny_folder), recipe=recipe("phases.0.steps=1"), loras=[f"{style}=0.5"]
+    )
+    (kept,) = read_run(with_it).loras
+    assert (kept.file, kept.strength) == (str(style), 0.5)
+    assert not [k for k in load_file(with_it / LORA_FILE) if k.endswith("alpha")]
+    bare = weight(StableDiffusionPipeline.from_pretrained(tiny_folder, local_files_only=True))
+    torch.testing.assert_close(weight(load(with_it)) - bare, 0.5 * change(style), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(weight(load(with_it, [str(style)])) - bare, 1.5 * change(style), rtol=1e-4, atol=1e-6)
+    with pytest.raises(InputError, match="its loras differs"):
+        personalize(pair(), with_it, model=str(tiny_folder), recipe=recipe("phases.0.steps=1"))
+    style.write_bytes(style.read_bytes() + b" ")
+    with pytest.raises(InputError, match="not the file that the run was trained with"):
+        load(with_it)
+
+
+def test_what_does_not_fit_is_refused(style: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    other = {k: torch.zeros(2, 320) if "down" in k else v for k, v in load_file(style).items()}
+    save_file(other, tmp_path / "larger.safetensors")
+    save_file({"clip_l": torch.zeros(1, 16)}, tmp_path / "word.safetensors")
+    (tmp_path / "picture.safetensors").write_bytes(b"GIF89a")
+    for name in ("larger", "word", "picture"):
+        with pytest.raises(InputError, match="not a LoRA for this model"):
+            load_backbone(str(tiny_folder), [community_lora(str(tmp_path / f"{name}.safetensors"))])
+    for text, message in (
+        (f"{tmp_path / 'none.safetensors'}", "No such file"),
+        (f"{style}=11", "strengths go from -10 to 10"),
+        (f"{style}=nan", "strengths go from -10 to 10"),
+        (f"{style}=much", "No such file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            community_lora(text)
