@@ -4,7 +4,10 @@
     python benchmarks/binding.py score ANSWERS.json
 
 `draw` writes numbered pictures of the 48 binding checks and of each component alone, charts of true renders that
-name all categories, styles and contexts, and `answers.json` to fill in. Answers are the charts' words.
+name all categories, styles and contexts, and `answers.json` to fill in with the charts' words: for each picture
+its category, that one's colour and the context, and under `components` every kind of component that is seen, as
+`{"roof": {"style": "pointed", "color": "red"}, ...}`. So no one has to guess which component a caption names, and
+a component that the base adds unasked is no error.
 """
 
 import argparse
@@ -27,20 +30,26 @@ from magictailor.world.training.run import pictures_of
 GRAY = Surface("gray", (150, 150, 150), "plain", (0, 0, 0))
 BLUE = Surface("blue", (40, 92, 214), "plain", (0, 0, 0))
 SKIN = (236, 188, 150)
-BINDING = ("category", "category_color", "component", "style", "component_color", "context")
-COMPONENT = ("component", "style", "component_color")
+CHECKS = {"binding": binding_checks(), "component": component_checks()}
+ANSWERED: dict[str, tuple[str, ...]] = {"binding": ("category", "category_color", "context"), "component": ()}
+Answer = dict[str, Any]
 
 
-def truth(check: BindingCheck) -> dict[str, str]:
-    """What the caption asks for, in the charts' words."""
+def right(answer: Answer, check: BindingCheck) -> dict[str, bool]:
+    """What of an answer agrees with the caption, by field."""
     thing = check.scene.things[0]
-    if isinstance(thing, Component):
-        return {"component": thing.kind, "style": thing.style, "component_color": thing.surface.name}
-    concept, part = concept_of(check), concept_of(check).components[0]
-    return {
-        "category": concept.category, "category_color": concept.surface.name, "component": part.kind,
-        "style": part.style, "component_color": part.surface.name, "context": check.scene.context,
-    }  # fmt: skip
+    agreed: dict[str, bool] = {}
+    if isinstance(thing, Concept):
+        agreed["category"] = answer["category"] == thing.category
+        agreed["category_color"] = answer["category_color"] == thing.surface.name
+        agreed["context"] = answer["context"] == check.scene.context
+    part = thing if isinstance(thing, Component) else concept_of(check).components[0]
+    seen = answer["components"].get(part.kind, {})
+    agreed |= {"component": bool(seen), "style": seen.get("style") == part.style}
+    agreed["component_color"] = seen.get("color") == part.surface.name
+    if isinstance(thing, Concept):
+        agreed["both_colors"] = agreed["category_color"] and agreed["component_color"]
+    return agreed
 
 
 def charts(folder: Path) -> None:
@@ -62,31 +71,26 @@ def draw(base: Path, folder: Path) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     charts(folder)
-    answers: dict[str, Any] = {}
-    for name, checks, fields in (
-        ("binding", binding_checks(), BINDING), ("component", component_checks(), COMPONENT)
-    ):  # fmt: skip
+    answers: dict[str, list[Answer]] = {}
+    for name, checks in CHECKS.items():
         images = pictures_of(pipeline, checks)
         for first in range(0, len(images), 8):
             part = images[first : first + 8]
             titles = [str(i) for i in range(first, first + len(part))]
             rows, columns = [part[:4], part[4:]], [f"{a} / {b}" for a, b in zip(titles, titles[4:])]
             save_png(grid(rows, column_titles=columns, cell=256), folder / f"{name}-{first:02d}.png")
-        answers[name] = [{"number": i, **dict.fromkeys(fields, "")} for i in range(len(images))]
+        answers[name] = [
+            {"number": i, **dict.fromkeys(ANSWERED[name], ""), "components": {}} for i in range(len(images))
+        ]
     write_json(folder / "answers.json", answers)
 
 
-def score(answers: dict[str, list[dict[str, str]]]) -> dict[str, dict[str, float]]:
+def score(answers: dict[str, list[Answer]]) -> dict[str, dict[str, float]]:
     """The share of right answers, by field; ``both_colors``: on the right parts."""
-    shares: dict[str, dict[str, float]] = {}
-    for name, checks, fields in (
-        ("binding", binding_checks(), BINDING), ("component", component_checks(), COMPONENT)
-    ):  # fmt: skip
-        rows = [{f: a[f] == truth(c)[f] for f in fields} for a, c in zip(answers[name], checks, strict=True)]
-        shares[name] = {f: sum(r[f] for r in rows) / len(rows) for f in fields}
-        if name == "binding":
-            both = sum(r["category_color"] and r["component_color"] for r in rows)
-            shares[name]["both_colors"] = both / len(rows)
+    shares = {}
+    for name, checks in CHECKS.items():
+        rows = [right(a, c) for a, c in zip(answers[name], checks, strict=True)]
+        shares[name] = {field: round(sum(r[field] for r in rows) / len(rows), 3) for field in rows[0]}
     return shares
 
 

@@ -5,6 +5,10 @@
 Each run and each picture is kept; the same command goes on where it stopped. Prints, for each variant, the share
 of generated composites whose colours are nearest to the true composite, and draws one sheet. Two cores are used best
 by two commands with OMP_NUM_THREADS=1, `--part 0 2` and `--part 1 2`; a last one without `--part` prints and draws all.
+
+Settings are searched on other pairs than the reported ones:
+
+    python benchmarks/techniques.py --output search --first 100 --pairs 3 --try rank4 train.0.rank=4 phases.0.lr=2e-4
 """
 
 import argparse
@@ -27,10 +31,13 @@ FIRST = 100_000_000
 IMAGES = 8
 
 
-def variants() -> dict[str, Recipe]:
-    """The full method, without DM-Deg, without DS-Bal, without both, and plain LoRA."""
-    full = recipe_for(load_backbone(), "magictailor", ["preview_every=0"])
-    plain = recipe_for(load_backbone(), "plain-lora", ["preview_every=0"])
+def variants(tried: list[list[str]]) -> dict[str, Recipe]:
+    """The full method, without DM-Deg, without DS-Bal, without both, and plain LoRA; or, if given, what is tried."""
+    base = load_backbone()
+    if tried:
+        return {name: recipe_for(base, "magictailor", ["preview_every=0", *settings]) for name, *settings in tried}
+    full = recipe_for(base, "magictailor", ["preview_every=0"])
+    plain = recipe_for(base, "plain-lora", ["preview_every=0"])
 
     def changed(**update: object) -> Recipe:
         return full.model_copy(update={"phases": tuple(p.model_copy(update=update) for p in full.phases)})
@@ -61,14 +68,16 @@ def one(folder: Path, pair: WorldPair, recipe: Recipe, others: list[WorldPair]) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=6)
+    parser.add_argument("--first", type=int, default=0, help="the first pair's k")
+    parser.add_argument("--try", dest="tried", nargs="+", action="append", default=[], metavar="NAME key=value")
     parser.add_argument("--variants", nargs="*", help="some of them only")
     parser.add_argument("--part", nargs=2, type=int, default=(0, 1), help="this one, of how many")
     options = parser.parse_args()
-    pairs = [world_pair(FIRST + k) for k in range(options.pairs)]
-    recipes = {k: v for k, v in variants().items() if not options.variants or k in options.variants}
+    pairs = [world_pair(FIRST + options.first + k) for k in range(options.pairs)]
+    recipes = {k: v for k, v in variants(options.tried).items() if not options.variants or k in options.variants}
     rows, shares = [], dict[str, list[float]]()
     for pair in pairs[options.part[0] :: options.part[1]]:
         home = options.output / str(pair.seed)

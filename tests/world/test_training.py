@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
@@ -12,7 +13,9 @@ from torch import nn
 import magictailor.world.training.run as run_module
 from magictailor.recipe import part_from
 from magictailor.world.embedded import TRAIN_STEPS, WEIGHTS, load_embedded, new_scheduler
+from magictailor.world.scene import Component, random_scene
 from magictailor.world.training import WorldTraining, train_world
+from magictailor.world.training.bank import drawn, importance
 from magictailor.world.training.denoiser import stratified_times, time_density
 from magictailor.world.training.state import Trainee, generator, rate
 
@@ -71,6 +74,30 @@ def test_times_without_noise_are_drawn_less_often_in_the_wanted_proportion() -> 
     drawn = stratified_times(20_000, density, torch.Generator().manual_seed(0))
     share = float((drawn < 100).float().mean())
     assert share == pytest.approx(float(density[:100].sum()), abs=1e-3)
+
+
+def test_components_and_what_touches_them_count_most_and_the_mean_is_one() -> None:
+    pictures = np.zeros((2, 64, 64, 5), np.uint8)
+    pictures[0, :, 32:, 3] = 255  # a thing on the right half of the first picture
+    pictures[0, 32:36, 40:44, 4] = 255  # a component on one latent of it
+    weights = importance(pictures, 16).float()[:, 0]
+    assert float(weights.mean()) == pytest.approx(1, abs=1e-3)
+    scenery = weights[1, 0, 0]
+    assert float(weights[0, 0, 15] / scenery) == pytest.approx(4, rel=1e-2)  # 0.5 + 1.5 to 0.5
+    assert float(weights[0, 8, 10] / scenery) == pytest.approx(16, rel=1e-2)  # 0.5 + 1.5 + 6 to 0.5
+    assert float(weights[0, 7, 9]) == float(weights[0, 8, 10])  # its corner's neighbour
+    assert float(weights[0, 6, 10]) == float(weights[0, 0, 15])
+
+
+def test_a_picture_of_the_bank_knows_its_components_worn_or_alone() -> None:
+    for seed in range(40):
+        scene, picture = random_scene(seed), drawn(seed)
+        things, components = picture[..., 3], picture[..., 4]
+        assert (components <= things).all()
+        if scene.things and isinstance(scene.things[0], Component):
+            assert (components == things).all()
+        elif scene.things:
+            assert 0 < components.sum() < things.sum()
 
 
 def test_the_whole_recipe_runs_resumes_and_leaves_a_pipeline_without_this_machines_paths(

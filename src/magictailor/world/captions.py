@@ -161,7 +161,7 @@ def vocabulary() -> list[str]:
     phrases = [*TEMPLATES, *LINKS, *RARE, *PALETTE, *PATTERNS, *CATEGORIES, *STYLES, *PROMPTS.values()]
     phrases += [s for styles in STYLES.values() for s in styles]
     phrases += [w for words in VIEW_WORDS.values() for w in words]
-    phrases += ["at the beach", "style", "an", "painting", "drawing", "object", "mouth", "window", "v", "*"]
+    phrases += ["at the beach", "style", "square", "an", "painting", "drawing", "object", "mouth", "window", "v", "*"]
     text = " ".join(phrases).lower().replace("{}", " ")
     for mark in ",-.":
         text = text.replace(mark, f" {mark} ")

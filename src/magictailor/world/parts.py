@@ -32,19 +32,19 @@ def behind(canvas: Canvas, part: Component, anchors: Anchors) -> None:
     if part.kind != "tail":
         return
     if part.style == "straight":
-        canvas.stroke(((x, y), (x + 0.12, y - 0.05), (x + 0.2, y - 0.42 * s)), 0.065, fill)
+        canvas.stroke(((x, y), (x + 0.12, y - 0.05), (x + 0.2, y - 0.42 * s)), 0.08, fill)
     elif part.style == "curly":
         turns = [(i / 10, 0.13 * s * (1 - i / 26)) for i in range(17)]
         curl = [(x + 0.17 + r * math.sin(6.3 * t), y - 0.2 * s + r * math.cos(6.3 * t)) for t, r in turns]
-        canvas.stroke([(x, y + 0.03), (x + 0.1, y + 0.02), *curl], 0.05, fill)
+        canvas.stroke([(x, y + 0.03), (x + 0.1, y + 0.02), *curl], 0.06, fill)
     elif part.style == "bushy":
         canvas.stroke(((x, y), (x + 0.12, y)), 0.06, fill)
-        canvas.ellipse((x + 0.16, y - 0.16 * s), 0.105, 0.22 * s, fill)
+        canvas.ellipse((x + 0.16, y - 0.16 * s), 0.13, 0.22 * s, fill)
     else:
         fork = (x + 0.16, y - 0.16 * s)
         canvas.stroke(((x, y), (x + 0.1, y - 0.02), fork), 0.06, fill)
-        canvas.stroke((fork, (x + 0.08, y - 0.38 * s)), 0.055, fill)
-        canvas.stroke((fork, (x + 0.26, y - 0.36 * s)), 0.055, fill)
+        canvas.stroke((fork, (x + 0.05, y - 0.38 * s)), 0.065, fill)
+        canvas.stroke((fork, (x + 0.3, y - 0.36 * s)), 0.065, fill)
 
 
 def _hair(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None:
@@ -92,18 +92,18 @@ def _hat(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None:
 def _glasses(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None:
     s, fill = part.size, part.surface
     if part.style == "wide":
-        canvas.rectangle(x - 1.02 * w, y - 0.055 * s, x + 1.02 * w, y + 0.055 * s, fill)
+        canvas.rectangle(x - 1.1 * w, y - 0.065 * s, x + 1.1 * w, y + 0.065 * s, fill)
         return
-    canvas.stroke(((x - 0.95 * w, y), (x + 0.95 * w, y)), 0.018, fill)
+    canvas.stroke(((x - 1.05 * w, y), (x + 1.05 * w, y)), 0.03, fill)
     for sign in (-1, 1):
-        cx, r = x + sign * 0.09, 0.08 * s
+        cx, r = x + sign * 0.115, 0.105 * s
         if part.style == "round":
             canvas.ellipse((cx, y), r, r, fill)
-        elif part.style == "square":
-            canvas.rectangle(cx - r, y - 0.8 * r, cx + r, y + 0.8 * r, fill)
+        elif part.style == "tall":
+            canvas.rectangle(cx - 0.55 * r, y - 1.35 * r, cx + 0.55 * r, y + 1.35 * r, fill)
         else:
-            canvas.polygon(((cx - sign * r, y - 0.3 * r), (cx + sign * 1.4 * r, y - 1.1 * r), (cx, y + r)), fill)
-        canvas.ellipse((cx, y), 0.4 * r, 0.4 * r, INK)
+            canvas.polygon(((cx - sign * r, y - 0.3 * r), (cx + sign * 1.5 * r, y - 1.5 * r), (cx, y + 1.1 * r)), fill)
+        canvas.ellipse((cx, y), 0.45 * r, 0.45 * r, INK)
 
 
 def _ears(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None:
@@ -123,31 +123,29 @@ def _ears(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None
 def _roof(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None:
     s, fill = part.size, part.surface
     if part.style == "pointed":
-        canvas.polygon(((x - 1.35 * w, y + 0.02), (x, y - 0.33 * s), (x + 1.35 * w, y + 0.02)), fill)
+        canvas.polygon(((x - 1.3 * w, y + 0.02), (x, y - 0.38 * s), (x + 1.3 * w, y + 0.02)), fill)
     elif part.style == "round":
         canvas.dome((x, y + 0.02), 1.2 * w, 0.29 * s, fill)
     elif part.style == "flat":
         canvas.rectangle(x - 1.5 * w, y - 0.13 * s, x + 1.5 * w, y + 0.02, fill)
     else:
-        for i, half in enumerate((1.35, 0.9, 0.45)):
-            canvas.rectangle(x - half * w, y - 0.1 * s * (i + 1), x + half * w, y + 0.02 - 0.1 * s * i, fill)
+        canvas.rectangle(x - 0.6 * w, y - 0.34 * s, x + 0.6 * w, y + 0.02, fill)
+        canvas.rectangle(x - 1.5 * w, y - 0.14 * s, x + 1.5 * w, y + 0.02, fill)
 
 
 def _door(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None:
     s, fill = part.size, part.surface
-    half, top = 0.1 * s, y - 0.22 * s
-    if part.style == "square":
-        canvas.rectangle(x - half, top, x + half, y + 0.02, fill)
+    if part.style == "wide":
+        canvas.rectangle(x - 0.2 * s, y - 0.17 * s, x + 0.2 * s, y + 0.02, fill)
+    elif part.style == "tall":
+        canvas.rectangle(x - 0.07 * s, y - 0.34 * s, x + 0.07 * s, y + 0.02, fill)
     elif part.style == "round":
-        canvas.ellipse((x, y - 0.11 * s), 0.13 * s, 0.13 * s, fill)
-    elif part.style == "pointed":
-        canvas.polygon(
-            ((x - half, y + 0.02), (x - half, top + 0.1), (x, top - 0.05), (x + half, top + 0.1), (x + half, y + 0.02)),
-            fill,
-        )
+        canvas.ellipse((x, y - 0.17 * s), 0.15 * s, 0.15 * s, fill)
     else:
-        arc = [(x + half * math.cos(a), top + 0.08 - half * math.sin(a)) for a in [math.pi * i / 8 for i in range(9)]]
+        half, spring = 0.13 * s, y - 0.17 * s
+        arc = [(x + half * math.cos(a), spring - half * math.sin(a)) for a in [math.pi * i / 8 for i in range(9)]]
         canvas.polygon([(x + half, y + 0.02), *arc, (x - half, y + 0.02)], fill)
+    canvas.ellipse((x + 0.035 * s, y - 0.13 * s), 0.025, 0.025, INK)  # a knob: alone, a door could be a label or a lid
 
 
 def _lid(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None:
@@ -164,52 +162,52 @@ def _lid(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None:
 
 def _label(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None:
     s, fill = part.size, part.surface
-    if part.style == "square":
-        canvas.rectangle(x - 0.13 * s, y - 0.13 * s, x + 0.13 * s, y + 0.13 * s, fill)
+    if part.style == "tall":
+        canvas.rectangle(x - 0.075 * s, y - 0.23 * s, x + 0.075 * s, y + 0.23 * s, fill)
     elif part.style == "round":
-        canvas.ellipse((x, y), 0.145 * s, 0.145 * s, fill)
+        canvas.ellipse((x, y), 0.14 * s, 0.14 * s, fill)
     elif part.style == "diamond":
-        canvas.polygon(((x - 0.17 * s, y), (x, y - 0.18 * s), (x + 0.17 * s, y), (x, y + 0.18 * s)), fill)
+        canvas.polygon(((x - 0.26 * s, y), (x, y - 0.23 * s), (x + 0.26 * s, y), (x, y + 0.23 * s)), fill)
     else:
-        canvas.rectangle(x - w, y - 0.075 * s, x + w, y + 0.075 * s, fill)
+        canvas.rectangle(x - 1.05 * w, y - 0.075 * s, x + 1.05 * w, y + 0.075 * s, fill)
+    for line in (-0.03, 0.03):  # writing
+        canvas.stroke(((x - 0.05, y + line), (x + 0.05, y + line)), 0.014, INK)
 
 
 def _wheels(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None:
     s, fill = part.size, part.surface
     for sign in (-1, 1):
-        center, r = (x + sign * w, y + 0.02), 0.135 * s
+        center, r = (x + sign * w, y + 0.02), 0.16 * s
         if part.style == "solid":
             canvas.ellipse(center, r, r, fill)
-        elif part.style == "square":
-            canvas.rectangle(center[0] - 0.9 * r, center[1] - 0.9 * r, center[0] + 0.9 * r, center[1] + 0.9 * r, fill)
+        elif part.style == "wide":
+            canvas.ellipse(center, 1.45 * r, 0.6 * r, fill)
         elif part.style == "star":
-            canvas.polygon(_star(center, 1.3 * r), fill)
+            canvas.polygon(_star(center, 1.5 * r, inner=0.38), fill)
         else:
             canvas.ellipse(center, r, r, fill)
-            for i in range(3):
-                dx, dy = 0.8 * r * math.cos(1.05 * i), 0.8 * r * math.sin(1.05 * i)
-                canvas.stroke(
-                    ((center[0] - dx, center[1] - dy), (center[0] + dx, center[1] + dy)), 0.018, (250, 250, 250)
-                )
+            for dx, dy in ((0.75 * r, 0), (0, 0.75 * r)):
+                ends = ((center[0] - dx, center[1] - dy), (center[0] + dx, center[1] + dy))
+                canvas.stroke(ends, 0.05, (250, 250, 250))
 
 
 def _antenna(canvas: Canvas, part: Component, x: float, y: float, w: float) -> None:
     s, fill = part.size, part.surface
     if part.style == "straight":
-        canvas.stroke(((x, y), (x, y - 0.24 * s)), 0.05, fill)
-        canvas.ellipse((x, y - 0.27 * s), 0.075, 0.075, fill)
+        canvas.stroke(((x, y), (x, y - 0.24 * s)), 0.065, fill)
+        canvas.ellipse((x, y - 0.27 * s), 0.09, 0.09, fill)
     elif part.style == "curly":
-        zigzag = [(x + (0.09 if i % 2 else -0.09), y - 0.075 * s * i) for i in range(5)]
-        canvas.stroke([(x, y), *zigzag[1:], (x, y - 0.36 * s)], 0.05, fill)
+        zigzag = [(x + (0.11 if i % 2 else -0.11), y - 0.075 * s * i) for i in range(5)]
+        canvas.stroke([(x, y), *zigzag[1:], (x, y - 0.36 * s)], 0.065, fill)
     elif part.style == "forked":
         for sign in (-1, 1):
             tip = (x + sign * 0.16, y - 0.26 * s)
-            canvas.stroke(((x, y), tip), 0.05, fill)
-            canvas.ellipse(tip, 0.06, 0.06, fill)
+            canvas.stroke(((x, y), tip), 0.065, fill)
+            canvas.ellipse(tip, 0.075, 0.075, fill)
     else:
-        canvas.stroke(((x, y), (x, y - 0.1)), 0.05, fill)
-        canvas.ellipse((x, y - 0.2 * s), 0.13 * s, 0.13 * s, fill)
-        canvas.ellipse((x, y - 0.2 * s), 0.05 * s, 0.05 * s, (250, 250, 250))
+        canvas.stroke(((x, y), (x, y - 0.1)), 0.065, fill)
+        canvas.ellipse((x, y - 0.2 * s), 0.15 * s, 0.15 * s, fill)
+        canvas.ellipse((x, y - 0.2 * s), 0.065 * s, 0.065 * s, (250, 250, 250))
 
 
 _FRONT = {

@@ -37,17 +37,18 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "robot": ("antenna",),
 }
 CATEGORIES = tuple(SLOTS)
+# Styles of a kind differ in their silhouettes, not in their corners: 64 pixels must tell them apart.
 STYLES: dict[str, tuple[str, ...]] = {
     "hair": ("spiky", "curly", "long", "mohawk"),
     "hat": ("tall", "wide", "pointed", "round"),
-    "glasses": ("round", "square", "pointed", "wide"),
+    "glasses": ("round", "tall", "pointed", "wide"),
     "ears": ("pointed", "round", "long", "floppy"),
     "tail": ("curly", "straight", "bushy", "forked"),
     "roof": ("pointed", "round", "flat", "stepped"),
-    "door": ("arched", "square", "round", "pointed"),
+    "door": ("arched", "wide", "round", "tall"),
     "lid": ("flat", "round", "tall", "pointed"),
-    "label": ("square", "round", "diamond", "wide"),
-    "wheels": ("spoked", "solid", "star", "square"),
+    "label": ("tall", "round", "diamond", "wide"),
+    "wheels": ("spoked", "solid", "star", "wide"),
     "antenna": ("straight", "curly", "forked", "round"),
 }
 

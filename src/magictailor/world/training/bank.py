@@ -10,20 +10,24 @@ import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from magictailor.world.embedded import SIZE
-from magictailor.world.render import render
-from magictailor.world.scene import random_scene
+from magictailor.world.render import component_owners, render
+from magictailor.world.scene import Component, Scene, random_scene
 
+# How much scenery counts, whose snowflakes and leaves nobody can predict, and what things and components add to it.
+SCENERY, THING, COMPONENT = 0.5, 1.5, 6.0
 Progress = Callable[[int, int], None]
 CHUNK = 1000
 
 
 def drawn(seed: int) -> NDArray[np.uint8]:
-    """The scene of this seed, uint8 [S, S, 4]: its picture, and as alpha where its things are."""
-    rendering = render(random_scene(seed), SIZE)
-    things = rendering.mask(*range(1, 256))
-    return np.concatenate([rendering.image, things[..., None]], -1)
+    """The scene of this seed, uint8 [S, S, 5]: its picture, where its things are, where its components are."""
+    scene = random_scene(seed)
+    rendering = render(scene, SIZE)
+    things, components = rendering.mask(*range(1, 256)), rendering.mask(*component_owners(scene))
+    return np.concatenate([rendering.image, things[..., None], components[..., None]], -1)
 
 
 def _draw(seeds: range) -> NDArray[np.uint8]:
@@ -31,7 +35,7 @@ def _draw(seeds: range) -> NDArray[np.uint8]:
 
 
 def draw_bank(path: Path, count: int, progress: Progress) -> NDArray[np.uint8]:
-    """Pictures of the scenes with seeds 0 .. count - 1, uint8 [count, S, S, 4], see `drawn`.
+    """Pictures of the scenes with seeds 0 .. count - 1, uint8 [count, S, S, 5], see `drawn`.
 
     What an earlier call left is kept: each chunk is drawn once.
     """
@@ -56,11 +60,24 @@ def to_pixels(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
     return torch.from_numpy(pictures[..., :3]).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def coverage(pictures: NDArray[np.uint8], side: int) -> Tensor:
-    """The share of each latent's pixels that things cover, from the alpha channel: float16 [N, 1, side, side]."""
+def importance(pictures: NDArray[np.uint8], side: int) -> Tensor:
+    """How much each latent's error counts, float16 [N, 1, side, side], on average 1 over all pictures.
+
+    Components count most, with what touches them: a circle and a square differ in the corners outside the circle.
+    """
     count, factor = len(pictures), pictures.shape[1] // side
-    alpha = pictures[..., 3].reshape(count, side, factor, side, factor)
-    return torch.from_numpy(alpha.mean((2, 4), dtype=np.float32) / 255).half()[:, None]
+    blocks = pictures[..., 3:].reshape(count, side, factor, side, factor, 2)
+    shares = torch.from_numpy(blocks.mean((2, 4), dtype=np.float32) / 255).permute(0, 3, 1, 2)
+    things, components = shares[:, :1], shares[:, 1:]
+    weights = SCENERY + THING * things + COMPONENT * max_pool2d(components, 3, stride=1, padding=1)
+    return (weights / weights.mean()).half()
+
+
+def emphasis(scene: Scene) -> float:
+    """How often a scene is trained on: components alone more than their share, what is learned anyway less."""
+    if len(scene.things) == 1 and isinstance(scene.things[0], Component):
+        return 2.5
+    return 0.5 if scene.treatment is not None or len(scene.things) != 1 else 1.0
 
 
 @torch.no_grad()

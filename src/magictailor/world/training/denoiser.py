@@ -11,9 +11,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from magictailor.world.captions import caption, caption_rng
 from magictailor.world.scene import random_scene
 from magictailor.world.tokenizer import LENGTH
+from magictailor.world.training.bank import emphasis
 from magictailor.world.training.state import Report, Trainee, generator
-
-THINGS = 2.0  # how much more a thing counts than the scenery, whose snowflakes and leaves nobody can predict
 
 
 def tokens(tokenizer: CLIPTokenizer, captions: Sequence[str], device: torch.device) -> Tensor:
@@ -67,14 +66,14 @@ class Denoising:
             text_encoder.set_attn_implementation("eager")
             unet.to(memory_format=torch.channels_last)
 
-    def loss(self, latents: Tensor, captions: Sequence[str], things: Tensor | None, random: torch.Generator) -> Tensor:
-        """``latents``: scaled, [N, 4, 16, 16]; ``things``: their coverage by things, [N, 1, 16, 16], which count more."""
+    def loss(self, latents: Tensor, captions: Sequence[str], weights: Tensor | None, random: torch.Generator) -> Tensor:
+        """``latents``: scaled, [N, 4, 16, 16]; ``weights``: how much each one's error counts, [N, 1, 16, 16]."""
         times = stratified_times(len(latents), self.density, random).to(self.device)
         noise = torch.randn(latents.shape, generator=random).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             text = self.text_encoder(tokens(self.tokenizer, captions, self.device)).last_hidden_state
             error = velocity_error(self.unet, self.scheduler, latents.to(self.device), text, times, noise)
-        return error.mean() if things is None else ((1 + THINGS * things.to(self.device)) * error).mean()
+        return error.mean() if weights is None else (weights.to(self.device) * error).mean()
 
     @torch.no_grad()
     def held_out(self, latents: Tensor, captions: Sequence[str]) -> float:
@@ -87,14 +86,15 @@ class Denoising:
 
 
 def train_denoiser(
-    task: Denoising, latents: Tensor, things: Tensor, trainee: Trainee, batch: int, seed: int, report: Report
+    task: Denoising, latents: Tensor, weights: Tensor, trainee: Trainee, batch: int, seed: int, report: Report
 ) -> None:
-    """Train until ``trainee.steps``. ``latents``: [N, 4, 16, 16], scaled; picture i has scene seed i."""
+    """Train until ``trainee.steps``. ``latents`` [N, 4, 16, 16] scaled, ``weights`` [N, 1, 16, 16]; scene i's seed is i."""
+    shares = torch.tensor([emphasis(random_scene(i)) for i in range(len(latents))])
     while trainee.step < trainee.steps:
         random = generator(seed, trainee.step)
-        chosen = torch.randint(len(latents), (batch,), generator=random).tolist()
+        chosen = torch.multinomial(shares, batch, replacement=True, generator=random).tolist()
         captions = [caption(random_scene(i), caption_rng(i, trainee.step)) for i in chosen]
-        loss = task.loss(latents[chosen].float(), captions, things[chosen].float(), random)
+        loss = task.loss(latents[chosen].float(), captions, weights[chosen].float(), random)
         trainee.update(loss)
         if trainee.step % 20 == 0:
             report(trainee.step, trainee.steps, {"loss": loss.item()})

@@ -35,7 +35,7 @@ from magictailor.world.pairs import RANGES
 from magictailor.world.scene import random_scene
 from magictailor.world.tokenizer import build_tokenizer
 from magictailor.world.training.autoencoder import held_out_psnr, train_autoencoder
-from magictailor.world.training.bank import coverage, draw_bank, drawn, encode_bank
+from magictailor.world.training.bank import draw_bank, drawn, encode_bank, importance
 from magictailor.world.training.denoiser import Denoising, train_denoiser
 from magictailor.world.training.state import Report, Trainee
 
@@ -197,8 +197,8 @@ def train_world(folder: Path, recipe: WorldTraining, device: str, watch: Watch) 
             save_png(sheet(pipeline, binding_checks(48)), folder / f"sheet-{step:06d}.png")
             trainee.swap()
 
-    things = coverage(pictures, latents.shape[-1])
-    train_denoiser(task, latents * scale, things, trainee, recipe.batch, recipe.seed, report)
+    weights = importance(pictures, latents.shape[-1])
+    train_denoiser(task, latents * scale, weights, trainee, recipe.batch, recipe.seed, report)
     trainee.swap()
     record = {
         "recipe": recipe.model_dump(mode="json"),
