@@ -12,6 +12,7 @@ from magictailor import personalize
 from magictailor.backbones import community_lora, load_backbone
 from magictailor.checkpoint import LORA_FILE, read_run
 from magictailor.errors import InputError
+from magictailor.exports import export
 from magictailor.generation import load
 from tiny import pair, recipe
 
@@ -70,6 +71,24 @@ def test_a_run_remembers_what_it_was_trained_on_and_may_be_drawn_with_more(
     style.write_bytes(style.read_bytes() + b" ")
     with pytest.raises(InputError, match="not the file that the run was trained with"):
         load(with_it)
+
+
+@pytest.mark.parametrize("format", ["diffusers", "kohya", "comfyui"])
+def test_what_we_export_comes_back_as_strong_as_it_was_trained(format: str, tiny_folder: Path, tmp_path: Path) -> None:
+    """Alpha 16 at rank 4; against the run's own pipeline, whose LoRA diffusers merges."""
+    strong = recipe("phases.0.lr=0.05", "phases.1.lr=0.05", "train.0.alpha=16")
+    run = personalize(pair(), tmp_path / "run", model=str(tiny_folder), recipe=strong)
+    whole = load(run)
+    whole.fuse_lora()
+    made = export(run, tmp_path / "out", format)
+    file = made / (LORA_FILE if format == "diffusers" else "run.safetensors")
+    again = load_backbone(str(tiny_folder), [community_lora(str(file))]).pipeline
+    bare = weight(StableDiffusionPipeline.from_pretrained(tiny_folder, local_files_only=True))
+    assert (weight(whole) - bare).abs().max() > 1e-2
+    theirs = dict(again.unet.named_parameters())
+    for name, parameter in whole.unet.named_parameters():
+        if "lora" not in name:
+            torch.testing.assert_close(theirs[name.replace("base_layer.", "")], parameter, rtol=1e-4, atol=1e-5)
 
 
 def test_what_does_not_fit_is_refused(style: Path, tiny_folder: Path, tmp_path: Path) -> None:

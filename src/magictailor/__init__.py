@@ -18,7 +18,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 if TYPE_CHECKING:
     from magictailor.data import Pair, read_pair
     from magictailor.errors import InputError, RunError
-    from magictailor.export import Contents, export, inspect
+    from magictailor.exports import Contents, export, inspect
     from magictailor.generation import Generated, Record, generate, load
     from magictailor.recipe import Recipe
     from magictailor.train import personalize, recipe_for
@@ -42,16 +42,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Contents": "export",
+    "Contents": "exports",
     "Generated": "generation",
     "InputError": "errors",
     "Pair": "data",
     "Recipe": "recipe",
     "Record": "generation",
     "RunError": "errors",
-    "export": "export",
+    "export": "exports",
     "generate": "generation",
-    "inspect": "export",
+    "inspect": "exports",
     "load": "generation",
     "personalize": "train",
     "read_pair": "data",

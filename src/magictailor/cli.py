@@ -52,6 +52,40 @@ def pair(path: PairPath, sheet: Annotated[Path | None, typer.Option(help="Write 
 
 
 @app.command()
+def masks(
+    path: PairPath,
+    model: Annotated[str, typer.Option(help="clipseg, dino+sam, dino+sam2, sam3, embedded, or grabcut with boxes.")],
+    box: Annotated[list[str] | None, typer.Option(help="grabcut: FILE=left,top,right,bottom, one an image.")] = None,
+    threshold: Annotated[float, typer.Option(help="How sure a region must be, 0 .. 1.")] = 0.25,
+    count: Annotated[list[str] | None, typer.Option(help="LABEL=2: how many regions make its mask.")] = None,
+    soft: Annotated[bool, typer.Option("--soft", help="Keep soft edges.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make existing masks anew.")] = False,
+    weights: Annotated[str | None, typer.Option(help="The model's folder or hub id.")] = None,
+    detector: Annotated[str | None, typer.Option(help="dino+sam: GroundingDINO's folder or hub id.")] = None,
+) -> None:
+    """Draw the masks of a pair from its labels, and an overview of what was found."""
+    with _started("loading"):
+        from magictailor.segmentation import load_segmenter, make_masks
+        from magictailor.segmentation.writing import read_counts
+
+        counts = read_counts(count or ())
+        segmenter = load_segmenter(model, boxes=box or (), weights=weights, detector=detector)
+    with bar("masks", console) as watch:
+        made = make_masks(
+            path, segmenter, threshold=threshold, counts=counts, soft=soft, overwrite=overwrite,
+            watch=lambda done, total: watch(done, total, {}),
+        )  # fmt: skip
+    for m in made:
+        if not m.missing:
+            how = m.note or f"{100 * m.coverage:.1f} % of the image, {m.score:.2f} sure, {m.regions} regions"
+            console.print(f"{m.image.name}: {m.label}, {how}")
+    lacking = [m for m in made if m.missing]
+    if lacking:
+        told = "; ".join(f"{m.image.name}: {m.note}" for m in lacking)
+        raise InputError(f"{len(lacking)} of {len(made)} masks are missing, the others are kept. {told}")
+
+
+@app.command()
 def train(
     path: PairPath,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The run's folder.")] = None,
@@ -133,13 +167,13 @@ def generate(
 def export(
     run: Annotated[Path, typer.Argument(help="A finished run.", show_default=False)],
     output: Output,
-    format: Annotated[str, typer.Option(help="diffusers, kohya, comfyui or merged.")] = "diffusers",
+    format: Annotated[str, typer.Option(help="diffusers, kohya, comfyui, merged or checkpoint.")] = "diffusers",
     bundle: Annotated[bool, typer.Option("--bundle", help="kohya: the embeddings in the LoRA's file as well.")] = False,
     half: Annotated[bool, typer.Option("--half", help="Half precision.")] = False,
 ) -> None:
     """Write a run as ComfyUI, A1111 or diffusers load it, with a README of how."""
     with _started("exporting"):
-        from magictailor.export import export as write
+        from magictailor.exports import export as write
 
         folder = write(run, output, format, bundle=bundle, half=half)
     console.print(f"wrote {folder}; {folder / 'README.md'} says how to use it")
@@ -148,7 +182,7 @@ def export(
 @app.command()
 def inspect(file: Annotated[Path, typer.Argument(help="A LoRA or an embedding.", show_default=False)]) -> None:
     """Print what a LoRA or embedding file holds, and which tools read it."""
-    from magictailor.export import inspect as read
+    from magictailor.exports import inspect as read
 
     for what, how in read(file).lines().items():
         console.print(f"{what:<11}{how}")
@@ -202,6 +236,27 @@ def world_train(
     with bar("world", console) as watch:
         done = train_world(output, recipe, device, lambda phase, i, n, figures: watch(i, n, figures, phase))
     console.print(f"the base is in {done}")
+
+
+@world.command("train-segmenter")
+def world_train_segmenter(
+    output: Output,
+    pictures: Annotated[int, typer.Option(help="Pictures drawn ahead.", min=100)] = 40_000,
+    steps: Annotated[int, typer.Option(min=1)] = 2_500,
+    batch: Annotated[int, typer.Option(min=1)] = 32,
+    rate: Annotated[float, typer.Option()] = 2e-3,
+) -> None:
+    """Train the segmenter that `masks --model embedded` uses. The same command goes on after any interruption."""
+    with _started("loading"):
+        from magictailor.files import output_folder
+        from magictailor.world.training.segmenter import train_segmenter
+
+        folder = output_folder(output)
+    with bar("segmenter", console) as watch:
+        score = train_segmenter(
+            folder, pictures, steps, batch, rate, watch, lambda done, total: watch(done, total, {}, "pictures")
+        )
+    console.print(f"overlap {score['all']:.3f}; the weights are in {folder}")
 
 
 def _quiet() -> None:

@@ -6,6 +6,10 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+from torch import Tensor
+
+from magictailor.backbones.spellings import comfyui_name
 from magictailor.errors import InputError
 
 
@@ -44,8 +48,30 @@ def community_lora(text: str) -> CommunityLoRA:
     return CommunityLoRA(str(file), _digest(file), strength)
 
 
+def _readable(pipeline: Any, file: Path) -> dict[str, Tensor] | str:
+    """What diffusers' loader takes: the file's path; of ComfyUI's native keys, which it does not know, renamed tensors."""
+    with safe_open(file, "pt") as opened:
+        keys: list[str] = list(opened.keys())
+        if not any(key.startswith("diffusion_model.") for key in keys):
+            return str(file)
+        tensors = {key: opened.get_tensor(key) for key in keys}
+    layers = pipeline.unet.config.layers_per_block
+    modules = [n for n, m in pipeline.unet.named_modules() if ".attentions." in n and hasattr(m, "weight")]
+    native = {comfyui_name(module, layers): module for module in modules}
+    out: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        name, _, rest = key.partition(".lora_")
+        if rest:
+            alpha = tensors.get(f"{name}.alpha")
+            scale = (
+                float(alpha) / len(tensors[f"{name}.lora_A.weight"]) if alpha is not None and rest[0] == "B" else 1.0
+            )
+            out[f"unet.{native[name]}.lora_{rest}"] = tensor * scale
+    return out
+
+
 def merge(pipeline: Any, loras: Iterable[CommunityLoRA]) -> None:
-    """Add each LoRA to the pipeline's weights. diffusers reads all spellings: kohya's, its own, ComfyUI's.
+    """Add each LoRA to the pipeline's weights, in kohya's, diffusers' or ComfyUI's spelling.
 
     Raises:
         InputError: a file that has changed since, is no LoRA, or is one for another family.
@@ -55,7 +81,7 @@ def merge(pipeline: Any, loras: Iterable[CommunityLoRA]) -> None:
         if _digest(file) != lora.sha256:
             raise InputError(f"--lora {file}: not the file that the run was trained with; put that one back")
         try:
-            pipeline.load_lora_weights(str(file.parent), weight_name=file.name, local_files_only=True)
+            pipeline.load_lora_weights(_readable(pipeline, file), local_files_only=True)
             if not pipeline.get_list_adapters():
                 raise ValueError("no layer of this model in it")
             pipeline.fuse_lora(lora_scale=lora.strength)

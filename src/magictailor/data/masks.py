@@ -49,18 +49,22 @@ def files_of_stem(folder: Path, stem: str) -> list[Path]:
     return [file for file in _files(folder) if file.stem == stem]
 
 
+def mask_files(image: Path, folder: Path) -> list[Path]:
+    """The files that could be the image's mask: its stem in ``folder``, then ``{stem}-masklabel`` beside it."""
+    return files_of_stem(folder, image.stem) or files_of_stem(image.parent, f"{image.stem}-masklabel")
+
+
 def find_mask(image: Path, folder: Path, alpha: Image.Image | None) -> Path | Image.Image:
-    """The mask file of ``image``: its stem in ``folder``, or ``{stem}-masklabel`` beside it; else ``alpha``.
+    """The mask file of ``image``, see `mask_files`; else ``alpha``.
 
     Raises:
         InputError: nothing is found, or two files could be the mask.
     """
-    for place, stem in ((folder, image.stem), (image.parent, f"{image.stem}-masklabel")):
-        found = files_of_stem(place, stem)
-        if len(found) > 1:
-            raise InputError(f"{found[0]} and {found[1].name} could both mask {image.name}: keep one")
-        if found:
-            return found[0]
+    found = mask_files(image, folder)
+    if len(found) > 1:
+        raise InputError(f"{found[0]} and {found[1].name} could both mask {image.name}: keep one")
+    if found:
+        return found[0]
     if alpha is None:
         raise InputError(
             f"{image} has no mask: add {folder / image.stem}.png (white = train), or "

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from magictailor.world.scene import Component, Scene, random_scene
 # How much scenery counts, whose snowflakes and leaves nobody can predict, and what things and components add to it.
 SCENERY, THING, COMPONENT = 0.5, 1.5, 6.0
 Progress = Callable[[int, int], None]
+Draw = Callable[[int], NDArray[np.uint8]]
 CHUNK = 1000
 
 
@@ -30,21 +32,23 @@ def drawn(seed: int) -> NDArray[np.uint8]:
     return np.concatenate([rendering.image, things[..., None], components[..., None]], -1)
 
 
-def _draw(seeds: range) -> NDArray[np.uint8]:
-    return np.stack([drawn(s) for s in seeds])
+def _draw(draw: Draw, seeds: range) -> NDArray[np.uint8]:
+    return np.stack([draw(s) for s in seeds])
 
 
 def draw_bank(path: Path, count: int, progress: Progress) -> NDArray[np.uint8]:
-    """Pictures of the scenes with seeds 0 .. count - 1, uint8 [count, S, S, 5], see `drawn`.
+    """Pictures of the scenes with seeds 0 .. count - 1, uint8 [count, S, S, 5], see `drawn`."""
+    return draw_chunks(path, count, drawn, progress)
 
-    What an earlier call left is kept: each chunk is drawn once.
-    """
+
+def draw_chunks(path: Path, count: int, draw: Draw, progress: Progress) -> NDArray[np.uint8]:
+    """``draw`` of the seeds 0 .. count - 1, stacked. What an earlier call left is kept: each chunk is drawn once."""
     path.mkdir(parents=True, exist_ok=True)
     chunks = [range(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]
     missing = [c for c in chunks if not (path / f"{c.start:09d}-{len(c)}.npy").exists()]
     done = count - sum(map(len, missing))
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for chunk, pictures in zip(missing, pool.map(_draw, missing), strict=True):
+        for chunk, pictures in zip(missing, pool.map(partial(_draw, draw), missing), strict=True):
             target = path / f"{chunk.start:09d}-{len(chunk)}.npy"
             temporary = target.with_suffix(".tmp")
             with temporary.open("wb") as file:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from magictailor.export.keys import comfyui_name, kohya_name
+from magictailor.backbones.spellings import comfyui_name, kohya_name
 from magictailor.tensors import prefixed, read_numbers, read_tensors
 
 HEADER = "lora_adapter_metadata"

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from magictailor import personalize
+from magictailor.backbones.spellings import comfyui_name, kohya_name
 from magictailor.backbones.stable_diffusion import StableDiffusion
 from magictailor.checkpoint import LORA_FILE, WORDS_FILE
 from magictailor.errors import InputError
-from magictailor.export import FORMATS, export, inspect
-from magictailor.export.keys import comfyui_name, kohya_name
-from magictailor.export.lora import Layer
+from magictailor.exports import FORMATS, export, inspect
+from magictailor.exports.lora import Layer
+from magictailor.exports.single_file import single_file
 from magictailor.generation import generate
 from magictailor.tensors import read_numbers
 from tiny import DEFAULTS, MAPS, pair, recipe
@@ -68,6 +69,46 @@ def test_plain_diffusers_draws_the_same_from_the_files(
 def test_a_merged_pipeline_needs_no_lora(run: Path, ours: np.ndarray, tmp_path: Path) -> None:
     pipeline = opened(export(run, tmp_path / "out", "merged"))
     assert not [n for n, _ in pipeline.unet.named_parameters() if "lora" in n]
+    assert np.abs(drawn(pipeline) - ours).max() <= 2
+
+
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+def test_a_checkpoint_in_one_file_comes_back_whole(
+    activation: str, run: Path, ours: np.ndarray, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Read by diffusers' own converter: Stable Diffusion 1's layout, and 2's with its fused matrices and spare layer."""
+    merged = opened(export(run, tmp_path / "merged", "merged"))
+    merged.text_encoder.config.hidden_act = activation
+    count = len(merged.tokenizer) - 2
+    tensors = single_file(merged, count)
+    assert sum(".resblocks.2." in k for k in tensors) == (
+        12 if activation == "gelu" else 0
+    )  # two layers, and the spare
+    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, tmp_path / "model.safetensors")
+    again = StableDiffusionPipeline.from_single_file(
+        str(tmp_path / "model.safetensors"), config=str(tiny_folder), local_files_only=True
+    )
+    for part in ("unet", "vae"):
+        wanted, got = (dict(getattr(p, part).state_dict()) for p in (merged, again))
+        assert set(wanted) == set(got)
+        for name, tensor in wanted.items():
+            torch.testing.assert_close(got[name], tensor, rtol=0, atol=0)
+    theirs = again.text_encoder.state_dict()
+    for name, tensor in merged.text_encoder.state_dict().items():
+        torch.testing.assert_close(
+            theirs[name], tensor[:count] if "token_embedding" in name else tensor, rtol=0, atol=0
+        )
+
+
+def test_a_checkpoint_and_its_embeddings_draw_the_same(
+    run: Path, ours: np.ndarray, tiny_folder: Path, tmp_path: Path
+) -> None:
+    made = export(run, tmp_path / "out", "checkpoint")
+    pipeline = StableDiffusionPipeline.from_single_file(
+        str(made / "ada.safetensors"), config=str(tiny_folder), local_files_only=True, safety_checker=None
+    )
+    for word in ("person", "hair"):
+        pipeline.load_textual_inversion(made / f"ada-{word}.safetensors", token=f"<{word}>")
     assert np.abs(drawn(pipeline) - ours).max() <= 2
 
 
@@ -146,6 +187,7 @@ def test_the_readme_holds_the_prompt(format: str, run: Path, tmp_path: Path) -> 
     text = (made / "README.md").read_text()
     said = {
         "kohya": "a photo of ada-person with ada-hair <lora:ada:1>",
+        "checkpoint": "a photo of ada-person with ada-hair\n",
         "comfyui": "embedding:ada-person with embedding:",
     }
     assert said.get(format, "a photo of <person> with <hair>") in text
@@ -197,8 +239,6 @@ def test_inspect_tells_what_each_file_is(run: Path, tmp_path: Path) -> None:
 
 
 def test_inspect_tells_families_by_their_sizes_and_refuses_the_rest(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     for width, family in ((768, "Stable Diffusion 1.x"), (1024, "Stable Diffusion 2.x"), (2048, "SDXL")):
         name = "lora_unet_middle_block_1_transformer_blocks_0_attn2_to_k"
         layer = {f"{name}.lora_down.weight": torch.zeros(8, width), f"{name}.lora_up.weight": torch.zeros(320, 8)}

@@ -13,8 +13,8 @@ from magictailor.adapters.trainables import WORDS
 from magictailor.backbones import load_backbone
 from magictailor.checkpoint import LORA_FILE, WORDS_FILE, RunInfo
 from magictailor.errors import InputError
-from magictailor.export.families import FAMILIES, Family
-from magictailor.export.lora import (
+from magictailor.exports.families import FAMILIES, Family
+from magictailor.exports.lora import (
     Adapter,
     comfyui_tensors,
     diffusers_header,
@@ -22,7 +22,8 @@ from magictailor.export.lora import (
     kohya_tensors,
     read_adapter,
 )
-from magictailor.export.usage import BUNDLED, in_a1111, in_comfyui, in_diffusers, with_words
+from magictailor.exports.single_file import single_file
+from magictailor.exports.usage import BUNDLED, in_a1111, in_checkpoint, in_comfyui, in_diffusers, with_words
 from magictailor.files import new_folder, write_text
 from magictailor.generation import finished_run, load
 from magictailor.tensors import read_tensors, unprefixed, write_tensors
@@ -123,18 +124,33 @@ def _comfyui(run: Exported, folder: Path, bundle: bool) -> str:
     return in_comfyui(run.name, run.names, run.prompt)
 
 
-def _merged(run: Exported, folder: Path, bundle: bool) -> str:
+def _fused(run: Exported) -> Any:
     pipeline: Any = load(run.lora_file.parent)
     if run.adapter:
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
+    return pipeline
+
+
+def _checkpoint(run: Exported, folder: Path, bundle: bool) -> str:
+    pipeline = _fused(run)
+    header = run.modelspec("", run.name, with_words(run.prompt, run.names))
+    header["modelspec.architecture"] = run.family.architecture
+    words = len(pipeline.tokenizer) - len(run.info.words)
+    run.write(folder / f"{run.name}.safetensors", single_file(pipeline, words), {"format": "pt", **header})
+    run.write_words(folder, lambda word: "emb_params")
+    return in_checkpoint(run.name, run.names, run.prompt)
+
+
+def _merged(run: Exported, folder: Path, bundle: bool) -> str:
+    pipeline = _fused(run)
     pipeline.to(torch.float16 if run.half else torch.float32)
     pipeline.save_pretrained(folder)
     recipe = run.info.recipe
     return in_diffusers(".", None, {}, run.prompt, recipe.guidance, recipe.sampling_steps)
 
 
-FORMATS = {"diffusers": _diffusers, "kohya": _kohya, "comfyui": _comfyui, "merged": _merged}
+FORMATS = {"diffusers": _diffusers, "kohya": _kohya, "comfyui": _comfyui, "merged": _merged, "checkpoint": _checkpoint}
 
 
 def _read(run: Path | str, half: bool) -> Exported:
@@ -170,7 +186,7 @@ def export(
     Args:
         output: a new or empty folder.
         format: ``diffusers``; ``kohya`` (A1111, sd-scripts, ComfyUI); ``comfyui``, its native keys; ``merged``, a whole
-            diffusers pipeline with the LoRA in its weights.
+            diffusers pipeline with the LoRA in its weights; ``checkpoint``, the same in one file for A1111 and ComfyUI.
         bundle: the embeddings in kohya's LoRA file too, where A1111 finds them.
         half: float16 instead of float32.
 

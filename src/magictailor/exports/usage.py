@@ -22,6 +22,15 @@ with strength 1 for the model; prompt:
 
     {prompt}
 """
+CHECKPOINT = """
+A1111 and Forge: `{file}` goes into `models/Stable-diffusion`, the embeddings ({words}) into `embeddings`; prompt:
+
+    {a1111}
+
+ComfyUI: `{file}` goes into `models/checkpoints`, the embeddings into `models/embeddings`; prompt:
+
+    {comfyui}
+"""
 BUNDLED = """
 The LoRA holds the embeddings as well: A1111 needs no other file. ComfyUI does, for each word.
 """
@@ -47,6 +56,12 @@ def in_a1111(name: str, words: Mapping[str, str], prompt: str) -> str:
     """``words``: ``{pseudo-word: the embedding's name}``."""
     files = ", ".join(f"`{n}.safetensors`" for n in words.values())
     return A1111.format(name=name, lora=f"{name}.safetensors", words=files, prompt=with_words(prompt, words))
+
+
+def in_checkpoint(name: str, words: Mapping[str, str], prompt: str) -> str:
+    files = ", ".join(f"`{n}.safetensors`" for n in words.values())
+    comfyui = with_words(prompt, {word: f"embedding:{n}" for word, n in words.items()})
+    return CHECKPOINT.format(file=f"{name}.safetensors", words=files, a1111=with_words(prompt, words), comfyui=comfyui)
 
 
 def in_comfyui(name: str, words: Mapping[str, str], prompt: str) -> str:

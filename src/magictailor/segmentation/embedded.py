@@ -1,0 +1,50 @@
+"""The world's own segmenter: knows its categories and kinds of component, and nothing else."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from magictailor.errors import InputError
+from magictailor.segmentation.loading import enlarged, square
+from magictailor.segmentation.regions import Region, box_of
+from magictailor.world.embedded import SIZE
+from magictailor.world.scene import CATEGORIES
+from magictailor.world.segmenter import CLASSES, load_segmenter
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def class_of(word: str) -> str:
+    """The class that a label's last word names: ``long hair`` is hair, an ``ear`` is one of the ears.
+
+    Raises:
+        InputError: the world has no such thing.
+    """
+    last = word.lower().split()[-1] if word.split() else ""
+    for name in (last, f"{last}s", last.removesuffix("s")):
+        if name in CLASSES[1:]:
+            return name
+    raise InputError(f"{word}: not of the drawn world, which has {', '.join(CLASSES[1:])}; choose another --model")
+
+
+class Embedded:
+    """Shipped with the package. A category's region is the whole thing, its components too."""
+
+    def __init__(self) -> None:
+        self.network = load_segmenter()
+
+    @torch.no_grad()
+    def find(self, image: Image.Image, path: Path, words: Sequence[str]) -> dict[str, list[Region]]:
+        classes = {word: class_of(word) for word in words}
+        shares = enlarged(self.network(square(image, SIZE, HALF, HALF)).softmax(1)[0], image.size)
+        found = {}
+        for word, name in classes.items():
+            share = shares[CLASSES.index(name)] if name not in CATEGORIES else 1 - shares[0]
+            inside = share > 0.5
+            score = float(share[inside].mean()) if inside.any() else float(share.max())
+            sure = name not in CATEGORIES or float(shares[CLASSES.index(name)].max()) > 0.5
+            found[word] = [Region(score, box_of(share), share)] if sure and np.any(inside) else []
+        return found

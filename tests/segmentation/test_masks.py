@@ -1,0 +1,195 @@
+"""From regions with known scores to masks: the choice, the parts taken away, and what is said when nothing is found."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from magictailor.data import read_pair
+from magictailor.errors import InputError
+from magictailor.segmentation import load_segmenter, make_masks, read_box
+from magictailor.segmentation.grabcut import grabcut
+from magictailor.segmentation.regions import (
+    Box,
+    Region,
+    box_of,
+    chosen,
+    intersection_over_union,
+    suppressed,
+    united,
+    without,
+)
+from magictailor.segmentation.writing import read_counts, regions_of
+
+SIDE = 40
+
+
+def region(score: float, box: Box) -> Region:
+    mask = np.zeros((SIDE, SIDE))
+    left, top, right, bottom = map(int, box)
+    mask[top:bottom, left:right] = 1
+    return Region(score, box, mask)
+
+
+BODY, HEAD = region(0.9, (5, 5, 35, 40)), region(0.8, (10, 5, 30, 15))
+LEFT, RIGHT, THIRD = (region(s, b) for s, b in ((0.6, (0, 0, 8, 8)), (0.7, (30, 0, 38, 8)), (0.5, (0, 30, 8, 38))))
+
+
+class Known:
+    """A segmenter that finds what it is told, whatever the picture."""
+
+    def __init__(self, **found: Sequence[Region]) -> None:
+        self.found, self.asked = found, list[tuple[str, ...]]()
+
+    def find(self, image: Image.Image, path: Path, words: Sequence[str]) -> dict[str, list[Region]]:
+        self.asked.append(tuple(words))
+        return {word: list(self.found.get(word, ())) for word in words}
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A pair of one image each, without masks."""
+    for name in ("0_cat_1", "1_hair_1"):
+        Image.new("RGB", (SIDE, SIDE), (90, 120, 150)).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def test_overlap_of_boxes() -> None:
+    assert intersection_over_union((0, 0, 10, 10), (0, 0, 10, 10)) == 1
+    assert intersection_over_union((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
+    assert intersection_over_union((0, 0, 10, 10), (20, 20, 30, 30)) == 0
+    assert intersection_over_union((1, 1, 1, 1), (1, 1, 1, 1)) == 0
+
+
+def test_suppression_keeps_the_surer_of_two_that_overlap_much() -> None:
+    twin = region(0.95, (5, 5, 35, 39))
+    assert suppressed([BODY, twin, HEAD]) == [twin, HEAD]
+    assert suppressed([BODY, twin, HEAD], overlap=0.99) == [twin, BODY, HEAD]
+
+
+def test_the_surest_are_chosen_above_the_threshold() -> None:
+    assert chosen([LEFT, RIGHT, THIRD], 0.0, 2) == [RIGHT, LEFT]
+    assert chosen([LEFT, RIGHT, THIRD], 0.65, 2) == [RIGHT]
+    assert chosen([LEFT], 0.61, 1) == []
+    union = united(chosen([LEFT, RIGHT], 0, 2), (SIDE, SIDE))
+    assert union.sum() == 2 * 64
+    assert united([], (30, 20)).shape == (20, 30)
+
+
+def test_parts_are_taken_away_softly() -> None:
+    mask = without(np.full((2, 2), 0.8), [np.full((2, 2), 0.5)])
+    assert np.allclose(mask, 0.4)
+    assert box_of(HEAD.mask) == HEAD.box
+    assert box_of(np.zeros((4, 4))) == (0, 0, 0, 0)
+
+
+def test_what_comes_in_pairs_has_two_regions() -> None:
+    assert [regions_of(w, {}) for w in ("ears", "cat", "front wheels", "Eyes", "ear")] == [2, 1, 2, 2, 2]
+    assert regions_of("ears", {"ears": 1}) == 1
+    assert read_counts(["long hair=3"]) == {"long hair": 3}
+    for text in ("ears", "ears=0", "ears=two", "=2"):
+        with pytest.raises(InputError, match="--count"):
+            read_counts([text])
+
+
+def test_masks_are_written_and_the_component_is_not_in_the_concepts(bare: Path) -> None:
+    segmenter = Known(cat=[BODY], hair=[HEAD])
+    made = make_masks(bare, segmenter)
+    assert segmenter.asked == [("cat", "hair"), ("hair",)]  # nothing is taken away from a component
+    assert [(m.label, m.score, m.regions) for m in made] == [("cat", 0.9, 1), ("hair", 0.8, 1)]
+    pair = read_pair(bare)
+    cat, hair = (np.asarray(s.references[0].mask) / 255 for s in pair.samples)
+    assert np.array_equal(hair, HEAD.mask)
+    assert np.array_equal(cat, BODY.mask * (1 - HEAD.mask))
+    summary = json.loads((bare / "masks" / "found" / "scores.json").read_text())
+    assert [row["score"] for row in summary] == [0.9, 0.8]
+    assert (bare / "masks" / "found" / "overview.png").exists()
+
+
+def test_existing_masks_are_kept_unless_asked(bare: Path) -> None:
+    (bare / "masks").mkdir()
+    mine = Image.new("L", (SIDE, SIDE), 255)
+    mine.save(bare / "masks" / "0_cat_1.png")
+    made = make_masks(bare, Known(cat=[BODY], hair=[HEAD]))
+    assert [(m.note, m.score) for m in made] == [("kept", None), ("", 0.8)]
+    assert Image.open(bare / "masks" / "0_cat_1.png").tobytes() == mine.tobytes()
+    make_masks(bare, Known(cat=[BODY], hair=[HEAD]), overwrite=True)
+    assert Image.open(bare / "masks" / "0_cat_1.png").tobytes() != mine.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("found", "advice"),
+    [
+        ({"cat": [BODY]}, "hair: nothing found; try another word for it, a box"),
+        ({"cat": [BODY], "hair": [region(0.2, HEAD.box)]}, "hair: at most 0.20 sure; try --threshold 0.18"),
+        ({"cat": [HEAD], "hair": [region(0.9, (0, 0, 40, 40))]}, "cat: all of it belongs to another part"),
+    ],
+)
+def test_nothing_found_says_what_to_try_and_writes_no_other_parts_mask(
+    found: dict[str, list[Region]], advice: str, bare: Path
+) -> None:
+    made = make_masks(bare, Known(**found))
+    (lacking,) = [m for m in made if m.missing]
+    assert advice in lacking.note
+    assert [p.name for p in (bare / "masks").iterdir()] == [m.mask.name for m in made if m.mask is not None]
+    again = make_masks(bare, Known(cat=[BODY], hair=[HEAD]))  # what was found before is kept
+    assert [m.note for m in again].count("kept") == 1
+    assert len(read_pair(bare).samples) == 2
+
+
+def test_soft_edges_are_kept_on_request(bare: Path) -> None:
+    half = Region(0.9, HEAD.box, HEAD.mask * 0.7)
+    for soft, brightest in ((False, 255), (True, 178)):
+        make_masks(bare, Known(cat=[BODY], hair=[half]), soft=soft, overwrite=True)
+        assert np.asarray(Image.open(bare / "masks" / "1_hair_1.png")).max() == brightest
+
+
+def test_an_unreadable_image_stops_before_anything_is_written(bare: Path) -> None:
+    (bare / "1_hair_2.png").write_text("no picture")
+    with pytest.raises(InputError, match="not a readable image"):
+        make_masks(bare, Known(cat=[BODY], hair=[HEAD]))
+    assert not (bare / "masks").exists()
+
+
+def test_grabcut_finds_what_stands_out_in_the_box(bare: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 40, (90, 120, 3), np.uint8)
+    truth = np.zeros((90, 120), bool)
+    truth[30:60, 40:90] = True
+    noise[truth] += np.array([180, 30, 20], np.uint8)
+    image = Image.fromarray(noise)
+    for scale in (1, 10):  # larger than it works at: scaled down and up again
+        found = grabcut(
+            image.resize((120 * scale, 90 * scale), Image.Resampling.NEAREST),
+            tuple(scale * v for v in (35, 25, 95, 65)),
+        )  # type: ignore[arg-type]
+        wanted = np.kron(truth, np.ones((scale, scale)))
+        overlap = (wanted * (found > 0.5)).sum() / np.maximum(wanted, found > 0.5).sum()
+        assert overlap > 0.95
+    segmenter = load_segmenter("grabcut", boxes=["0_cat_1.png=5,5,35,35", "1_hair_1.png=2,2,30,30"])
+    for name in ("0_cat_1", "1_hair_1"):
+        picture = np.full((SIDE, SIDE, 3), 200, np.uint8)
+        picture[10:25, 10:25] = (250, 20, 20)
+        Image.fromarray(picture).save(bare / f"{name}.png")
+    assert not [m for m in make_masks(bare, segmenter) if m.missing]
+    mask = np.asarray(Image.open(bare / "masks" / "0_cat_1.png"))
+    assert mask[12:22, 12:22].min() == 255
+    assert mask[28:].max() == 0
+
+
+def test_boxes_and_models_that_do_not_fit_are_refused() -> None:
+    assert read_box("a b.jpg=1,2,30,40") == (("a b.jpg", ""), (1, 2, 30, 40))
+    assert read_box("a.jpg:long hair=1,2,30,40")[0] == ("a.jpg", "long hair")
+    for text in ("a.jpg", "a.jpg=1,2,3", "a.jpg=9,2,3,4", "=1,2,3,4", "a.jpg=-1,2,3,4", "a.jpg=a,b,c,d"):
+        with pytest.raises(InputError, match="write FILE=left,top,right,bottom"):
+            read_box(text)
+    with pytest.raises(InputError, match="give each image's box"):
+        load_segmenter("grabcut")
+    with pytest.raises(InputError, match="only --model grabcut takes boxes"):
+        load_segmenter("clipseg", boxes=["a.jpg=1,2,3,4"])
+    with pytest.raises(InputError, match="choose one of grabcut, clipseg, dino"):
+        load_segmenter("sam9")
+    with pytest.raises(InputError, match="nothing of a 40 x 40 picture is inside"):
+        grabcut(Image.new("RGB", (SIDE, SIDE)), (50, 50, 60, 60))
