@@ -40,6 +40,7 @@ class RunInfo:
     pair: dict[str, Any]  # name, and per sample: label, word, images' digests
     recipe: Recipe
     loras: tuple[CommunityLoRA, ...] = ()  # merged into the model before
+    start: str | None = None  # sha256 of what the training began from, if not from nothing
 
     @property
     def words(self) -> dict[str, str]:
@@ -48,7 +49,13 @@ class RunInfo:
 
     def identity(self) -> dict[str, Any]:
         loras = [asdict(lora) for lora in self.loras]
-        return {"model": self.model, "loras": loras, "pair": self.pair, "recipe": self.recipe.dump()}
+        return {
+            "model": self.model,
+            "loras": loras,
+            "start": self.start,
+            "pair": self.pair,
+            "recipe": self.recipe.dump(),
+        }
 
 
 def describe_pair(pair: Pair) -> dict[str, Any]:
@@ -75,7 +82,7 @@ def read_run(folder: Path) -> RunInfo:
     try:
         tree = json.loads(path.read_text("utf-8"))
         loras = tuple(CommunityLoRA(**lora) for lora in tree.get("loras", []))
-        info = RunInfo(tree["model"], tree["pair"], recipe_from(tree["recipe"]), loras)
+        info = RunInfo(tree["model"], tree["pair"], recipe_from(tree["recipe"]), loras, tree.get("start"))
         if not all(
             isinstance(text, str) for text in (info.model, info.pair["name"], *info.words, *info.words.values())
         ):

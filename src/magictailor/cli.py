@@ -93,6 +93,7 @@ def train(
     method: Annotated[str, typer.Option(help="magictailor, magictailor-reference or plain-lora.")] = "magictailor",
     settings: Settings = None,
     loras: LoRAs = None,
+    start: Annotated[Path | None, typer.Option(help="Begin from a finished run or an exported folder.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole recipe and stop.")] = False,
 ) -> None:
     """Fine-tune on a pair. The same command goes on after any interruption."""
@@ -114,7 +115,7 @@ def train(
     output = output_folder(output, outside=path if path.is_dir() else None)
     console.print(describe(read))
     with bar("training", console) as watch:
-        personalize(read, output, model=backbone, recipe=recipe, watch=watch)
+        personalize(read, output, model=backbone, recipe=recipe, start=start, watch=watch)
     console.print(
         f'done: {output}\ntry: magictailor generate {output} "{" with ".join(s.word for s in read.samples[:2])}"'
     )

@@ -148,6 +148,11 @@ class Recipe(Part):
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
 
+    @property
+    def lora_scale(self) -> float:
+        """alpha / rank of its LoRA; 1 where it has none."""
+        return next((p.alpha / p.rank for p in self.train if isinstance(p, LoRA) and p.alpha is not None), 1.0)
+
     def phase(self, step: int) -> Phase:
         return self.phases[self.phase_at(step)]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from magictailor.adapters.momentum import Momentum
+from magictailor.adapters.start import Start, begin_from, read_start
 from magictailor.adapters.trainables import Trainables
 from magictailor.backbones import Backbone, community_lora, load_backbone
 from magictailor.checkpoint import (
@@ -60,16 +61,20 @@ def learning_rate(recipe: Recipe, step: int, images: int) -> float:
 class Run:
     """A run in its folder: made anew, or as its last checkpoint left it."""
 
-    def __init__(self, pair: Pair, folder: Path, recipe: Recipe, backbone: Backbone) -> None:
+    def __init__(
+        self, pair: Pair, folder: Path, recipe: Recipe, backbone: Backbone, start: Start | None = None
+    ) -> None:
         self.folder, self.recipe, self.backbone = folder, recipe, backbone
         sides = [backbone.latent_shape(backbone.size, backbone.size)[-1]]
         sides += [backbone.map_side] * any(phase.attention for phase in recipe.phases)
         self.pictures = pictures(pair, backbone.size, min(sides))
-        self.info = RunInfo(backbone.name, describe_pair(pair), recipe, backbone.loras)
+        self.info = RunInfo(backbone.name, describe_pair(pair), recipe, backbone.loras, start.sha256 if start else None)
         if recipe.checkpointing:
             backbone.enable_checkpointing()
         starts = backbone.add_words(self.info.words)
         self.trained = Trainables(backbone, recipe, starts)
+        if start is not None:
+            begin_from(start, self.trained, backbone, recipe.lora_scale)
         self.objective = Objective(backbone, self.pictures, recipe, self.trained.parameters())
         optimizer = torch.optim.AdamW(
             self.trained.groups(), lr=0.0, betas=(0.9, 0.999), weight_decay=recipe.weight_decay, fused=True
@@ -135,6 +140,7 @@ def personalize(
     settings: list[str] | None = None,
     recipe: Recipe | None = None,
     loras: Sequence[str] = (),
+    start: Path | str | None = None,
     watch: Watch = lambda step, steps, figures: None,
 ) -> Path:
     """Fine-tune on a pair; the same call goes on after any interruption.
@@ -146,6 +152,7 @@ def personalize(
         settings: ``key=value`` changes of the method's recipe.
         recipe: instead of ``method`` and ``settings``.
         loras: community LoRAs merged into a model that is given by name, ``FILE`` or ``FILE=STRENGTH``.
+        start: a finished run or an exported folder, whose LoRA and pseudo-words the training begins from.
         watch: called after each step with (steps done, all steps, figures).
 
     Returns:
@@ -160,7 +167,8 @@ def personalize(
     folder = output_folder(output, outside=source)
     added = [community_lora(text) for text in loras]
     backbone = load_backbone(model, added) if isinstance(model, str) else model
-    run = Run(pair, folder, recipe or recipe_for(backbone, method, settings), backbone)
+    begun = None if start is None else read_start(start)
+    run = Run(pair, folder, recipe or recipe_for(backbone, method, settings), backbone, begun)
     if finished(folder):
         return folder
     state, every = run.state, run.recipe.preview_every

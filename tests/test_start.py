@@ -1,0 +1,60 @@
+"""A run that begins from another, or from an export in any spelling, begins with what that one had learned."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from magictailor import personalize
+from magictailor.adapters.start import read_start
+from magictailor.checkpoint import LORA_FILE, WORDS_FILE
+from magictailor.errors import InputError
+from magictailor.exports import export
+from magictailor.tensors import read_tensors
+from magictailor.train import Run
+from tiny import backbone, pair, recipe
+
+STRONG = ("phases.0.lr=0.05", "phases.1.lr=0.05", "train.0.alpha=16")
+
+
+@pytest.fixture(scope="module")
+def first(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return personalize(pair(), tmp_path_factory.mktemp("runs") / "ada", model=str(tiny_folder), recipe=recipe(*STRONG))
+
+
+@pytest.mark.parametrize("format", ["run", "diffusers", "kohya", "comfyui"])
+@pytest.mark.parametrize("alpha", ["16", "2"])
+def test_it_begins_with_the_same_change_of_weights_and_the_same_words(
+    format: str, alpha: str, first: Path, tmp_path: Path
+) -> None:
+    """Whatever alpha the new run has: B is scaled to it."""
+    source = first if format == "run" else export(first, tmp_path / "out", format)
+    begun = Run(pair(), tmp_path / "run", recipe(f"train.0.alpha={alpha}"), backbone(), read_start(source))
+    learned, words = read_tensors(first / LORA_FILE), read_tensors(first / WORDS_FILE)
+    for name, a in begun.trained.lora.items():
+        if ".lora_A." not in name:
+            continue
+        b = begun.trained.lora[name.replace(".lora_A.", ".lora_B.")]
+        key = f"unet.{name.replace('.default', '')}"
+        wanted = learned[key.replace(".lora_A.", ".lora_B.")] @ learned[key] * 16 / 4
+        torch.testing.assert_close((b @ a).detach() * int(alpha) / 4, wanted, rtol=1e-4, atol=1e-6)
+        assert wanted.abs().max() > 1e-4
+    for name, row in begun.trained.words.items():
+        torch.testing.assert_close(row.detach(), words[f"words.{name}"])
+
+
+def test_a_run_in_a_folder_is_of_one_start(first: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    made = personalize(pair(), tmp_path / "run", model=str(tiny_folder), recipe=recipe(*STRONG), start=first)
+    with pytest.raises(InputError, match="its start differs"):
+        personalize(pair(), made, model=str(tiny_folder), recipe=recipe(*STRONG))
+
+
+def test_what_does_not_fit_is_refused_and_nothing_is_written(first: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    with pytest.raises(InputError, match=r"its rank is 4; add --set train\.0\.rank=4"):
+        Run(pair(), output, recipe("train.0.rank=8"), backbone(), read_start(first))
+    with pytest.raises(InputError, match="no pseudo-word <hat>"):
+        Run(pair((1, 1, 1)), output, recipe(), backbone(), read_start(first))
+    with pytest.raises(InputError, match="no LoRA or pseudo-word in it"):
+        read_start(tmp_path)
+    assert not output.exists()
