@@ -96,7 +96,8 @@ def test_what_does_not_fit_is_refused(style: Path, tiny_folder: Path, tmp_path: 
     save_file(other, tmp_path / "larger.safetensors")
     save_file({"clip_l": torch.zeros(1, 16)}, tmp_path / "word.safetensors")
     (tmp_path / "picture.safetensors").write_bytes(b"GIF89a")
-    for name in ("larger", "word", "picture"):
+    save_file({**load_file(style), "lora_unet_x.dora_scale": torch.ones(1)}, tmp_path / "dora.safetensors")
+    for name in ("larger", "word", "picture", "dora"):
         with pytest.raises(InputError, match="not a LoRA for this model"):
             load_backbone(str(tiny_folder), [community_lora(str(tmp_path / f"{name}.safetensors"))])
     for text, message in (

@@ -15,7 +15,10 @@ TEXT = README + "".join(p.read_text("utf-8") for p in (ROOT / "docs").glob("*.md
 def commands(group: typer.Typer, before: str = "magictailor") -> list[str]:
     """Every command, as it is typed."""
     own = [f"{before} {c.name or (c.callback.__name__ if c.callback else '')}" for c in group.registered_commands]
-    below = [c for g in group.registered_groups for c in commands(g.typer_instance or app, f"{before} {g.name}")]
+    below = []
+    for g in group.registered_groups:
+        name = g.name if isinstance(g.name, str) else ""  # a group without a name adds its commands to this one
+        below += commands(g.typer_instance or app, f"{before} {name}".strip())
     return own + below
 
 

@@ -1,5 +1,6 @@
 """A run that begins from another, or from an export in any spelling, begins with what that one had learned."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from magictailor import personalize
 from magictailor.adapters.start import read_start
 from magictailor.checkpoint import LORA_FILE, WORDS_FILE
+from magictailor.data import Pair
 from magictailor.errors import InputError
 from magictailor.exports import export
 from magictailor.tensors import read_tensors
@@ -43,6 +45,19 @@ def test_it_begins_with_the_same_change_of_weights_and_the_same_words(
         torch.testing.assert_close(row.detach(), words[f"words.{name}"])
 
 
+def test_a_word_is_taken_by_its_name_not_by_its_end(first: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    """<long-hair> is no <hair>, whatever its file is called."""
+    two = Pair("two", tuple(replace(s, word=w) for s, w in zip(pair().samples, ("<hair>", "<long-hair>"), strict=True)))
+    run = personalize(two, tmp_path / "run", model=str(tiny_folder), recipe=recipe(*STRONG))
+    start = read_start(export(run, tmp_path / "out", "kohya"))
+    wanted = read_tensors(run / WORDS_FILE)
+    begun = Run(two, tmp_path / "next", recipe(), backbone(), start)
+    for name, row in begun.trained.words.items():
+        torch.testing.assert_close(row.detach(), wanted[f"words.{name}"])
+    with pytest.raises(InputError, match="no pseudo-word <person>"):
+        Run(pair(), tmp_path / "other", recipe(), backbone(), start)
+
+
 def test_a_run_in_a_folder_is_of_one_start(first: Path, tiny_folder: Path, tmp_path: Path) -> None:
     made = personalize(pair(), tmp_path / "run", model=str(tiny_folder), recipe=recipe(*STRONG), start=first)
     with pytest.raises(InputError, match="its start differs"):
@@ -55,6 +70,10 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(first: Path, tmp_pa
         Run(pair(), output, recipe("train.0.rank=8"), backbone(), read_start(first))
     with pytest.raises(InputError, match="no pseudo-word <hat>"):
         Run(pair((1, 1, 1)), output, recipe(), backbone(), read_start(first))
+    with pytest.raises(InputError, match="only a recipe that trains a LoRA and pseudo-words"):
+        Run(pair(), output, recipe(method="magictailor-reference"), backbone(), read_start(first))
+    with pytest.raises(InputError, match="is a whole model"):
+        read_start(export(first, tmp_path / "whole", "checkpoint"))
     with pytest.raises(InputError, match="no LoRA or pseudo-word in it"):
         read_start(tmp_path)
     assert not output.exists()

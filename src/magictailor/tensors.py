@@ -12,6 +12,8 @@ from torch import Tensor
 from magictailor.errors import InputError
 from magictailor.files import write_whole
 
+WORD = "magictailor.word"  # in an exported embedding's header: its pseudo-word
+
 
 def _canonical(blob: bytes) -> bytes:
     """The same safetensors file with its metadata sorted: the library writes them in any order."""

@@ -21,6 +21,7 @@ from magictailor.exports import FORMATS, export, inspect
 from magictailor.exports.lora import Layer
 from magictailor.exports.single_file import single_file
 from magictailor.generation import generate
+from magictailor.recipe import LoRA, PseudoWords
 from magictailor.tensors import read_numbers
 from tiny import DEFAULTS, MAPS, pair, recipe
 
@@ -210,6 +211,51 @@ def test_bad_exports_write_nothing(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="only kohya's"):
         export(run, tmp_path / "a", "diffusers", bundle=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["full"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_lora_alone_is_exported_with_the_words_it_was_trained_with(
+    format: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    alone = recipe("train.0.alpha=16", "phases.0.lr=0.05").model_copy(update={"train": (LoRA(rank=4, alpha=16),)})
+    run = personalize(pair(), tmp_path / "bea", model=str(tiny_folder), recipe=alone)
+    made = export(run, tmp_path / "out", format)
+    if format in ("diffusers", "kohya"):
+        pipeline = opened(tiny_folder)
+        pipeline.load_lora_weights(made, weight_name=LORA_FILE if format == "diffusers" else "bea.safetensors")
+        for word in ("person", "hair"):
+            pipeline.load_textual_inversion(made / f"bea-{word}.safetensors", token=f"<{word}>")
+        (item,) = generate(run, PROMPT, seed=9)
+        assert np.abs(drawn(pipeline) - np.asarray(item.image, int)).max() <= 1
+
+
+def test_words_alone_name_no_lora(tiny_folder: Path, tmp_path: Path) -> None:
+    settings = [f"phases.{i}.preserve=none" for i in (0, 1)]
+    words = recipe(*settings).model_copy(update={"train": (PseudoWords(),)})
+    run = personalize(pair(), tmp_path / "bea", model=str(tiny_folder), recipe=words)
+    for format in ("kohya", "comfyui", "diffusers"):
+        made = export(run, tmp_path / format, format)
+        assert sorted(p.name for p in made.glob("*.safetensors")) == ["bea-hair.safetensors", "bea-person.safetensors"]
+        text = (made / "README.md").read_text()
+        assert not [t for t in ("lora", "LoRA") if t in text]
+    with pytest.raises(InputError, match="no LoRA to hold"):
+        export(run, tmp_path / "bundle", "kohya", bundle=True)
+
+
+def test_what_a_run_stands_on_is_named_once(tiny_folder: Path, run: Path, tmp_path: Path) -> None:
+    """A community LoRA is to be loaded with the files, and lies in the weights of a whole model already."""
+    style = export(run, tmp_path / "style", "kohya", bundle=True) / "ada.safetensors"
+    on_top = personalize(pair(), tmp_path / "bea", model=str(tiny_folder), recipe=recipe(), loras=[f"{style}=0.5"])
+    for format in FORMATS:
+        text = (export(on_top, tmp_path / format, format) / "README.md").read_text()
+        assert ("at strength 0.5: load that too" in text) == (format not in ("merged", "checkpoint"))
+
+
+def test_half_precision_is_half_everywhere(run: Path, tmp_path: Path) -> None:
+    for format in FORMATS:
+        for file in export(run, tmp_path / format, format, half=True).rglob("*.safetensors"):
+            kinds = {v.dtype for k, v in load_file(file).items() if not k.endswith((".alpha", "position_ids"))}
+            assert kinds == {torch.float16}, (format, file.name)
 
 
 def test_a_run_of_the_whole_matrix_is_refused(tiny_folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from magictailor.data import read_pair
 from magictailor.errors import InputError
-from magictailor.segmentation import load_segmenter, make_masks, read_box
+from magictailor.segmentation import Segmenter, load_segmenter, make_masks, read_box
 from magictailor.segmentation.grabcut import grabcut
 from magictailor.segmentation.regions import (
     Box,
@@ -38,7 +38,7 @@ BODY, HEAD = region(0.9, (5, 5, 35, 40)), region(0.8, (10, 5, 30, 15))
 LEFT, RIGHT, THIRD = (region(s, b) for s, b in ((0.6, (0, 0, 8, 8)), (0.7, (30, 0, 38, 8)), (0.5, (0, 30, 8, 38))))
 
 
-class Known:
+class Known(Segmenter):
     """A segmenter that finds what it is told, whatever the picture."""
 
     def __init__(self, **found: Sequence[Region]) -> None:
@@ -106,7 +106,7 @@ def test_masks_are_written_and_the_component_is_not_in_the_concepts(bare: Path) 
     assert np.array_equal(cat, BODY.mask * (1 - HEAD.mask))
     summary = json.loads((bare / "masks" / "found" / "scores.json").read_text())
     assert [row["score"] for row in summary] == [0.9, 0.8]
-    assert (bare / "masks" / "found" / "overview.png").exists()
+    assert (bare / "masks" / "found" / "masks" / "overview.png").exists()
 
 
 def test_existing_masks_are_kept_unless_asked(bare: Path) -> None:
@@ -138,6 +138,72 @@ def test_nothing_found_says_what_to_try_and_writes_no_other_parts_mask(
     again = make_masks(bare, Known(cat=[BODY], hair=[HEAD]))  # what was found before is kept
     assert [m.note for m in again].count("kept") == 1
     assert len(read_pair(bare).samples) == 2
+
+
+def test_a_part_that_is_not_found_is_said_to_be_in_the_mask_still(bare: Path) -> None:
+    for number in (1, 2):
+        made = make_masks(bare, Known(cat=[BODY], hair=[HEAD] if number == 2 else []), overwrite=True)
+        assert made[0].note == ("" if number == 2 else "hair not found, so not taken away")
+
+
+def test_two_images_never_share_a_mask(tmp_path: Path) -> None:
+    for folder in ("cat", "hair"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (SIDE, SIDE)).save(tmp_path / folder / "1.png")
+    (tmp_path / "masks").mkdir()
+    samples = '[[samples]]\nlabel = "{0}"\nimages = "{0}/1.png"\nmasks = "masks"\n'
+    (tmp_path / "pair.toml").write_text(samples.format("cat") + samples.format("hair"))
+    with pytest.raises(InputError, match="would share the mask"):
+        make_masks(tmp_path, Known(cat=[BODY], hair=[HEAD]))
+    assert list((tmp_path / "masks").iterdir()) == []
+    (tmp_path / "pair.toml").write_text(
+        (samples.format("cat") + samples.format("hair")).replace('masks = "masks"\n', "")
+    )
+    assert len(make_masks(tmp_path, Known(cat=[BODY], hair=[HEAD]))) == 2  # each folder has its own masks
+    assert len(read_pair(tmp_path).samples) == 2
+
+
+def test_a_mask_of_another_kind_of_file_is_replaced_not_doubled(bare: Path) -> None:
+    (bare / "masks").mkdir()
+    Image.new("L", (SIDE, SIDE), 255).save(bare / "masks" / "0_cat_1.bmp")
+    make_masks(bare, Known(cat=[BODY], hair=[HEAD]), overwrite=True)
+    assert sorted(p.name for p in (bare / "masks").glob("0_cat*")) == ["0_cat_1.png"]
+    nothing = make_masks(bare, Known(hair=[HEAD]), overwrite=True)
+    assert nothing[0].note.endswith("the mask before is kept")
+    assert (bare / "masks" / "0_cat_1.png").exists()
+
+
+def test_listed_masks_are_written_where_they_are_listed(tmp_path: Path) -> None:
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "a.png")
+    Image.new("L", (SIDE, SIDE), 255).save(tmp_path / "m.png")
+    (tmp_path / "pair.toml").write_text('[[samples]]\nlabel = "cat"\nimages = ["a.png"]\nmasks = ["m.png"]\n')
+    make_masks(tmp_path, Known(cat=[BODY]), overwrite=True)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "m.png")) / 255, BODY.mask)
+
+
+def test_counts_and_boxes_that_fit_nothing_are_refused(bare: Path) -> None:
+    with pytest.raises(InputError, match="--count ears: no sample has this label; they are cat, hair"):
+        make_masks(bare, Known(cat=[BODY], hair=[HEAD]), counts={"ears": 2})
+    for box, message in (
+        ("0_cat_9.png=1,1,9,9", "fits none of the pair's pictures"),
+        ("0_cat_1.png:long_hair=1,1,9,9", "no sample has this label"),
+        ("0_cat_1.png=50,50,60,60", "nothing of a 40 x 40 picture is inside"),
+    ):
+        with pytest.raises(InputError, match=message):
+            make_masks(bare, load_segmenter("grabcut", boxes=[box]))
+    with pytest.raises(InputError, match="cannot be read"):
+        make_masks("x" * 5000, Known())
+    assert not (bare / "masks").exists()
+
+
+def test_a_box_may_name_more_of_a_path(tmp_path: Path) -> None:
+    for folder in ("0_cat", "1_hair"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (SIDE, SIDE)).save(tmp_path / folder / "1.png")
+    with pytest.raises(InputError, match="name one, by more of its path"):
+        make_masks(tmp_path, load_segmenter("grabcut", boxes=["1.png=1,1,30,30"]))
+    pictures = {tmp_path / f / "1.png": Image.new("RGB", (SIDE, SIDE)) for f in ("0_cat", "1_hair")}
+    load_segmenter("grabcut", boxes=["0_cat/1.png=1,1,inf,inf"]).check(pictures, ["cat", "hair"])
 
 
 def test_soft_edges_are_kept_on_request(bare: Path) -> None:

@@ -14,7 +14,7 @@ from magictailor.adapters.trainables import WORDS, Trainables
 from magictailor.backbones.contract import Backbone
 from magictailor.backbones.spellings import comfyui_name, kohya_name
 from magictailor.errors import InputError
-from magictailor.tensors import read_numbers, read_tensors
+from magictailor.tensors import WORD, read_numbers, read_tensors
 
 ALPHA = "unet.lora_alpha"
 
@@ -43,16 +43,21 @@ def read_start(folder: Path | str) -> Start:
     alpha, digest = None, sha256()
     for file in files:
         digest.update(file.read_bytes())
-        alone = read_tensors(file)
-        # A word's file has one tensor under a name that says nothing: the file's name says the word.
-        tensors |= {file.stem: next(iter(alone.values()))} if len(alone) == 1 else {}
-        tensors |= alone
-        alpha = _alpha(read_numbers(file)) or alpha
+        alone, header = read_tensors(file), read_numbers(file)
+        if any(key.startswith("model.diffusion_model.") for key in alone):
+            raise InputError(f"--start {folder}: {file.name} is a whole model; export the run as diffusers or kohya")
+        # A word's file has one tensor under a name that says nothing: the header says the word.
+        tensors |= {header[WORD]: next(iter(alone.values()))} if WORD in header else alone
+        alpha = _alpha(header) or alpha
     return Start(str(place), digest.hexdigest(), tensors, alpha)
 
 
 def _alpha(header: Mapping[str, str]) -> float | None:
-    return float(json.loads(header["lora_adapter_metadata"])[ALPHA]) if "lora_adapter_metadata" in header else None
+    try:
+        alpha = json.loads(header.get("lora_adapter_metadata", "{}")).get(ALPHA)
+    except (ValueError, AttributeError):
+        return None
+    return None if alpha is None else float(alpha)
 
 
 def _spellings(module: str, layers: int) -> dict[str, tuple[str, str]]:
@@ -77,10 +82,8 @@ def _layer(start: Start, module: str, layers: int) -> tuple[Tensor, Tensor, floa
 
 
 def _word(start: Start, word: str, encoder: str) -> Tensor:
-    """A pseudo-word's vectors: a run's, an export's by the word itself, or by the name of its file."""
-    bare = word.strip("<>")
-    keys = [f"{WORDS}.{word}.{encoder}", word, *(k for k in start.tensors if k.endswith(f"-{bare}"))]
-    for key in keys:
+    """A pseudo-word's vectors: a run's, or an export's by the word itself."""
+    for key in (f"{WORDS}.{word}.{encoder}", word):
         if key in start.tensors:
             return start.tensors[key].float().reshape(1, -1)
     raise InputError(
@@ -97,6 +100,8 @@ def begin_from(start: Start, trained: Trainables, backbone: Backbone, scale: flo
     """
     pipeline: Any = backbone.pipeline
     layers = pipeline.unet.config.layers_per_block
+    if trained.matrices or not trained.lora or not trained.words:
+        raise InputError("--start: only a recipe that trains a LoRA and pseudo-words can begin from another run")
     for name, down in trained.lora.items():
         if ".lora_A." not in name:
             continue

@@ -49,12 +49,15 @@ def community_lora(text: str) -> CommunityLoRA:
 
 
 def _readable(pipeline: Any, file: Path) -> dict[str, Tensor] | str:
-    """What diffusers' loader takes: the file's path; of ComfyUI's native keys, which it does not know, renamed tensors."""
+    """What diffusers' loader takes: the file's path, or tensors where it would stumble: over embeddings in kohya's file,
+    or over ComfyUI's native keys, which are renamed."""
     with safe_open(file, "pt") as opened:
         keys: list[str] = list(opened.keys())
-        if not any(key.startswith("diffusion_model.") for key in keys):
-            return str(file)
-        tensors = {key: opened.get_tensor(key) for key in keys}
+        if any("dora_scale" in key for key in keys):
+            raise ValueError("it is a DoRA, whose magnitudes are not read")
+        tensors = {key: opened.get_tensor(key) for key in keys if not key.startswith("bundle_emb.")}
+    if not any(key.startswith("diffusion_model.") for key in tensors):
+        return str(file) if len(tensors) == len(keys) else tensors
     layers = pipeline.unet.config.layers_per_block
     modules = [n for n, m in pipeline.unet.named_modules() if ".attentions." in n and hasattr(m, "weight")]
     native = {comfyui_name(module, layers): module for module in modules}

@@ -19,13 +19,17 @@ WordVectors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a recipe takes from the base: steps and rates of the two stages, rank, guidance, sampling steps."""
+    """What a recipe takes from the base: steps and rates of the two stages, rank, guidance, sampling steps.
+
+    ``word_rate``: the pseudo-words' rate, times a stage's.
+    """
 
     steps: tuple[int, int]
     lr: tuple[float, float]
     rank: int
     guidance: float
     sampling_steps: int
+    word_rate: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Captions, hidden files and folders inside ``masks`` are ignored.
 """
 
 import difflib
+import os
 import re
 import tomllib
 from collections import defaultdict
@@ -39,6 +40,19 @@ class Draft:
     word: str | None = None
     masks: Path | tuple[Path, ...] | None = None  # folder; file an image; None: masks/
     excluded: tuple[Path, ...] = ()  # folders of masks to take away
+
+
+def read_layout(path: Path | str) -> tuple[str, list[Draft]]:
+    """See `drafts_of`; ``path`` as a user writes it.
+
+    Raises:
+        InputError: also for a path that cannot be read at all.
+    """
+    try:
+        place = Path(os.path.abspath(Path(path).expanduser()))  # keeps a link's own name, unlike resolve()
+        return drafts_of(place)
+    except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be read, ~nobody
+        raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', error)}): check the path") from error
 
 
 def drafts_of(place: Path) -> tuple[str, list[Draft]]:

@@ -1,6 +1,5 @@
 """A pair, its samples and their references, read from any of the layouts."""
 
-import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magictailor.data.images import load_image
-from magictailor.data.layouts import Draft, drafts_of
+from magictailor.data.layouts import Draft, read_layout
 from magictailor.data.masks import Reference, files_of_stem, find_excluded, find_mask, mask_of
 from magictailor.errors import InputError
 
@@ -57,12 +56,8 @@ def read_pair(path: Path | str, *, words: Sequence[str] | None = None) -> Pair:
     Raises:
         InputError: the path, a name, an image or a mask is not usable; the message says how to mend it.
     """
-    try:
-        place = Path(os.path.abspath(Path(path).expanduser()))  # keeps a link's own name, unlike resolve()
-        name, drafts = drafts_of(place)
-    except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be read, ~nobody
-        raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', error)}): check the path") from error
-    chosen = _words(drafts, words)
+    name, drafts = read_layout(path)
+    chosen = words_of(drafts, words)
     labels = [draft.label for draft in drafts]
     loaded = [_load(draft, labels[:i] + labels[i + 1 :]) for i, draft in enumerate(drafts)]
     return Pair(name, tuple(map(Sample, labels, chosen, loaded)))
@@ -88,7 +83,7 @@ def _load(draft: Draft, others: Sequence[str]) -> tuple[Reference, ...]:
     return tuple(references)
 
 
-def _words(drafts: Sequence[Draft], words: Sequence[str] | None) -> list[str]:
+def words_of(drafts: Sequence[Draft], words: Sequence[str] | None) -> list[str]:
     """One valid, distinct pseudo-word a sample: given, from the TOML, or made from the label."""
     if words is not None and len(words) != len(drafts):
         labels = ", ".join(draft.label for draft in drafts)

@@ -81,8 +81,11 @@ def _spelling(shapes: Shapes) -> tuple[str, str, str] | None:
     ending = next((e for e in SPELLINGS if any(k.endswith(e) for k in shapes)), None)
     if ending is None:
         return None
-    native = any(k.startswith("diffusion_model.") for k in shapes)
-    return (ending, *(COMFYUI if native else SPELLINGS[ending]))
+    if any(k.startswith("diffusion_model.") for k in shapes):
+        return (ending, *COMFYUI)
+    if any(k.startswith("transformer.") for k in shapes):
+        return ending, "diffusers", "diffusers"
+    return (ending, *SPELLINGS[ending])
 
 
 def _network(key: str) -> str:
@@ -91,7 +94,10 @@ def _network(key: str) -> str:
 
 def _alphas(ranks: dict[str, int], tensors: dict[str, float], header: dict[str, str]) -> dict[float, int]:
     """The layers' alphas: a tensor's, or the header's for all; equal to the rank where neither says."""
-    config = json.loads(header.get("lora_adapter_metadata", "{}"))
+    try:
+        config = dict(json.loads(header.get("lora_adapter_metadata", "{}")))
+    except (ValueError, TypeError):
+        config = {}
     whole = next((v for k, v in config.items() if k.endswith("lora_alpha")), None)
     values = [tensors.get(f"{n}.alpha", rank if whole is None else float(whole)) for n, rank in ranks.items()]
     return dict(Counter(map(float, values)))
@@ -102,7 +108,9 @@ def _family(shapes: Shapes, embeddings: Shapes, header: dict[str, str]) -> str:
         return "FLUX.1"
     read = {s[1] for k, s in shapes.items() if "attn2" in k and "to_k" in k and k.endswith(tuple(SPELLINGS))}
     found = {BY_TEXT[n] for n in read if n in BY_TEXT}
-    found = found or {BY_EMBEDDING[s[-1]] for s in embeddings.values() if s[-1] in BY_EMBEDDING}
+    widths = {s[-1] for s in embeddings.values()} & set(BY_EMBEDDING)
+    telling = widths & {1280, 4096} or widths  # SDXL's and FLUX's files hold CLIP-L's 768 as well
+    found = found or {BY_EMBEDDING[n] for n in telling}
     said = header.get("modelspec.architecture") or header.get("ss_base_model_version")
     names = " or ".join(sorted(found)) or "unknown"
     return f"{names} (its header says {said})" if said else names
@@ -121,7 +129,9 @@ def inspect(file: Path | str) -> Contents:
         if not all(len(s) in (1, 2) for s in shapes.values()) or len(shapes) > 4:
             raise InputError(f"{file}: holds {len(shapes)} tensors, but neither a LoRA nor an embedding")
         embeddings = {k: s if len(s) == 2 else (1, *s) for k, s in shapes.items()}
-    ending, whose, readers = spelling or ("", "", "A1111, Forge, ComfyUI; diffusers by load_textual_inversion")
+    ours = any(k.startswith("words.") for k in shapes)
+    words = "magictailor" if ours else "A1111, Forge, ComfyUI; diffusers by load_textual_inversion"
+    ending, whose, readers = spelling or ("", "", words)
     ranks = {k.removesuffix(ending): s[0] for k, s in shapes.items() if ending and k.endswith(ending)}
     return Contents(
         kind=f"LoRA, {whose}'s names" if spelling else "embedding",

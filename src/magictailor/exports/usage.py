@@ -12,13 +12,12 @@ image = pipe({prompt!r}, guidance_scale={guidance}, num_inference_steps={steps})
 ```
 """
 A1111 = """
-A1111 and Forge: `{lora}` goes into `models/Lora`, the embeddings ({words}) into `embeddings`; prompt:
+A1111 and Forge: {lora}the embeddings ({words}) into `embeddings`; prompt:
 
-    {prompt} <lora:{name}:1>
+    {prompt}
 """
 COMFYUI = """
-ComfyUI: `{lora}` goes into `models/loras`, the embeddings ({words}) into `models/embeddings`; a *Load LoRA* node
-with strength 1 for the model; prompt:
+ComfyUI: {lora}the embeddings ({words}) into `models/embeddings`; prompt:
 
     {prompt}
 """
@@ -52,19 +51,25 @@ def in_diffusers(
     return DIFFUSERS.format(base=base, loading="\n".join(lines), prompt=prompt, guidance=guidance, steps=steps)
 
 
-def in_a1111(name: str, words: Mapping[str, str], prompt: str) -> str:
-    """``words``: ``{pseudo-word: the embedding's name}``."""
-    files = ", ".join(f"`{n}.safetensors`" for n in words.values())
-    return A1111.format(name=name, lora=f"{name}.safetensors", words=files, prompt=with_words(prompt, words))
+def _files(words: Mapping[str, str]) -> str:
+    return ", ".join(f"`{n}.safetensors`" for n in words.values())
+
+
+def in_a1111(lora: str | None, words: Mapping[str, str], prompt: str) -> str:
+    """``lora``: the LoRA's name; ``words``: ``{pseudo-word: the embedding's name}``."""
+    put = f"`{lora}.safetensors` goes into `models/Lora`, " if lora else ""
+    said = with_words(prompt, words) + (f" <lora:{lora}:1>" if lora else "")
+    return A1111.format(lora=put, words=_files(words), prompt=said)
 
 
 def in_checkpoint(name: str, words: Mapping[str, str], prompt: str) -> str:
-    files = ", ".join(f"`{n}.safetensors`" for n in words.values())
     comfyui = with_words(prompt, {word: f"embedding:{n}" for word, n in words.items()})
-    return CHECKPOINT.format(file=f"{name}.safetensors", words=files, a1111=with_words(prompt, words), comfyui=comfyui)
+    return CHECKPOINT.format(
+        file=f"{name}.safetensors", words=_files(words), a1111=with_words(prompt, words), comfyui=comfyui
+    )
 
 
-def in_comfyui(name: str, words: Mapping[str, str], prompt: str) -> str:
-    files = ", ".join(f"`{n}.safetensors`" for n in words.values())
+def in_comfyui(lora: str | None, words: Mapping[str, str], prompt: str) -> str:
+    put = f"`{lora}.safetensors` goes into `models/loras` and a *Load LoRA* node at strength 1, " if lora else ""
     said = with_words(prompt, {word: f"embedding:{n}" for word, n in words.items()})
-    return COMFYUI.format(lora=f"{name}.safetensors", words=files, prompt=said)
+    return COMFYUI.format(lora=put, words=_files(words), prompt=said)

@@ -26,7 +26,8 @@ from magictailor.exports.single_file import single_file
 from magictailor.exports.usage import BUNDLED, in_a1111, in_checkpoint, in_comfyui, in_diffusers, with_words
 from magictailor.files import new_folder, write_text
 from magictailor.generation import finished_run, load
-from magictailor.tensors import read_tensors, unprefixed, write_tensors
+from magictailor.tensors import WORD, read_tensors, unprefixed, write_tensors
+from magictailor.world.embedded import WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Exported:
 
     def write_words(self, folder: Path, key: Callable[[str], str]) -> None:
         for word, vectors in self.words.items():
-            header = self.modelspec("textual-inversion", self.names[word], self.names[word])
+            header = self.modelspec("textual-inversion", self.names[word], self.names[word]) | {WORD: word}
             self.write(folder / f"{self.names[word]}.safetensors", {key(word): vectors}, {"format": "pt", **header})
 
     def modelspec(self, kind: str, title: str, trigger: str) -> dict[str, str]:
@@ -100,7 +101,8 @@ def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
     files = {word: f"{name}.safetensors" for word, name in run.names.items()}
     recipe = run.info.recipe
     lora = LORA_FILE if run.adapter else None
-    return in_diffusers(run.info.model, lora, files, run.prompt, recipe.guidance, recipe.sampling_steps)
+    base = str(WEIGHTS) if run.info.model == "embedded" else run.info.model
+    return in_diffusers(base, lora, files, run.prompt, recipe.guidance, recipe.sampling_steps)
 
 
 def _kohya(run: Exported, folder: Path, bundle: bool) -> str:
@@ -111,7 +113,8 @@ def _kohya(run: Exported, folder: Path, bundle: bool) -> str:
         tensors = kohya_tensors(run.adapter, run.layers, run.family.sgm_names) | bundled
         run.write(folder / f"{run.name}.safetensors", tensors, run.lora_header(with_words(run.prompt, run.names)))
     run.write_words(folder, lambda word: "emb_params")
-    usage = in_a1111(run.name, run.names, run.prompt) + in_comfyui(run.name, run.names, run.prompt)
+    lora = run.name if run.adapter else None
+    usage = in_a1111(lora, run.names, run.prompt) + in_comfyui(lora, run.names, run.prompt)
     return usage + (BUNDLED if bundle else "")
 
 
@@ -121,7 +124,7 @@ def _comfyui(run: Exported, folder: Path, bundle: bool) -> str:
         tensors = comfyui_tensors(run.adapter, run.layers)
         run.write(folder / f"{run.name}.safetensors", tensors, run.lora_header(said))
     run.write_words(folder, lambda word: run.family.embedding_key)
-    return in_comfyui(run.name, run.names, run.prompt)
+    return in_comfyui(run.name if run.adapter else None, run.names, run.prompt)
 
 
 def _fused(run: Exported) -> Any:
@@ -162,8 +165,12 @@ def _read(run: Path | str, half: bool) -> Exported:
             "export a run of --method magictailor"
         )
     backbone: Any = load_backbone(info.model, info.loras)
-    words = unprefixed(WORDS, read_tensors(folder / WORDS_FILE)) if "pseudo-words" in kinds else {}
     (encoder,) = backbone.text_encoders
+    if "pseudo-words" in kinds:
+        rows = unprefixed(WORDS, read_tensors(folder / WORDS_FILE))
+        words = {word: rows[f"{word}.{encoder}"] for word in info.words}
+    else:  # never trained: their labels' means, which the LoRA was trained with
+        words = {word: vectors[encoder] for word, vectors in backbone.add_words(info.words).items()}
     name = re.sub(r"[^A-Za-z0-9]+", "-", folder.resolve().name).strip("-") or "magictailor"
     return Exported(
         name=name,
@@ -173,7 +180,7 @@ def _read(run: Path | str, half: bool) -> Exported:
         size=backbone.size,
         lora_file=folder / LORA_FILE,
         adapter=read_adapter(folder / LORA_FILE) if "lora" in kinds else {},
-        words={word: words[f"{word}.{encoder}"] for word in info.words if words},
+        words=words,
         half=half,
     )
 
@@ -201,10 +208,12 @@ def export(
     if bundle and format != "kohya":
         raise InputError(f"--bundle: only kohya's files hold embeddings, not {format}'s; leave it out")
     read = _read(run, half)
+    if bundle and not read.adapter:
+        raise InputError("--bundle: this run has no LoRA to hold the embeddings; leave it out")
     with new_folder(output) as work:
         usage = FORMATS[format](read, work, bundle)
         title = f"# {read.name}\n\nMade by magictailor from {read.info.model}, method {read.info.recipe.method}.\n"
-        if format != "merged":
+        if format not in ("merged", "checkpoint"):  # those have them in their weights
             title += "".join(
                 f"Trained on top of {lora.file} at strength {lora.strength:g}: load that too.\n"
                 for lora in read.info.loras

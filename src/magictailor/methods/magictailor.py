@@ -25,7 +25,7 @@ def magictailor(base: Defaults) -> Recipe:
     return Recipe(
         method="magictailor",
         phases=(warm_up, balance),
-        train=(LoRA(rank=base.rank), PseudoWords()),
+        train=(LoRA(rank=base.rank), PseudoWords(rate=base.word_rate)),
         guidance=base.guidance,
         sampling_steps=base.sampling_steps,
     )

@@ -7,15 +7,17 @@ import torch
 from PIL import Image
 from transformers import CLIPSegForImageSegmentation, CLIPTokenizer
 
+from magictailor.segmentation.contract import Segmenter
 from magictailor.segmentation.loading import enlarged, loaded, square
 from magictailor.segmentation.regions import Region, box_of
 
 DEFAULT = "CIDAS/clipseg-rd64-refined"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-EDGE = 0.4  # of the map: its values are lower than a probability's
+SIDE = 352  # pixels that its own processor shows it; the positions are interpolated
+EDGE = 0.5  # of the map's peak: its values are lower than a probability's
 
 
-class CLIPSeg:
+class CLIPSeg(Segmenter):
     """``weights``: a folder or hub id."""
 
     def __init__(self, weights: str = DEFAULT) -> None:
@@ -24,12 +26,12 @@ class CLIPSeg:
 
     @torch.no_grad()
     def find(self, image: Image.Image, path: Path, words: Sequence[str]) -> dict[str, list[Region]]:
-        side = self.model.config.vision_config.image_size
         text = self.tokenizer(list(words), padding=True, truncation=True, return_tensors="pt")
-        pixels = square(image, side, MEAN, STD).expand(len(words), -1, -1, -1)
-        logits = self.model(**text, pixel_values=pixels).logits.reshape(len(words), side, side)
+        pixels = square(image, SIDE, MEAN, STD).expand(len(words), -1, -1, -1)
+        logits = self.model(**text, pixel_values=pixels).logits.reshape(len(words), SIDE, SIDE)
         found = {}
         for word, heat in zip(words, enlarged(logits.sigmoid(), image.size), strict=True):
-            mask = ((heat - EDGE) / 0.1 + 0.5).clip(0, 1)  # a soft step at the edge
-            found[word] = [Region(float(heat.max()), box_of(mask), mask)]
+            peak = float(heat.max())
+            mask = ((heat - EDGE * peak) / (0.2 * peak) + 0.5).clip(0, 1)  # a soft step at the edge
+            found[word] = [Region(peak, box_of(mask), mask)]
         return found

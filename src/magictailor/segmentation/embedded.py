@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from magictailor.errors import InputError
+from magictailor.segmentation.contract import Segmenter
 from magictailor.segmentation.loading import enlarged, square
 from magictailor.segmentation.regions import Region, box_of
 from magictailor.world.embedded import SIZE
@@ -30,7 +31,7 @@ def class_of(word: str) -> str:
     raise InputError(f"{word}: not of the drawn world, which has {', '.join(CLASSES[1:])}; choose another --model")
 
 
-class Embedded:
+class Embedded(Segmenter):
     """Shipped with the package. A category's region is the whole thing, its components too."""
 
     def __init__(self) -> None:

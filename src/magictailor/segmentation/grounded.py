@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,6 +17,7 @@ from transformers import (
 )
 from transformers.models.grounding_dino.image_processing_pil_grounding_dino import GroundingDinoImageProcessorPil
 
+from magictailor.segmentation.contract import Segmenter
 from magictailor.segmentation.loading import enlarged, loaded, square
 from magictailor.segmentation.regions import Floats, Region
 
@@ -25,7 +27,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LEAST = 0.05  # boxes that are less sure are not worth a mask
 
 
-class GroundedSAM:
+class GroundedSAM(Segmenter):
     """``masks``: sam or sam2. ``boxes`` and ``weights``: folders or hub ids of the detector and of the segmenter."""
 
     def __init__(self, masks: str = "sam2", boxes: str = BOXES, weights: str | None = None) -> None:
@@ -64,7 +66,7 @@ class GroundedSAM:
         inputs = {"pixel_values": shown.pixels, "input_boxes": (boxes * scales)[None]}
         masks = shown.back(self.segmenter(**inputs, multimask_output=False).pred_masks[0, :, 0], image.size)
         return [
-            Region(float(score), tuple(box.tolist()), (mask > 0).astype(float))
+            Region(float(score), tuple(box.tolist()), 1 / (1 + np.exp(-mask)))
             for score, box, mask in zip(scores, boxes, masks, strict=True)
         ]
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from transformers import CLIPTokenizer, Sam3Model
 
+from magictailor.segmentation.contract import Segmenter
 from magictailor.segmentation.loading import enlarged, loaded, square
 from magictailor.segmentation.regions import Region
 
@@ -16,7 +18,7 @@ WORDS = 32  # the text encoder's length
 LEAST = 0.05
 
 
-class SAM3:
+class SAM3(Segmenter):
     """``weights``: a folder or hub id."""
 
     def __init__(self, weights: str = DEFAULT) -> None:
@@ -39,6 +41,6 @@ class SAM3:
         boxes = out.pred_boxes[0, best] * torch.tensor([*image.size, *image.size])
         masks = enlarged(out.pred_masks[0, best], image.size)
         return [
-            Region(float(scores[i]), tuple(box.tolist()), (mask > 0).astype(float))
+            Region(float(scores[i]), tuple(box.tolist()), 1 / (1 + np.exp(-mask)))
             for i, box, mask in zip(best, boxes, masks, strict=True)
         ]

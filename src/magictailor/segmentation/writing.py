@@ -9,8 +9,9 @@ from PIL import Image
 
 from magictailor.data import overview, read_pair
 from magictailor.data.images import load_image
-from magictailor.data.layouts import Draft, drafts_of
-from magictailor.data.masks import find_mask, mask_files
+from magictailor.data.layouts import Draft, read_layout
+from magictailor.data.masks import find_mask, mask_files, read_mask
+from magictailor.data.pairs import words_of
 from magictailor.errors import InputError
 from magictailor.files import write_json
 from magictailor.pictures import save_png
@@ -19,7 +20,7 @@ from magictailor.segmentation.regions import Floats, chosen, united, without
 
 THRESHOLD = 0.25  # of GroundingDINO in the paper
 PAIRED = ("eye", "ear", "brow", "wheel", "window", "glove", "shoe")  # what comes in twos
-SUMMARY = "found"  # in the masks' folder, where no layout looks
+SUMMARY = "found"  # in the masks' folder; its picture in a folder "masks" again, which no pattern finds
 
 
 @dataclass(frozen=True)
@@ -58,40 +59,69 @@ def read_counts(texts: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def _folder(draft: Draft, image: Path) -> Path:
-    return draft.masks if isinstance(draft.masks, Path) else image.parent / "masks"
+@dataclass(frozen=True)
+class _Task:
+    """One image, and where its mask goes; ``kept``: the mask that it has already, as it will be found."""
+
+    number: int
+    label: str
+    path: Path
+    image: Image.Image
+    target: Path
+    kept: Path | None
 
 
-def _there(draft: Draft, image: Path, alpha: Image.Image | None) -> Path | None:
-    """The mask that the image has already: a file, or the image itself for its alpha channel."""
+def _task(number: int, draft: Draft, path: Path) -> _Task:
+    image, alpha = load_image(path)
     if isinstance(draft.masks, tuple):
-        return draft.masks[draft.images.index(image)]
-    if alpha is None and not mask_files(image, _folder(draft, image)):
-        return None
-    found = find_mask(image, _folder(draft, image), alpha)
-    return found if isinstance(found, Path) else image
+        listed = draft.masks[draft.images.index(path)]
+        if listed.suffix.lower() != ".png":
+            raise InputError(f"{listed}: masks are written as PNG; list {listed.with_suffix('.png').name} instead")
+        return _Task(number, draft.label, path, image, listed, listed)
+    folder = draft.masks or path.parent / "masks"
+    found = find_mask(path, folder, alpha) if alpha is not None or mask_files(path, folder) else None
+    kept = found if isinstance(found, Path) else None if found is None else path  # its own alpha channel
+    if isinstance(found, Path):
+        read_mask(found, path, image.size)  # of another size: said before any work
+        return _Task(number, draft.label, path, image, found.with_suffix(".png"), kept)
+    return _Task(number, draft.label, path, image, folder / f"{path.stem}.png", kept)
+
+
+def _plan(drafts: Sequence[Draft]) -> list[_Task]:
+    """All that can be refused is refused here. Raises InputError."""
+    words_of(drafts, None)
+    tasks = [_task(i, draft, path) for i, draft in enumerate(drafts) for path in draft.images]
+    owners: dict[Path, _Task] = {}
+    for task in tasks:
+        if (other := owners.setdefault(task.target, task)) is not task:
+            raise InputError(
+                f"{other.path} and {task.path} would share the mask {task.target}: rename one image, or give each "
+                "sample a masks folder of its own in a pair.toml"
+            )
+    return tasks
 
 
 def masked(
-    image: Image.Image,
-    path: Path,
-    label: str,
-    parts: Sequence[str],
-    segmenter: Segmenter,
-    threshold: float,
-    counts: Mapping[str, int],
-    soft: bool,
-) -> tuple[Floats, float, int]:
-    """The label's mask without its ``parts``, its surest score, and of how many regions it is made.
+    task: _Task, parts: Sequence[str], segmenter: Segmenter, threshold: float, counts: Mapping[str, int], soft: bool
+) -> tuple[Floats, Made]:
+    """The mask without the ``parts``, and what became of it.
 
-    A part that is not found takes nothing away; where the label itself is not found, the mask is empty.
+    A part that is not found takes nothing away, and is named in the note; where the label itself is not found, the
+    mask is empty.
     """
-    found = segmenter.find(image, path, [label, *parts])
-    picked = {word: chosen(found.get(word, []), threshold, regions_of(word, counts)) for word in (label, *parts)}
-    unions = {word: united(regions, image.size) for word, regions in picked.items()}
-    mask = without(unions[label], [unions[part] for part in parts])
-    surest = max((r.score for r in found.get(label, [])), default=0.0)
-    return (mask if soft else (mask > 0.5).astype(float)), surest, len(picked[label])
+    found = segmenter.find(task.image, task.path, [task.label, *parts])
+    picked = {w: chosen(found.get(w, []), threshold, regions_of(w, counts)) for w in (task.label, *parts)}
+    unions = {word: united(regions, task.image.size) for word, regions in picked.items()}
+    mask = without(unions[task.label], [unions[part] for part in parts])
+    mask = mask if soft else (mask > 0.5).astype(float)
+    surest = max((r.score for r in found.get(task.label, [])), default=0.0)
+    if mask.max() <= 0.5:
+        note = _advice(task.label, surest, threshold) + ("; the mask before is kept" if task.kept else "")
+        return mask, Made(task.path, task.label, None, surest, 0, 0.0, note)
+    absent = [part for part in parts if not picked[part]]
+    note = f"{' and '.join(absent)} not found, so not taken away" if absent else ""
+    count = len(picked[task.label])
+    return mask, Made(task.path, task.label, task.target, surest, count, float(mask.mean()), note)
 
 
 def _advice(label: str, surest: float, threshold: float) -> str:
@@ -125,44 +155,42 @@ def make_masks(
         What became of each image. Where nothing was found, ``mask`` is None and ``note`` says what to try.
 
     Raises:
-        InputError: no pair there, or an image cannot be read; nothing has been written.
+        InputError: no pair there, an image cannot be read, two images would share a mask, a count or a box that
+            fits nothing; nothing has been written.
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"--threshold {threshold:g}: choose one in 0 .. 1")
-    place = Path(pair).expanduser().absolute()
-    _, drafts = drafts_of(place)
-    labels = [d.label for d in drafts]
-    work = [(i, d, image) for i, d in enumerate(drafts) for image in d.images]
-    opened = {image: load_image(image) for _, _, image in work}  # all of them, before anything is written
-    there = {image: _there(draft, image, opened[image][1]) for _, draft, image in work}
+    _, drafts = read_layout(pair)
+    labels, counts = [d.label for d in drafts], counts or {}
+    if stray := [label for label in counts if label not in labels]:
+        raise InputError(f"--count {stray[0]}: no sample has this label; they are {', '.join(labels)}")
+    tasks = _plan(drafts)
+    segmenter.check({task.path: task.image for task in tasks}, labels)
     made = []
-    for done, (number, draft, image) in enumerate(work, 1):
-        if there[image] is not None and not overwrite:
-            made.append(Made(image, draft.label, there[image], None, 0, 0.0, "kept"))
+    for done, task in enumerate(tasks, 1):
+        if task.kept is not None and not overwrite:
+            made.append(Made(task.path, task.label, task.kept, None, 0, 0.0, "kept"))
         else:
-            parts = labels[1:] if number == 0 else []
-            mask, surest, regions = masked(
-                opened[image][0], image, draft.label, parts, segmenter, threshold, counts or {}, soft
-            )
-            target = _folder(draft, image) / f"{image.stem}.png"
-            made.append(_write(mask, image, target, draft.label, surest, regions, threshold))
-        watch(done, len(work))
+            mask, outcome = masked(task, labels[1:] if task.number == 0 else [], segmenter, threshold, counts, soft)
+            made.append(outcome)
+            if not outcome.missing:
+                _write(mask, task)
+        watch(done, len(tasks))
     if not any(m.missing for m in made):
-        _summarise(place, made)
+        _summarise(Path(pair).expanduser().absolute(), made)
     return made
 
 
-def _write(mask: Floats, image: Path, target: Path, label: str, surest: float, regions: int, threshold: float) -> Made:
-    if mask.max() <= 0.5:
-        return Made(image, label, None, surest, 0, 0.0, _advice(label, surest, threshold))
-    save_png(Image.fromarray((mask * 255).round().astype(np.uint8)), target)
-    return Made(image, label, target, surest, regions, float(mask.mean()))
+def _write(mask: Floats, task: _Task) -> None:
+    save_png(Image.fromarray((mask * 255).round().astype(np.uint8)), task.target)
+    if task.kept is not None and task.kept not in (task.target, task.path):  # a mask of another kind of file
+        task.kept.unlink()
 
 
 def _summarise(place: Path, made: Iterable[Made]) -> None:
-    """Beside the masks: an overview with the masks drawn in, and what it was sure of."""
+    """In the pair's own folder: an overview with the masks drawn in, and what it was sure of."""
     folder = (place if place.is_dir() else place.parent) / "masks" / SUMMARY
-    save_png(overview(read_pair(place)), folder / "overview.png")
+    save_png(overview(read_pair(place)), folder / "masks" / "overview.png")
     rows = [
         {"image": m.image.name, "label": m.label, "score": m.score, "regions": m.regions, "note": m.note} for m in made
     ]

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from magictailor.errors import InputError
 from magictailor.world.canvas import SUPERSAMPLING
 from magictailor.world.render import BODY, NEXT, Rendering
 from magictailor.world.scene import CATEGORIES, STYLES, Component, Scene
@@ -73,7 +74,9 @@ def classes_of(scene: Scene, rendering: Rendering) -> NDArray[np.uint8]:
 
 
 def load_segmenter() -> WorldSegmenter:
-    """The shipped one."""
+    """The shipped one. Raises InputError where the package lacks it."""
+    if not WEIGHTS.is_file():
+        raise InputError("--model embedded: this copy of the package has no segmenter; choose another model")
     network = WorldSegmenter()
     network.load_state_dict({k: v.float() for k, v in load_file(WEIGHTS).items()})
     return network.eval()

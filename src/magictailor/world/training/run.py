@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from magictailor.errors import InputError
-from magictailor.files import append_lines, output_folder, write_json
+from magictailor.files import append_lines, write_json
 from magictailor.pictures import grid, save_png
 from magictailor.recipe import Part
 from magictailor.sampling import sample
@@ -37,7 +37,7 @@ from magictailor.world.tokenizer import build_tokenizer
 from magictailor.world.training.autoencoder import held_out_psnr, train_autoencoder
 from magictailor.world.training.bank import draw_bank, drawn, encode_bank, importance
 from magictailor.world.training.denoiser import Denoising, train_denoiser
-from magictailor.world.training.state import Report, Trainee
+from magictailor.world.training.state import Report, Trainee, claim_folder
 
 HELD_OUT = 512
 Watch = Callable[[str, int, int, dict[str, float]], None]
@@ -66,23 +66,6 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device {name}: not on this machine; choose cpu, cuda or mps") from error
     return device
-
-
-def _claim(folder: Path, recipe: WorldTraining) -> Path:
-    """Make ``folder`` this training's, or check that it is; only its length may have changed.
-
-    Raises:
-        InputError: the folder holds other files or another training.
-    """
-    folder, mark = output_folder(folder), folder / "recipe.json"
-    if folder.exists() and any(folder.iterdir()):
-        kept = json.loads(mark.read_text("utf-8")) if mark.is_file() else {}
-        new = recipe.model_dump(mode="json")
-        differs = [k for k, v in new.items() if k not in ("steps", "sheet_every") and kept.get(k) != v]
-        if differs:
-            raise InputError(f"--output {folder}: holds something else ({', '.join(differs)}); choose another folder")
-    write_json(mark, recipe.model_dump(mode="json"))
-    return folder
 
 
 class _Run:
@@ -166,7 +149,7 @@ def train_world(folder: Path, recipe: WorldTraining, device: str, watch: Watch) 
     text encoder learn captions. Each goes on where an earlier call stopped.
     """
     there = _device(device)
-    folder = _claim(folder, recipe)
+    folder = claim_folder(folder, recipe, changeable=("steps", "sheet_every"))
     run = _Run(folder, recipe, there, watch)
     pictures = draw_bank(folder / "pictures", recipe.pictures, run.progress("pictures"))
     held, held_captions = _held_out()

@@ -1,23 +1,25 @@
 """Training the world's segmenter: renders with noise, blur and brightness, so that generated pictures are read too."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from magictailor.files import write_json
+from magictailor.recipe import Part
 from magictailor.tensors import write_tensors
 from magictailor.world.checks import FIRST_SEED
 from magictailor.world.embedded import SIZE
+from magictailor.world.pairs import RANGES
 from magictailor.world.render import render
 from magictailor.world.scene import random_scene
 from magictailor.world.segmenter import CLASSES, WEIGHTS, WorldSegmenter, classes_of
 from magictailor.world.training.bank import Progress, draw_chunks, to_pixels
-from magictailor.world.training.state import Report, Trainee, generator
+from magictailor.world.training.state import Report, Trainee, claim_folder, generator
 
 HELD_OUT = 512
 COVERED = 20  # pixels: of smaller parts nothing is asked
@@ -56,17 +58,29 @@ def overlaps(network: WorldSegmenter, seeds: range) -> dict[str, float]:
     return {**means, "all": float(np.mean([v for values in found.values() for v in values]))}
 
 
-def train_segmenter(
-    folder: Path, pictures: int, steps: int, batch: int, rate: float, report: Report, progress: Progress
-) -> dict[str, float]:
-    """Train in ``folder``, resumable; writes ``segmenter.safetensors`` (half precision) and what it scores."""
-    bank = draw_chunks(folder / "pictures", pictures, drawn_with_classes, progress)
+class SegmenterTraining(Part):
+    """The recipe. A picture's seed is its number; ``rate`` decays over the last third."""
+
+    pictures: int = Field(24_000, ge=100, lt=RANGES["tuning"])
+    steps: int = Field(1_500, ge=1)
+    batch: int = Field(32, ge=1, le=65_536)
+    rate: float = Field(2e-3, gt=0, le=1)
+
+
+def train_segmenter(folder: Path, recipe: SegmenterTraining, report: Report, progress: Progress) -> dict[str, float]:
+    """Train in ``folder``, resumable; writes ``segmenter.safetensors`` (half precision) and what it scores.
+
+    Raises:
+        InputError: the folder holds something else; nothing has been written.
+    """
+    folder, steps = claim_folder(folder, recipe), recipe.steps
+    bank = draw_chunks(folder / "pictures", recipe.pictures, drawn_with_classes, progress)
     torch.manual_seed(0)
     network = WorldSegmenter()
-    trainee = Trainee([network], folder / "state.safetensors", rate, 0.998, steps)
+    trainee = Trainee([network], folder / "state.safetensors", recipe.rate, 0.998, steps)
     while trainee.step < steps:
         random = generator(0, trainee.step)
-        chosen = torch.randint(len(bank), (batch,), generator=random).numpy()
+        chosen = torch.randint(len(bank), (recipe.batch,), generator=random).numpy()
         pixels = roughened(to_pixels(bank[chosen], torch.device("cpu")), random)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(pixels)
@@ -78,6 +92,5 @@ def train_segmenter(
     trainee.swap()
     score = overlaps(network.eval(), range(FIRST_SEED, FIRST_SEED + HELD_OUT))
     write_tensors(folder / WEIGHTS.name, {k: v.half() for k, v in network.state_dict().items()})
-    record = {"pictures": pictures, "steps": steps, "batch": batch, "rate": rate, "overlap": score}
-    write_json(folder / "segmenter.json", json.loads(json.dumps(record)))
+    write_json(folder / "segmenter.json", {"recipe": recipe.model_dump(mode="json"), "overlap": score})
     return score

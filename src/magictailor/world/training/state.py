@@ -1,5 +1,6 @@
 """What both trainings share: rates, the average of weights, and state that survives an interruption."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from magictailor.errors import InputError
+from magictailor.files import output_folder, write_json
+from magictailor.recipe import Part
 from magictailor.tensors import optimizer_tensors, prefixed, read_tensors, restore_optimizer, unprefixed, write_tensors
 
 SAVE_SECONDS = 60
@@ -19,6 +23,23 @@ def rate(step: int, steps: int, peak: float, warmup: int = 200, decay: float = 0
     """
     left = (steps - step) / max(1.0, decay * steps)
     return peak * min(1.0, (step + 1) / warmup, max(left, 0.02))
+
+
+def claim_folder(folder: Path, recipe: Part, changeable: Sequence[str] = ("steps",)) -> Path:
+    """Make ``folder`` this training's, or check that it is; of its recipe only what is ``changeable`` may differ.
+
+    Raises:
+        InputError: the folder holds other files or another training.
+    """
+    folder, mark = output_folder(folder), folder / "recipe.json"
+    if folder.exists() and any(folder.iterdir()):
+        kept = json.loads(mark.read_text("utf-8")) if mark.is_file() else {}
+        new = recipe.model_dump(mode="json")
+        differs = [k for k, v in new.items() if k not in changeable and kept.get(k) != v]
+        if differs:
+            raise InputError(f"--output {folder}: holds something else ({', '.join(differs)}); choose another folder")
+    write_json(mark, recipe.model_dump(mode="json"))
+    return folder
 
 
 class Trainee:

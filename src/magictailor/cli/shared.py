@@ -1,0 +1,24 @@
+"""What all commands share: the console, the kinds of argument, the spinner."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console(markup=False, highlight=False)  # names of files may look like markup
+
+PairPath = Annotated[Path, typer.Argument(help="A folder of images and masks, or a pair.toml.", show_default=False)]
+Output = Annotated[Path, typer.Option("--output", "-o", help="A new or empty folder.", show_default=False)]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: key=value, many times.")]
+LoRAs = Annotated[list[str] | None, typer.Option("--lora", help="A community LoRA: FILE or FILE=0.8, many times.")]
+Model = Annotated[str, typer.Option(help="'embedded' or a diffusers folder.")]
+
+
+@contextmanager
+def started(what: str) -> Iterator[None]:
+    """A spinner while libraries and weights load."""
+    with console.status(what):
+        yield
