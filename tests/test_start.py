@@ -76,4 +76,6 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(first: Path, tmp_pa
         read_start(export(first, tmp_path / "whole", "checkpoint"))
     with pytest.raises(InputError, match="no LoRA or pseudo-word in it"):
         read_start(tmp_path)
+    with pytest.raises(InputError, match="no LoRA or pseudo-word in it"):
+        read_start("x" * 300)  # longer than any name
     assert not output.exists()

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def environment() -> dict[str, Any]:
 def read_run(folder: Path) -> RunInfo:
     """Raises InputError where there is no run."""
     path = Path(folder) / RUN_FILE
-    if not path.is_file():
+    if not os.path.isfile(path):  # False, too, for a name that no path can have
         raise InputError(
             f"{folder}: not a run (no {RUN_FILE}); make one with: magictailor train PAIR --output {folder}"
         )

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from magictailor import personalize
+from magictailor.backbones.adapter import Layer
 from magictailor.backbones.spellings import comfyui_name, kohya_name
 from magictailor.backbones.stable_diffusion import StableDiffusion
 from magictailor.checkpoint import LORA_FILE, WORDS_FILE
 from magictailor.errors import InputError
 from magictailor.exports import FORMATS, export, inspect
-from magictailor.exports.lora import Layer
 from magictailor.exports.single_file import single_file
 from magictailor.generation import generate
 from magictailor.recipe import LoRA, PseudoWords
@@ -295,6 +295,10 @@ def test_inspect_tells_families_by_their_sizes_and_refuses_the_rest(tmp_path: Pa
         inspect(tmp_path / "a.pt")
     with pytest.raises(InputError, match="no such file"):
         inspect(tmp_path / "none.safetensors")
+    with pytest.raises(InputError, match="no such file"):
+        inspect("x" * 300)
+    with pytest.raises(InputError, match="not a run"):
+        export("x" * 300, tmp_path / "out")
     save_file({str(i): torch.zeros(2, 2, 2) for i in range(9)}, tmp_path / "model.safetensors")
     with pytest.raises(InputError, match="neither a LoRA nor an embedding"):
         inspect(tmp_path / "model.safetensors")

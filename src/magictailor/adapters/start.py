@@ -1,6 +1,6 @@
 """Where training may start instead of from nothing: a run's LoRA and pseudo-words, or an exported folder's."""
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 from magictailor.adapters.trainables import WORDS, Trainables
+from magictailor.backbones.adapter import adapter_of, header_alpha
 from magictailor.backbones.contract import Backbone
-from magictailor.backbones.spellings import comfyui_name, kohya_name
 from magictailor.errors import InputError
 from magictailor.tensors import WORD, read_numbers, read_tensors
-
-ALPHA = "unet.lora_alpha"
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,9 @@ def read_start(folder: Path | str) -> Start:
     Raises:
         InputError: no such folder, or nothing trained in it.
     """
-    place = Path(folder).expanduser().resolve()
-    files = sorted(p for p in place.glob("*.safetensors") if p.name != "checkpoint.safetensors")
+    place = Path(os.path.abspath(os.path.expanduser(folder)))
+    found = place.glob("*.safetensors") if os.path.isdir(place) else ()  # False, too, for a name no path can have
+    files = sorted(p for p in found if p.name != "checkpoint.safetensors")
     if not files:
         raise InputError(f"--start {folder}: no LoRA or pseudo-word in it; name a finished run or an exported folder")
     tensors: dict[str, Tensor] = {}
@@ -48,37 +47,8 @@ def read_start(folder: Path | str) -> Start:
             raise InputError(f"--start {folder}: {file.name} is a whole model; export the run as diffusers or kohya")
         # A word's file has one tensor under a name that says nothing: the header says the word.
         tensors |= {header[WORD]: next(iter(alone.values()))} if WORD in header else alone
-        alpha = _alpha(header) or alpha
+        alpha = header_alpha(header) or alpha
     return Start(str(place), digest.hexdigest(), tensors, alpha)
-
-
-def _alpha(header: Mapping[str, str]) -> float | None:
-    try:
-        alpha = json.loads(header.get("lora_adapter_metadata", "{}")).get(ALPHA)
-    except (ValueError, AttributeError):
-        return None
-    return None if alpha is None else float(alpha)
-
-
-def _spellings(module: str, layers: int) -> dict[str, tuple[str, str]]:
-    """A layer's name in each spelling, with the endings of its two factors."""
-    factors, kohyas = (".lora_A.weight", ".lora_B.weight"), (".lora_down.weight", ".lora_up.weight")
-    return {
-        f"unet.{module}": factors,
-        comfyui_name(module, layers): factors,
-        kohya_name(module, layers, sgm=False): kohyas,
-        kohya_name(module, layers, sgm=True): kohyas,
-    }
-
-
-def _layer(start: Start, module: str, layers: int) -> tuple[Tensor, Tensor, float]:
-    """A layer's factors and how much the file scales their product."""
-    for name, (down, up) in _spellings(module, layers).items():
-        if name + down in start.tensors:
-            a, b = start.tensors[name + down].float(), start.tensors[name + up].float()
-            alpha = start.tensors.get(f"{name}.alpha", start.alpha)
-            return a, b, 1.0 if alpha is None else float(alpha) / len(a)
-    raise InputError(f"--start {start.folder}: its LoRA lacks {module}; it is of another base")
 
 
 def _word(start: Start, word: str, encoder: str) -> Tensor:
@@ -102,17 +72,19 @@ def begin_from(start: Start, trained: Trainables, backbone: Backbone, scale: flo
     layers = pipeline.unet.config.layers_per_block
     if trained.matrices or not trained.lora or not trained.words:
         raise InputError("--start: only a recipe that trains a LoRA and pseudo-words can begin from another run")
-    for name, down in trained.lora.items():
-        if ".lora_A." not in name:
-            continue
-        module, up = name.split(".lora_A.")[0], trained.lora[name.replace(".lora_A.", ".lora_B.")]
-        a, b, strength = _layer(start, module, layers)
-        if len(a) != len(down):
-            raise InputError(f"--start {start.folder}: its rank is {len(a)}; add --set train.0.rank={len(a)}")
-        if a.shape != down.shape or b.shape != up.shape:
+    downs = {name.split(".lora_A.")[0]: name for name in trained.lora if ".lora_A." in name}
+    adapter = adapter_of(start.tensors, downs, layers, start.alpha)
+    for module, name in downs.items():
+        if module not in adapter:
+            raise InputError(f"--start {start.folder}: its LoRA lacks {module}; it is of another base")
+        layer = adapter[module].folded()
+        down, up = trained.lora[name], trained.lora[name.replace(".lora_A.", ".lora_B.")]
+        if layer.rank != len(down):
+            raise InputError(f"--start {start.folder}: its rank is {layer.rank}; add --set train.0.rank={layer.rank}")
+        if layer.down.shape != down.shape or layer.up.shape != up.shape:
             raise InputError(f"--start {start.folder}: {module} has other sizes; it is of another base")
-        down.copy_(a)
-        up.copy_(b * strength / scale)
+        down.copy_(layer.down)
+        up.copy_(layer.up / scale)
     for name, row in trained.words.items():
         word, _, encoder = name.rpartition(".")
         vectors = _word(start, word, encoder)

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from magictailor.backbones.spellings import comfyui_name
+from magictailor.backbones.adapter import adapter_of, diffusers_tensors
 from magictailor.errors import InputError
 
 
@@ -58,19 +58,11 @@ def _readable(pipeline: Any, file: Path) -> dict[str, Tensor] | str:
         tensors = {key: opened.get_tensor(key) for key in keys if not key.startswith("bundle_emb.")}
     if not any(key.startswith("diffusion_model.") for key in tensors):
         return str(file) if len(tensors) == len(keys) else tensors
-    layers = pipeline.unet.config.layers_per_block
     modules = [n for n, m in pipeline.unet.named_modules() if ".attentions." in n and hasattr(m, "weight")]
-    native = {comfyui_name(module, layers): module for module in modules}
-    out: dict[str, Tensor] = {}
-    for key, tensor in tensors.items():
-        name, _, rest = key.partition(".lora_")
-        if rest:
-            alpha = tensors.get(f"{name}.alpha")
-            scale = (
-                float(alpha) / len(tensors[f"{name}.lora_A.weight"]) if alpha is not None and rest[0] == "B" else 1.0
-            )
-            out[f"unet.{native[name]}.lora_{rest}"] = tensor * scale
-    return out
+    adapter = adapter_of(tensors, modules, pipeline.unet.config.layers_per_block)
+    if 2 * len(adapter) < sum(".lora_" in key for key in tensors):
+        raise ValueError("it has layers that this model has not")
+    return diffusers_tensors(adapter)
 
 
 def merge(pipeline: Any, loras: Iterable[CommunityLoRA]) -> None:
@@ -89,9 +81,7 @@ def merge(pipeline: Any, loras: Iterable[CommunityLoRA]) -> None:
                 raise ValueError("no layer of this model in it")
             pipeline.fuse_lora(lora_scale=lora.strength)
             pipeline.unload_lora_weights()
-        except (
-            Exception
-        ) as error:  # another family's sizes, a picture, an embedding: the library raises nearly anything
+        except Exception as error:  # another family's sizes, a picture: the library raises nearly anything
             reason = " ".join(str(error).split())[:160]
             raise InputError(
                 f"--lora {file}: not a LoRA for this model ({reason}); `magictailor inspect` says what it is"

@@ -9,7 +9,7 @@ from magictailor.backbones.contract import Backbone, Defaults
 from magictailor.errors import InputError
 from magictailor.progress import quiet_loading
 
-# Searched on tuning pairs that no table reports (docs/status.md): words that learn fast leave the LoRA less to bend.
+# Rank and rates from a small search on other pairs than the reported ones (docs/status.md).
 EMBEDDED = Defaults(steps=(120, 180), lr=(1e-4, 1e-4), rank=4, guidance=4.0, sampling_steps=25, word_rate=3.0)
 PAPER = Defaults(steps=(200, 300), lr=(1e-4, 1e-5), rank=32, guidance=7.5, sampling_steps=50)
 

@@ -146,7 +146,7 @@ def generate(
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The demo's folder.")] = Path("magictailor-demo"),
-    seed: Annotated[int, typer.Option(help="Which pair of the world.")] = 100_000_000,
+    seed: Annotated[int, typer.Option(help="Which pair of the world.")] = 100_000_004,
 ) -> None:
     """Draw a pair from the world, train on it, and write one page that shows it all."""
     with started("loading"):

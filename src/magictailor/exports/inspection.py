@@ -1,6 +1,7 @@
 """What a LoRA or embedding file holds, read from its header and shapes alone."""
 
 import json
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ class Contents:
 
 def _opened(file: Path) -> tuple[Shapes, dict[str, str], dict[str, float]]:
     """Shapes, header and alphas. Raises InputError for anything but safetensors."""
-    if not file.is_file():
+    if not os.path.isfile(file):  # False, too, for a name that no path can have
         raise InputError(f"{file}: no such file; name a .safetensors file")
     try:
         with safe_open(file, "pt") as opened:

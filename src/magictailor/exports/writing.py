@@ -11,22 +11,23 @@ from torch import Tensor
 
 from magictailor.adapters.trainables import WORDS
 from magictailor.backbones import load_backbone
-from magictailor.checkpoint import LORA_FILE, WORDS_FILE, RunInfo
-from magictailor.errors import InputError
-from magictailor.exports.families import FAMILIES, Family
-from magictailor.exports.lora import (
+from magictailor.backbones.adapter import (
     Adapter,
+    adapter_of,
     comfyui_tensors,
     diffusers_header,
     diffusers_tensors,
+    header_alpha,
     kohya_tensors,
-    read_adapter,
 )
+from magictailor.checkpoint import LORA_FILE, WORDS_FILE, RunInfo
+from magictailor.errors import InputError
+from magictailor.exports.families import FAMILIES, Family
 from magictailor.exports.single_file import single_file
 from magictailor.exports.usage import BUNDLED, in_a1111, in_checkpoint, in_comfyui, in_diffusers, with_words
 from magictailor.files import new_folder, write_text
 from magictailor.generation import finished_run, load
-from magictailor.tensors import WORD, read_tensors, unprefixed, write_tensors
+from magictailor.tensors import WORD, read_numbers, read_tensors, unprefixed, write_tensors
 from magictailor.world.embedded import WEIGHTS
 
 
@@ -96,7 +97,11 @@ class Exported:
 
 def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
     if run.adapter:
-        run.write(folder / LORA_FILE, diffusers_tensors(run.adapter), diffusers_header(run.lora_file, run.adapter))
+        run.write(
+            folder / LORA_FILE,
+            diffusers_tensors(run.adapter),
+            diffusers_header(read_numbers(run.lora_file), run.adapter),
+        )
     run.write_words(folder, lambda word: word)
     files = {word: f"{name}.safetensors" for word, name in run.names.items()}
     recipe = run.info.recipe
@@ -156,6 +161,14 @@ def _merged(run: Exported, folder: Path, bundle: bool) -> str:
 FORMATS = {"diffusers": _diffusers, "kohya": _kohya, "comfyui": _comfyui, "merged": _merged, "checkpoint": _checkpoint}
 
 
+def _adapter(file: Path, backbone: Any) -> Adapter:
+    tensors = read_tensors(file)
+    modules = dict.fromkeys(key.removeprefix("unet.").split(".lora_")[0] for key in tensors)
+    return adapter_of(
+        tensors, modules, backbone.pipeline.unet.config.layers_per_block, header_alpha(read_numbers(file))
+    )
+
+
 def _read(run: Path | str, half: bool) -> Exported:
     folder, info = finished_run(run)
     kinds = {part.kind for part in info.recipe.train}
@@ -179,7 +192,7 @@ def _read(run: Path | str, half: bool) -> Exported:
         layers=backbone.pipeline.unet.config.layers_per_block,
         size=backbone.size,
         lora_file=folder / LORA_FILE,
-        adapter=read_adapter(folder / LORA_FILE) if "lora" in kinds else {},
+        adapter=_adapter(folder / LORA_FILE, backbone) if "lora" in kinds else {},
         words=words,
         half=half,
     )

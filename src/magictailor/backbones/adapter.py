@@ -1,15 +1,14 @@
 """A LoRA without any tool's names, and its three spellings. Strength 1 means what was trained, in each."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from magictailor.backbones.spellings import comfyui_name, kohya_name
-from magictailor.tensors import prefixed, read_numbers, read_tensors
+from magictailor.tensors import prefixed
 
 HEADER = "lora_adapter_metadata"
 
@@ -35,17 +34,42 @@ class Layer:
 Adapter = Mapping[str, Layer]  # by the U-Net layer's name in diffusers
 
 
-def read_adapter(file: Path) -> Adapter:
-    """A run's LoRA.
+def header_alpha(header: Mapping[str, str]) -> float | None:
+    """The alpha that diffusers keeps in the file's header for all layers, if it says one."""
+    try:
+        alpha = json.loads(header.get(HEADER, "{}")).get("unet.lora_alpha")
+    except (ValueError, AttributeError):
+        return None
+    return None if alpha is None else float(alpha)
 
-    Raises:
-        InputError: the file is missing or damaged.
+
+def _spellings(module: str, layers: int) -> dict[str, tuple[str, str]]:
+    """A layer's name in each spelling, with the endings of its two factors."""
+    factors, kohyas = (".lora_A.weight", ".lora_B.weight"), (".lora_down.weight", ".lora_up.weight")
+    return {
+        f"unet.{module}": factors,
+        comfyui_name(module, layers): factors,
+        kohya_name(module, layers, sgm=False): kohyas,
+        kohya_name(module, layers, sgm=True): kohyas,
+    }
+
+
+def adapter_of(
+    tensors: Mapping[str, Tensor], modules: Iterable[str], layers: int, alpha: float | None = None
+) -> Adapter:
+    """Those of the ``modules`` (layers' names in diffusers) that the tensors hold, in whichever spelling.
+
+    ``layers``: of a block of the U-Net; ``alpha``: of layers that have none beside them, the rank if None.
     """
-    tensors, header = read_tensors(file), read_numbers(file)
-    alpha = float(json.loads(header[HEADER])["unet.lora_alpha"])
-    ends = ".lora_A.weight", ".lora_B.weight"
-    names = [key.removeprefix("unet.").removesuffix(ends[0]) for key in tensors if key.endswith(ends[0])]
-    return {n: Layer(tensors[f"unet.{n}{ends[0]}"], tensors[f"unet.{n}{ends[1]}"], alpha) for n in names}
+    found: dict[str, Layer] = {}
+    for module in modules:
+        for name, (down, up) in _spellings(module, layers).items():
+            if name + down in tensors:
+                own = tensors.get(f"{name}.alpha", alpha)
+                a, b = tensors[name + down], tensors[name + up]
+                found[module] = Layer(a, b, float(len(a) if own is None else own))
+                break
+    return found
 
 
 def diffusers_tensors(adapter: Adapter) -> dict[str, Tensor]:
@@ -73,8 +97,8 @@ def comfyui_tensors(adapter: Adapter, layers: int) -> dict[str, Tensor]:
     return _spelled(adapter, lambda module: comfyui_name(module, layers), "lora_A", "lora_B")
 
 
-def diffusers_header(file: Path, adapter: Adapter) -> dict[str, str]:
+def diffusers_header(header: Mapping[str, str], adapter: Adapter) -> dict[str, str]:
     """The header that diffusers makes its LoraConfig of: the run's, with alpha as it is after folding."""
-    config = json.loads(read_numbers(file)[HEADER])
+    config = json.loads(header[HEADER])
     config["unet.lora_alpha"] = next(iter(adapter.values())).rank
     return {"format": "pt", HEADER: json.dumps(config, sort_keys=True)}
