@@ -6,7 +6,10 @@ from torch import Tensor
 
 from magictailor.adapters.attention_maps import AttentionMaps
 from magictailor.backbones import Backbone, Condition
-from tiny import PREDICTIONS, backbone
+from magictailor.backbones.sdxl import StableDiffusionXL
+from magictailor.backbones.stable_diffusion import StableDiffusion
+from magictailor.errors import InputError
+from tiny import DEFAULTS, FAMILIES, PREDICTIONS, backbone, pipeline
 
 WORDS = {"<person>": "person"}
 
@@ -55,6 +58,31 @@ def test_maps_equal_the_layers_probabilities(prediction: str) -> None:
     assert torch.equal(read, plain)
     assert maps.mean().shape == (2, 4, 4)
     torch.testing.assert_close(maps.mean().flatten(1), expected)
+
+
+@pytest.mark.parametrize(("family", "side"), [("sd1", 8), ("sdxl", 4)])
+def test_the_maps_are_the_nearest_that_there_are(family: str, side: int) -> None:
+    """Blocks without cross-attention have none: the second of an SD 1, the first of an SDXL."""
+    kind = StableDiffusionXL if family == "sdxl" else StableDiffusion
+    base = kind(family, FAMILIES[family](), DEFAULTS)
+    block = {8: "down_blocks.0", 4: "down_blocks.1"}[side]
+    assert base.map_side == side
+    assert all(n.startswith((block, "up_blocks")) for n in base.attention_layers)
+    assert len({n.split(".attentions")[0] for n in base.attention_layers}) == 2
+    noisy, times, condition = inputs(base)
+    maps = AttentionMaps(base.denoiser, base.attention_layers)
+    maps.record(torch.full(condition.sequence.shape[:2], 1 / condition.sequence.shape[1]))
+    base.predict(noisy, times, condition)
+    assert maps.mean().shape == (2, side, side)
+
+
+def test_a_base_without_such_maps_is_refused() -> None:
+    with pytest.raises(InputError, match="no attention maps of 3 x 3"):
+        _ = StableDiffusion("base", pipeline(), DEFAULTS, map_side=3).attention_layers
+    bare = pipeline()
+    bare.unet.register_to_config(down_block_types=("DownBlock2D",) * 2)
+    with pytest.raises(InputError, match="no cross-attention"):
+        StableDiffusion("base", bare, DEFAULTS)
 
 
 def test_nothing_is_read_while_suspended_and_again_afterwards() -> None:

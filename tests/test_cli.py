@@ -152,14 +152,6 @@ def test_mistakes_in_the_pair(call: Call, folder: Path, tiny_folder: Path, tmp_p
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_base_without_maps_of_the_wanted_size_is_refused(
-    call: Call, folder: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(family, "MAP_SIDE", 3)
-    refused(call("train", folder, "--output", tmp_path / "run", "--model", tiny_folder), "3 x 3")
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_word_that_the_base_knows_is_refused_and_nothing_written(
     call: Call, folder: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:

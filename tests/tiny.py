@@ -6,12 +6,19 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from magictailor.adapters.momentum import Momentum
 from magictailor.adapters.trainables import Trainables
@@ -37,22 +44,15 @@ SCHEDULE = {
 }
 
 
-@cache
-def _pipeline(prediction: str) -> StableDiffusionPipeline:
-    tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=SIZE // 2,
-        down_block_types=("CrossAttnDownBlock2D",) * 2,
-        up_block_types=("CrossAttnUpBlock2D",) * 2,
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        attention_head_dim=2,
-        cross_attention_dim=16,
-        norm_num_groups=8,
-        use_linear_projection=True,
-    )
-    vae = AutoencoderKL(
+def _unet(**changes: Any) -> UNet2DConditionModel:
+    blocks = {"down_block_types": ("CrossAttnDownBlock2D",) * 2, "up_block_types": ("CrossAttnUpBlock2D",) * 2}
+    sizes = {"block_out_channels": (16, 32), "layers_per_block": 1, "attention_head_dim": 2, "norm_num_groups": 8}
+    shape = {**blocks, **sizes, "cross_attention_dim": 16, "use_linear_projection": True, **changes}
+    return UNet2DConditionModel(sample_size=SIZE // 2, **shape)
+
+
+def _vae() -> AutoencoderKL:
+    return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(8, 16),
@@ -60,22 +60,24 @@ def _pipeline(prediction: str) -> StableDiffusionPipeline:
         norm_num_groups=4,
         sample_size=SIZE,
     )
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=tokenizer.model_max_length,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+
+
+def _tokenizer() -> CLIPTokenizer:
+    return CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
+
+
+def _text_config(tokenizer: CLIPTokenizer, **changes: Any) -> CLIPTextConfig:
+    ends = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape = {**sizes, **ends, "max_position_embeddings": tokenizer.model_max_length, **changes}
+    return CLIPTextConfig(vocab_size=len(tokenizer), **shape)
+
+
+def _stable_diffusion(unet: UNet2DConditionModel, prediction: str = "epsilon") -> StableDiffusionPipeline:
+    tokenizer = _tokenizer()
     return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
+        vae=_vae(),
+        text_encoder=CLIPTextModel(_text_config(tokenizer)),
         tokenizer=tokenizer,
         unet=unet,
         scheduler=DDIMScheduler(prediction_type=prediction, **SCHEDULE),
@@ -83,6 +85,55 @@ def _pipeline(prediction: str) -> StableDiffusionPipeline:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+@cache
+def _pipeline(prediction: str) -> StableDiffusionPipeline:
+    torch.manual_seed(0)
+    return _stable_diffusion(_unet(), prediction)
+
+
+def sd1() -> StableDiffusionPipeline:
+    """As Stable Diffusion 1 is built: projections are convolutions, two layers a block, the last without attention."""
+    torch.manual_seed(0)
+    blocks = {
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    }
+    return _stable_diffusion(_unet(**blocks, layers_per_block=2, use_linear_projection=False))
+
+
+def sdxl() -> StableDiffusionXLPipeline:
+    """As SDXL is built: two encoders with a pooled vector, sizes, a first block without attention, deep transformers.
+
+    Its second encoder's configuration is wrong about the end of a text, as SDXL's is.
+    """
+    torch.manual_seed(0)
+    tokenizer, second = _tokenizer(), _tokenizer()
+    config = _text_config(tokenizer, hidden_act="gelu", projection_dim=24, hidden_size=24, eos_token_id=2)
+    unet = _unet(
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2),
+        layers_per_block=2,
+        cross_attention_dim=16 + 24,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 24,
+    )
+    return StableDiffusionXLPipeline(
+        vae=_vae(),
+        text_encoder=CLIPTextModel(_text_config(tokenizer)),
+        text_encoder_2=CLIPTextModelWithProjection(config),
+        tokenizer=tokenizer,
+        tokenizer_2=second,
+        unet=unet,
+        scheduler=DDIMScheduler(**SCHEDULE),
+        add_watermarker=False,
+    )
+
+
+FAMILIES: dict[str, Callable[[], Any]] = {"sd1": sd1, "sdxl": sdxl}
 
 
 def pipeline(prediction: str = "epsilon") -> StableDiffusionPipeline:

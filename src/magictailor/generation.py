@@ -51,13 +51,11 @@ def _with_result(backbone: Backbone, info: RunInfo, folder: Path) -> Any:
     kinds = {part.kind for part in info.recipe.train}
     tensors = read_tensors(folder / WORDS_FILE) if kinds & {"pseudo-words", "embedding-matrix"} else {}
     rows, matrices = unprefixed(WORDS, tensors), unprefixed(MATRIX, tensors)
-    for name, encoder in backbone.text_encoders.items():
-        table: Any = encoder.get_input_embeddings()  # type: ignore[operator]
-        if name in matrices:
-            table.weight.data.copy_(matrices[name])
-        for word in info.words:
-            if f"{word}.{name}" in rows:
-                table.weight.data[pipeline.tokenizer.convert_tokens_to_ids(word)] = rows[f"{word}.{name}"][0]
+    for name, matrix in matrices.items():
+        table: Any = backbone.text_encoders[name].get_input_embeddings()  # type: ignore[operator]
+        table.weight.data.copy_(matrix)
+    if rows:
+        backbone.set_words({w: {e: rows[f"{w}.{e}"] for e in backbone.text_encoders} for w in info.words})
     if "lora" in kinds:
         read_tensors(folder / LORA_FILE)  # refuses a damaged or missing one
         pipeline.load_lora_weights(str(folder), weight_name=LORA_FILE, local_files_only=True)

@@ -45,15 +45,17 @@ def read_start(folder: Path | str) -> Start:
         alone, header = read_tensors(file), read_numbers(file)
         if any(key.startswith("model.diffusion_model.") for key in alone):
             raise InputError(f"--start {folder}: {file.name} is a whole model; export the run as diffusers or kohya")
-        # A word's file has one tensor under a name that says nothing: the header says the word.
-        tensors |= {header[WORD]: next(iter(alone.values()))} if WORD in header else alone
+        # A word's file has a tensor an encoder, a lone one under any name: the header says the word.
+        if WORD in header:
+            alone = {f"{header[WORD]}.{k}" if len(alone) > 1 else header[WORD]: v for k, v in alone.items()}
+        tensors |= alone
         alpha = header_alpha(header) or alpha
     return Start(str(place), digest.hexdigest(), tensors, alpha)
 
 
 def _word(start: Start, word: str, encoder: str) -> Tensor:
     """A pseudo-word's vectors: a run's, or an export's by the word itself."""
-    for key in (f"{WORDS}.{word}.{encoder}", word):
+    for key in (f"{WORDS}.{word}.{encoder}", f"{word}.{encoder}", word):
         if key in start.tensors:
             return start.tensors[key].float().reshape(1, -1)
     raise InputError(

@@ -73,7 +73,7 @@ class Backbone(ABC):
     @property
     @abstractmethod
     def family(self) -> str:
-        """embedded, sd1, sd2 or sd2-v (v prediction)."""
+        """embedded, sd1, sd2, sd2-v (v prediction) or sdxl."""
 
     @property
     @abstractmethod
@@ -102,6 +102,10 @@ class Backbone(ABC):
     @abstractmethod
     def add_words(self, labels: Mapping[str, str]) -> dict[str, WordVectors]:
         """Make room for pseudo-words ``{word: label}``; returns each label's mean embedding as their start."""
+
+    @abstractmethod
+    def set_words(self, vectors: Mapping[str, WordVectors]) -> None:
+        """Write the vectors of pseudo-words that were added before."""
 
     @abstractmethod
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:

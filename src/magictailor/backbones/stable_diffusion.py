@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, DiffusionPipeline
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -14,34 +14,55 @@ from magictailor.errors import InputError
 ENCODER = "clip"
 CLIP_WORDS = 49_408
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.2")
-MAP_FRACTION, MAP_SIDE = 32, 16  # the paper's maps are 16 x 16 at 512 pixels; a small base's are not smaller
+MAP_FRACTION, MAP_SIDE = 32, 16  # the paper's maps are 16 x 16 at 512 pixels; a small base's should not be smaller
 
 
 class StableDiffusion(Backbone):
     """Wraps a `StableDiffusionPipeline`; all its weights are frozen."""
 
-    def __init__(self, name: str, pipeline: StableDiffusionPipeline, defaults: Defaults, map_side: int | None = None):
+    encoders: Mapping[str, tuple[str, str]] = {ENCODER: ("text_encoder", "tokenizer")}  # in the pipeline, by our name
+
+    def __init__(self, name: str, pipeline: DiffusionPipeline, defaults: Defaults, map_side: int | None = None):
         self.name, self.defaults = name, defaults
         self.pipeline: Any = pipeline
-        lacking = [n for n in ("unet", "vae", "text_encoder", "tokenizer") if getattr(pipeline, n, None) is None]
-        if not lacking:
-            rows, words = len(pipeline.text_encoder.get_input_embeddings().weight), len(pipeline.tokenizer)
-            lacking = [] if rows // 2 < words <= rows else ["a tokenizer that fits its text encoder"]
+        parts = ("unet", "vae", *(part for both in self.encoders.values() for part in both))
+        lacking = [n for n in parts if getattr(pipeline, n, None) is None]
+        if not lacking and not all(self._fits(e) for e in self.encoders):
+            lacking = ["a tokenizer that fits its text encoder"]
         if lacking or "beta_schedule" not in pipeline.scheduler.config:
             what = ", ".join(lacking) or "a noise schedule with betas"
-            raise InputError(f"{name}: not a Stable Diffusion 1.x / 2.x base (it lacks {what}); choose another")
+            raise InputError(f"{name}: not a whole Stable Diffusion base (it lacks {what}); choose another")
         if not isinstance(pipeline.unet.config.sample_size, int) or pipeline.unet.config.sample_size < 1:
             raise InputError(
                 f"{name}: its U-Net names no square size (sample_size in unet/config.json); choose another"
             )
         self.factor = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
         self.size = pipeline.unet.config.sample_size * self.factor
-        self.map_side = map_side or min(self.size // self.factor, max(MAP_SIDE, self.size // MAP_FRACTION))
+        self.map_side = map_side or self._nearest_map_side()
         self.schedule = pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)  # previews too
-        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        for part in (pipeline.unet, pipeline.vae, *self.text_encoders.values()):
             part.requires_grad_(False).eval()
         self._scale = float(pipeline.vae.config.scaling_factor)
         self._shift = float(pipeline.vae.config.shift_factor or 0.0)
+
+    def _map_sides(self) -> dict[int, int]:
+        """The side of the cross-attention maps of each block on the way down that has some."""
+        config, side = self.pipeline.unet.config, self.size // self.factor
+        return {i: side >> i for i, kind in enumerate(config.down_block_types) if "CrossAttn" in kind}
+
+    def _nearest_map_side(self) -> int:
+        wanted, sides = max(MAP_SIDE, self.size // MAP_FRACTION), self._map_sides().values()
+        if not sides:
+            raise InputError(f"{self.name}: its U-Net's blocks have no cross-attention; choose another base")
+        return min(sides, key=lambda side: max(side / wanted, wanted / side))
+
+    def _fits(self, encoder: str) -> bool:
+        rows, words = len(self._table(encoder)), len(self.tokenizers[encoder])
+        return rows // 2 < words <= rows
+
+    def _table(self, encoder: str) -> Tensor:
+        """The encoder's token embeddings, [words, dim]."""
+        return self.text_encoders[encoder].get_input_embeddings().weight.detach()  # type: ignore[operator]
 
     @property
     def family(self) -> str:
@@ -59,7 +80,11 @@ class StableDiffusion(Backbone):
 
     @property
     def text_encoders(self) -> Mapping[str, nn.Module]:
-        return {ENCODER: self.pipeline.text_encoder}
+        return {name: getattr(self.pipeline, encoder) for name, (encoder, _) in self.encoders.items()}
+
+    @property
+    def tokenizers(self) -> Mapping[str, Any]:
+        return {name: getattr(self.pipeline, tokenizer) for name, (_, tokenizer) in self.encoders.items()}
 
     @property
     def lora_targets(self) -> Sequence[str]:
@@ -68,51 +93,62 @@ class StableDiffusion(Backbone):
     @property
     def attention_layers(self) -> Sequence[str]:
         """Down and up blocks whose maps have the wanted side: block i of the way down halves it i times."""
-        side, levels = self.size // self.factor, len(self.pipeline.unet.config.block_out_channels)
-        depth = next((i for i in range(levels) if side >> i == self.map_side), None)
+        depth = next((i for i, side in self._map_sides().items() if side == self.map_side), None)
         if depth is None:
             raise InputError(
                 f"{self.name}: no attention maps of {self.map_side} x {self.map_side}; choose another base"
             )
-        blocks = (f"down_blocks.{depth}.", f"up_blocks.{levels - 1 - depth}.")
-        names = [n for n, _ in self.denoiser.named_modules() if n.endswith("attn2") and n.startswith(blocks)]
-        assert names, "a level of the maps' size has cross-attention"
-        return names
+        mirrored = len(self.pipeline.unet.config.block_out_channels) - 1 - depth
+        blocks = (f"down_blocks.{depth}.", f"up_blocks.{mirrored}.")
+        return [n for n, _ in self.denoiser.named_modules() if n.endswith("attn2") and n.startswith(blocks)]
 
     @property
     def device(self) -> torch.device:
         return next(self.denoiser.parameters()).device
 
     def add_words(self, labels: Mapping[str, str]) -> dict[str, WordVectors]:
-        tokenizer, encoder = self.pipeline.tokenizer, self.pipeline.text_encoder
-        known = [w for w in labels if w in tokenizer.get_vocab()]
+        known = [w for w in labels for tokenizer in self.tokenizers.values() if w in tokenizer.get_vocab()]
         if known:
             raise InputError(f"{known[0]} is already a word of {self.name}; choose another pseudo-word")
-        starts = {}
-        matrix = encoder.get_input_embeddings().weight.detach()
-        for word, label in labels.items():
-            ids = tokenizer(label, add_special_tokens=False).input_ids
-            starts[word] = {ENCODER: matrix[ids].mean(0, keepdim=True).clone()}
-        tokenizer.add_tokens(list(labels))
-        encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-        encoder.requires_grad_(False)
-        rows = encoder.get_input_embeddings().weight
-        for word in labels:
-            rows.data[tokenizer.convert_tokens_to_ids(word)] = starts[word][ENCODER][0]
+        starts: dict[str, WordVectors] = {word: {} for word in labels}
+        for name, tokenizer in self.tokenizers.items():
+            for word, label in labels.items():
+                ids = tokenizer(label, add_special_tokens=False).input_ids
+                starts[word][name] = self._table(name)[ids].mean(0, keepdim=True).clone()
+            tokenizer.add_tokens(list(labels))
+            encoder: Any = self.text_encoders[name]
+            encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+            encoder.requires_grad_(False)
+        self.set_words(starts)
         return starts
 
+    def set_words(self, vectors: Mapping[str, WordVectors]) -> None:
+        for word, by_encoder in vectors.items():
+            for name, rows in by_encoder.items():
+                self._table(name)[self.tokenizers[name].convert_tokens_to_ids(word)] = rows[0]
+
+    def _token_ids(self, encoder: str, prompts: Sequence[str]) -> Tensor:
+        """[N, L], padded."""
+        tokenizer = self.tokenizers[encoder]
+        length = tokenizer.model_max_length
+        out = tokenizer(list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+        ids: Tensor = out.input_ids.to(self.device)
+        return ids
+
+    def _places(self, ids: Mapping[str, Tensor], words: Sequence[str]) -> list[dict[str, dict[str, list[int]]]]:
+        """For each prompt, where each word's tokens are, by encoder."""
+        numbers = {e: {w: self.tokenizers[e].convert_tokens_to_ids(w) for w in words} for e in ids}
+        count = len(next(iter(ids.values())))
+        return [
+            {w: {e: (ids[e][i] == numbers[e][w]).nonzero()[:, 0].tolist() for e in ids} for w in words}
+            for i in range(count)
+        ]
+
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
-        tokenizer = self.pipeline.tokenizer
-        ids = tokenizer(
-            list(prompts),
-            padding="max_length",
-            truncation=True,
-            max_length=tokenizer.model_max_length,
-            return_tensors="pt",
-        ).input_ids.to(self.device)
-        numbers = {w: tokenizer.convert_tokens_to_ids(w) for w in words}
-        places = [{w: {ENCODER: (row == n).nonzero()[:, 0].tolist()} for w, n in numbers.items()} for row in ids]
-        return Condition(self.pipeline.text_encoder(ids).last_hidden_state, positions=places)
+        ids = self._token_ids(ENCODER, prompts)
+        return Condition(
+            self.pipeline.text_encoder(ids).last_hidden_state, positions=self._places({ENCODER: ids}, words)
+        )
 
     def encode_images(self, pixels: Tensor, noise: Tensor) -> Tensor:
         posterior = self.pipeline.vae.encode(pixels).latent_dist
@@ -140,8 +176,12 @@ class StableDiffusion(Backbone):
         self, noisy: Tensor, timesteps: Tensor, condition: Condition, weights: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         inputs = (noisy, timesteps, condition.sequence)
-        out: Any = functional_call(self.denoiser, dict(weights or {}), inputs)
+        out: Any = functional_call(self.denoiser, dict(weights or {}), inputs, self._added(condition))
         return out.sample
+
+    def _added(self, condition: Condition) -> dict[str, Any]:
+        """What else the U-Net's forward takes, by argument."""
+        return {}
 
     def enable_checkpointing(self) -> None:
         self.pipeline.unet.enable_gradient_checkpointing()

@@ -1,5 +1,6 @@
 """What the tools call each family, as data; see the table in docs/export.md."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -9,13 +10,17 @@ class Family:
 
     version: str
     architecture: str
-    embedding_key: str  # of a pseudo-word's tensor in ComfyUI's files
+    embedding_keys: Mapping[str, str]  # of a pseudo-word's tensors in ComfyUI's files, by text encoder
     sgm_names: bool = False  # in kohya's LoRA files
 
 
+CLIP_L, CLIP_H = {"clip": "clip_l"}, {"clip": "clip_h"}
 FAMILIES = {
-    "embedded": Family("magictailor_embedded", "magictailor-embedded", "clip_l"),
-    "sd1": Family("sd_v1", "stable-diffusion-v1", "clip_l"),
-    "sd2": Family("sd_v2", "stable-diffusion-v2-512", "clip_h"),
-    "sd2-v": Family("sd_v2", "stable-diffusion-v2-768-v", "clip_h"),
+    "embedded": Family("magictailor_embedded", "magictailor-embedded", CLIP_L),
+    "sd1": Family("sd_v1", "stable-diffusion-v1", CLIP_L),
+    "sd2": Family("sd_v2", "stable-diffusion-v2-512", CLIP_H),
+    "sd2-v": Family("sd_v2", "stable-diffusion-v2-768-v", CLIP_H),
+    "sdxl": Family(
+        "sdxl_base_v1-0", "stable-diffusion-xl-v1-base", {"clip_l": "clip_l", "clip_g": "clip_g"}, sgm_names=True
+    ),
 }

@@ -18,6 +18,8 @@ UNET_ENDS = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
 }
@@ -90,21 +92,25 @@ def vae_tensor(key: str, tensor: Tensor, blocks: int) -> tuple[str, Tensor]:
     return re.sub(r"(up\.\d+\.)resnets\.", r"\1block.", key), tensor
 
 
-def open_clip_weights(weights: Weights) -> dict[str, Tensor]:
-    """Stable Diffusion 2's text encoder: queries, keys and values in one matrix, and a last layer that nobody runs.
+def open_clip_weights(weights: Weights, spare: bool) -> dict[str, Tensor]:
+    """OpenCLIP's text encoder: queries, keys and values in one matrix.
 
-    diffusers drops that layer, since the condition is the layer before it; other tools want it to be there.
+    ``spare``: with a last layer that nobody runs. Stable Diffusion 2's condition is the layer before it, so diffusers
+    drops it; other tools want it to be there.
     """
     out: dict[str, Tensor] = {}
     count = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith("encoder.layers."))
     for key, tensor in weights.items():
+        if key == "text_projection.weight":
+            out["text_projection"] = tensor.T
+            continue
         if not key.startswith("encoder.layers."):
             ours = next(o for o in OPEN_CLIP if key.startswith(o))
             out[key.replace(ours, OPEN_CLIP[ours])] = tensor
             continue
         _, _, layer, rest = key.split(".", 3)
         kind = rest.rpartition(".")[2]
-        for place in {int(layer), count if int(layer) == count - 1 else int(layer)}:
+        for place in {int(layer), count if spare and int(layer) == count - 1 else int(layer)}:
             start = f"transformer.resblocks.{place}"
             if rest.startswith("self_attn.q_proj"):
                 parts = [weights[f"encoder.layers.{layer}.self_attn.{p}_proj.{kind}"] for p in "qkv"]
@@ -123,7 +129,7 @@ def _text_weights(encoder: Any, words: int) -> dict[str, Tensor]:
 
 
 def single_file(pipeline: Any, words: int) -> dict[str, Tensor]:
-    """All weights of a Stable Diffusion 1.x or 2.x pipeline under the original names; ``words``: of its own vocabulary."""
+    """All weights of a Stable Diffusion pipeline under the original names; ``words``: of its own vocabulary."""
     unet, vae = pipeline.unet.state_dict(), pipeline.vae.state_dict()
     layers, blocks = pipeline.unet.config.layers_per_block, len(pipeline.vae.config.block_out_channels)
     attends = {i: hasattr(block, "attentions") for i, block in enumerate(pipeline.unet.up_blocks)}
@@ -132,6 +138,10 @@ def single_file(pipeline: Any, words: int) -> dict[str, Tensor]:
         name, tensor = vae_tensor(key, tensor, blocks)
         out[f"first_stage_model.{name}"] = tensor
     text = _text_weights(pipeline.text_encoder, words)
+    if hasattr(pipeline, "text_encoder_2"):
+        large = open_clip_weights(_text_weights(pipeline.text_encoder_2, words), spare=False)
+        out |= {f"conditioner.embedders.0.transformer.text_model.{k}": v for k, v in text.items()}
+        return out | {f"conditioner.embedders.1.model.{k}": v for k, v in large.items()}
     if pipeline.text_encoder.config.hidden_act == "quick_gelu":  # CLIP's, Stable Diffusion 1.x
         return out | {f"cond_stage_model.transformer.text_model.{k}": v for k, v in text.items()}
-    return out | {f"cond_stage_model.model.{k}": v for k, v in open_clip_weights(text).items()}
+    return out | {f"cond_stage_model.model.{k}": v for k, v in open_clip_weights(text, spare=True).items()}

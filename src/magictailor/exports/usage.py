@@ -4,13 +4,22 @@ from collections.abc import Mapping
 
 DIFFUSERS = """
 ```python
-from diffusers import StableDiffusionPipeline
+{imports}
 
-pipe = StableDiffusionPipeline.from_pretrained({base!r})
+pipe = {pipeline}.from_pretrained({base!r})
 {loading}
 image = pipe({prompt!r}, guidance_scale={guidance}, num_inference_steps={steps}).images[0]
 ```
 """
+# Old configurations of SDXL name another end of text, and new words would be pooled in its place.
+LEGACY_END = "pipe.text_encoder_2.text_model.eos_token_id = pipe.tokenizer_2.eos_token_id  # or new words are misread"
+TWO_ENCODERS = """word = load_file("{file}")
+pipe.load_textual_inversion(
+    word["clip_l"], token="{word}", text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer
+)
+pipe.load_textual_inversion(
+    word["clip_g"], token="{word}", text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2
+)"""
 A1111 = """
 A1111 and Forge: {lora}the embeddings ({words}) into `embeddings`; prompt:
 
@@ -43,12 +52,26 @@ def with_words(prompt: str, names: Mapping[str, str]) -> str:
 
 
 def in_diffusers(
-    base: str, lora: str | None, words: Mapping[str, str], prompt: str, guidance: float, steps: int
+    pipeline: str, base: str, lora: str | None, words: Mapping[str, str], prompt: str, guidance: float, steps: int
 ) -> str:
-    """``words``: ``{pseudo-word: file}``."""
+    """``pipeline``: its class; ``words``: ``{pseudo-word: file}``."""
+    imports = [f"from diffusers import {pipeline}"]
     lines = [f'pipe.load_lora_weights(".", weight_name="{lora}")'] if lora else []
-    lines += [f'pipe.load_textual_inversion("{file}", token="{word}")' for word, file in words.items()]
-    return DIFFUSERS.format(base=base, loading="\n".join(lines), prompt=prompt, guidance=guidance, steps=steps)
+    if pipeline == "StableDiffusionXLPipeline" and words:
+        imports.append("from safetensors.torch import load_file")
+        lines.append(LEGACY_END)
+        lines += [TWO_ENCODERS.format(file=file, word=word) for word, file in words.items()]
+    else:
+        lines += [f'pipe.load_textual_inversion("{file}", token="{word}")' for word, file in words.items()]
+    return DIFFUSERS.format(
+        imports="\n".join(imports),
+        pipeline=pipeline,
+        base=base,
+        loading="\n".join(lines),
+        prompt=prompt,
+        guidance=guidance,
+        steps=steps,
+    )
 
 
 def _files(words: Mapping[str, str]) -> str:

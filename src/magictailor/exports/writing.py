@@ -20,6 +20,7 @@ from magictailor.backbones.adapter import (
     header_alpha,
     kohya_tensors,
 )
+from magictailor.backbones.contract import WordVectors
 from magictailor.checkpoint import LORA_FILE, WORDS_FILE, RunInfo
 from magictailor.errors import InputError
 from magictailor.exports.families import FAMILIES, Family
@@ -33,16 +34,17 @@ from magictailor.world.embedded import WEIGHTS
 
 @dataclass(frozen=True)
 class Exported:
-    """What a run gives, without any tool's names. ``words``: each pseudo-word's vectors, [n, dim]."""
+    """What a run gives, without any tool's names. ``words``: each pseudo-word's vectors."""
 
     name: str
     info: RunInfo
     family: Family
+    pipeline: str  # its class in diffusers
     layers: int  # of a block of the U-Net
     size: int
     lora_file: Path
     adapter: Adapter
-    words: Mapping[str, Tensor]
+    words: Mapping[str, WordVectors]
     half: bool
 
     @property
@@ -63,10 +65,18 @@ class Exported:
         kept = {k: v if k.endswith(".alpha") else v.to(floats) for k, v in tensors.items()}
         write_tensors(path, kept, header)
 
-    def write_words(self, folder: Path, key: Callable[[str], str]) -> None:
-        for word, vectors in self.words.items():
+    def by_key(self, word: str) -> dict[str, Tensor]:
+        """A pseudo-word's vectors under ComfyUI's keys."""
+        return {self.family.embedding_keys[encoder]: vectors for encoder, vectors in self.words[word].items()}
+
+    def write_words(self, folder: Path, key: Callable[[str], str] | None = None) -> None:
+        """A file a pseudo-word; ``key`` names a lone tensor where that is not ComfyUI's key."""
+        for word in self.words:
+            tensors = self.by_key(word)
+            if key is not None and len(tensors) == 1:
+                tensors = {key(word): next(iter(tensors.values()))}
             header = self.modelspec("textual-inversion", self.names[word], self.names[word]) | {WORD: word}
-            self.write(folder / f"{self.names[word]}.safetensors", {key(word): vectors}, {"format": "pt", **header})
+            self.write(folder / f"{self.names[word]}.safetensors", tensors, {"format": "pt", **header})
 
     def modelspec(self, kind: str, title: str, trigger: str) -> dict[str, str]:
         return {
@@ -107,15 +117,13 @@ def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
     recipe = run.info.recipe
     lora = LORA_FILE if run.adapter else None
     base = str(WEIGHTS) if run.info.model == "embedded" else run.info.model
-    return in_diffusers(base, lora, files, run.prompt, recipe.guidance, recipe.sampling_steps)
+    return in_diffusers(run.pipeline, base, lora, files, run.prompt, recipe.guidance, recipe.sampling_steps)
 
 
 def _kohya(run: Exported, folder: Path, bundle: bool) -> str:
-    bundled = (
-        {f"bundle_emb.{run.names[w]}.{run.family.embedding_key}": v for w, v in run.words.items()} if bundle else {}
-    )
+    bundled = {f"bundle_emb.{run.names[w]}.{k}": v for w in run.words for k, v in run.by_key(w).items()}
     if run.adapter:
-        tensors = kohya_tensors(run.adapter, run.layers, run.family.sgm_names) | bundled
+        tensors = kohya_tensors(run.adapter, run.layers, run.family.sgm_names) | (bundled if bundle else {})
         run.write(folder / f"{run.name}.safetensors", tensors, run.lora_header(with_words(run.prompt, run.names)))
     run.write_words(folder, lambda word: "emb_params")
     lora = run.name if run.adapter else None
@@ -128,7 +136,7 @@ def _comfyui(run: Exported, folder: Path, bundle: bool) -> str:
         said = with_words(run.prompt, {w: f"embedding:{n}" for w, n in run.names.items()})
         tensors = comfyui_tensors(run.adapter, run.layers)
         run.write(folder / f"{run.name}.safetensors", tensors, run.lora_header(said))
-    run.write_words(folder, lambda word: run.family.embedding_key)
+    run.write_words(folder)
     return in_comfyui(run.name if run.adapter else None, run.names, run.prompt)
 
 
@@ -155,7 +163,7 @@ def _merged(run: Exported, folder: Path, bundle: bool) -> str:
     pipeline.to(torch.float16 if run.half else torch.float32)
     pipeline.save_pretrained(folder)
     recipe = run.info.recipe
-    return in_diffusers(".", None, {}, run.prompt, recipe.guidance, recipe.sampling_steps)
+    return in_diffusers(run.pipeline, ".", None, {}, run.prompt, recipe.guidance, recipe.sampling_steps)
 
 
 FORMATS = {"diffusers": _diffusers, "kohya": _kohya, "comfyui": _comfyui, "merged": _merged, "checkpoint": _checkpoint}
@@ -178,17 +186,17 @@ def _read(run: Path | str, half: bool) -> Exported:
             "export a run of --method magictailor"
         )
     backbone: Any = load_backbone(info.model, info.loras)
-    (encoder,) = backbone.text_encoders
     if "pseudo-words" in kinds:
         rows = unprefixed(WORDS, read_tensors(folder / WORDS_FILE))
-        words = {word: rows[f"{word}.{encoder}"] for word in info.words}
+        words = {w: {e: rows[f"{w}.{e}"] for e in backbone.text_encoders} for w in info.words}
     else:  # never trained: their labels' means, which the LoRA was trained with
-        words = {word: vectors[encoder] for word, vectors in backbone.add_words(info.words).items()}
+        words = backbone.add_words(info.words)
     name = re.sub(r"[^A-Za-z0-9]+", "-", folder.resolve().name).strip("-") or "magictailor"
     return Exported(
         name=name,
         info=info,
         family=FAMILIES[backbone.family],
+        pipeline=type(backbone.pipeline).__name__,
         layers=backbone.pipeline.unet.config.layers_per_block,
         size=backbone.size,
         lora_file=folder / LORA_FILE,

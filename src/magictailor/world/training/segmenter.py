@@ -18,7 +18,7 @@ from magictailor.world.pairs import RANGES
 from magictailor.world.render import render
 from magictailor.world.scene import random_scene
 from magictailor.world.segmenter import CLASSES, WEIGHTS, WorldSegmenter, classes_of
-from magictailor.world.training.bank import Progress, draw_chunks, to_pixels
+from magictailor.world.training.bank import Progress, draw_chunks, emphasis, to_pixels
 from magictailor.world.training.state import Report, Trainee, claim_folder, generator
 
 HELD_OUT = 512
@@ -62,7 +62,7 @@ class SegmenterTraining(Part):
     """The recipe. A picture's seed is its number; ``rate`` decays over the last third."""
 
     pictures: int = Field(24_000, ge=100, lt=RANGES["tuning"])
-    steps: int = Field(1_500, ge=1)
+    steps: int = Field(4_000, ge=1)
     batch: int = Field(32, ge=1, le=65_536)
     rate: float = Field(2e-3, gt=0, le=1)
 
@@ -78,9 +78,10 @@ def train_segmenter(folder: Path, recipe: SegmenterTraining, report: Report, pro
     torch.manual_seed(0)
     network = WorldSegmenter()
     trainee = Trainee([network], folder / "state.safetensors", recipe.rate, 0.998, steps)
+    shares = torch.tensor([emphasis(random_scene(i)) for i in range(len(bank))])
     while trainee.step < steps:
         random = generator(0, trainee.step)
-        chosen = torch.randint(len(bank), (recipe.batch,), generator=random).numpy()
+        chosen = torch.multinomial(shares, recipe.batch, replacement=True, generator=random).numpy()
         pixels = roughened(to_pixels(bank[chosen], torch.device("cpu")), random)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(pixels)

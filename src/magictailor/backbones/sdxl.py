@@ -1,0 +1,46 @@
+"""SDXL: two text encoders side by side, a pooled vector, and the picture's sizes as a condition."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from magictailor.backbones.contract import Condition
+from magictailor.backbones.stable_diffusion import StableDiffusion
+
+LEGACY_END = 2  # what old configurations call the end of a text: transformers then pools at the highest token number
+
+
+class StableDiffusionXL(StableDiffusion):
+    """Wraps a `StableDiffusionXLPipeline`; encoders by the names that tools give their embeddings."""
+
+    encoders: Mapping[str, tuple[str, str]] = {
+        "clip_l": ("text_encoder", "tokenizer"),
+        "clip_g": ("text_encoder_2", "tokenizer_2"),
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        inner = self.pipeline.text_encoder_2.text_model
+        if inner.eos_token_id == LEGACY_END:  # a pseudo-word has the highest number of all: it would be pooled instead
+            end = self.tokenizers["clip_g"].eos_token_id
+            inner.eos_token_id = self.pipeline.text_encoder_2.config.eos_token_id = end
+
+    @property
+    def family(self) -> str:
+        return "sdxl"
+
+    def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
+        """The last layer but one of each encoder, joined; pooled by the second alone; as if nothing were cropped."""
+        ids = {name: self._token_ids(name, prompts) for name in self.encoders}
+        outputs: list[Any] = [self.text_encoders[n](ids[n], output_hidden_states=True) for n in self.encoders]
+        sizes = torch.tensor([[self.size, self.size, 0, 0, self.size, self.size]], device=self.device)
+        return Condition(
+            torch.cat([out.hidden_states[-2] for out in outputs], -1),
+            outputs[-1].text_embeds,
+            {"time_ids": sizes.to(outputs[-1].text_embeds.dtype).repeat(len(prompts), 1)},
+            self._places(ids, words),
+        )
+
+    def _added(self, condition: Condition) -> dict[str, Any]:
+        return {"added_cond_kwargs": {"text_embeds": condition.pooled, **condition.extras}}

@@ -1,0 +1,124 @@
+"""Each family from a folder to files that plain diffusers draws with: trained, exported, read back by other code."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from safetensors.torch import load_file
+
+from magictailor import personalize
+from magictailor.adapters.start import read_start
+from magictailor.backbones import community_lora, load_backbone
+from magictailor.checkpoint import LORA_FILE, WORDS_FILE
+from magictailor.exports import export, inspect
+from magictailor.generation import generate, load
+from magictailor.train import Run
+from tiny import FAMILIES, pair, recipe
+
+PROMPT = "<person> with <hair>, on the beach"
+STRONG = ("phases.0.lr=0.05", "phases.1.lr=0.05", "train.0.alpha=16")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp(request.param) / "base"
+    FAMILIES[request.param]().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(base: Path) -> Path:
+    return personalize(pair(), base.parent / "ada", model=str(base), recipe=recipe(*STRONG))
+
+
+def drawn(pipeline: Any) -> np.ndarray:
+    pipeline.set_progress_bar_config(disable=True)
+    random = torch.Generator().manual_seed(9)
+    return np.asarray(pipeline(PROMPT, num_inference_steps=3, guidance_scale=3.0, generator=random).images[0], int)
+
+
+@pytest.fixture(scope="module")
+def ours(run: Path) -> np.ndarray:
+    (item,) = generate(run, PROMPT, seed=9)
+    return np.asarray(item.image, int)
+
+
+def opened(folder: Path) -> Any:
+    return DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+
+
+def by_readme(made: Path, monkeypatch: pytest.MonkeyPatch, lora: Path | None = None) -> Any:
+    """The pipeline that the README's own code makes; ``lora``: from this file instead."""
+    code = (made / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    compile(code, "README.md", "exec")  # its last line too
+    if lora is not None:
+        code = code.replace(f'".", weight_name="{LORA_FILE}"', f'"{lora.parent}", weight_name="{lora.name}"')
+    monkeypatch.chdir(made)
+    names: dict[str, Any] = {}
+    exec(code.partition("image = ")[0], names)
+    return names["pipe"]
+
+
+def test_the_readmes_code_draws_the_same(
+    run: Path, ours: np.ndarray, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain diffusers, with its own file and with kohya's."""
+    kohya = export(run, tmp_path / "kohya", "kohya") / "ada.safetensors"
+    made = export(run, tmp_path / "out", "diffusers")
+    for lora in (None, kohya):
+        assert np.abs(drawn(by_readme(made, monkeypatch, lora)) - ours).max() <= 1
+    assert np.abs(drawn(opened(base)) - ours).max() > 20
+
+
+def test_merged_and_in_one_file_nothing_is_lost(run: Path, ours: np.ndarray, base: Path, tmp_path: Path) -> None:
+    merged = opened(export(run, tmp_path / "merged", "merged"))
+    assert np.abs(drawn(merged) - ours).max() <= 2
+    file = export(run, tmp_path / "one", "checkpoint") / "ada.safetensors"
+    again = type(merged).from_single_file(str(file), config=str(base), local_files_only=True)
+    for name in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        if hasattr(merged, name):
+            wanted, got = getattr(merged, name).state_dict(), getattr(again, name).state_dict()
+            assert set(wanted) == set(got)
+            for key, tensor in wanted.items():  # the embeddings' new rows are files of their own
+                rows = len(got[key]) if got[key].ndim else None
+                torch.testing.assert_close(got[key], tensor[:rows] if rows else tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("format", ["diffusers", "kohya", "comfyui"])
+def test_every_spelling_comes_back_as_strong(format: str, run: Path, base: Path, tmp_path: Path) -> None:
+    """Through `--lora` the weights are the merged ones; through `--start` a new run begins with LoRA and words."""
+    made = export(run, tmp_path / "out", format)
+    file = made / (LORA_FILE if format == "diffusers" else "ada.safetensors")
+    whole = load(run)
+    whole.fuse_lora()
+    theirs = dict(load_backbone(str(base), [community_lora(str(file))]).pipeline.unet.named_parameters())
+    for name, parameter in whole.unet.named_parameters():
+        if "lora" not in name:
+            torch.testing.assert_close(theirs[name.replace("base_layer.", "")], parameter, rtol=1e-4, atol=1e-5)
+    begun = Run(pair(), tmp_path / "run", recipe(*STRONG), load_backbone(str(base)), read_start(made))
+    words = load_file(run / WORDS_FILE)
+    assert begun.trained.words
+    for name, row in begun.trained.words.items():
+        torch.testing.assert_close(row.detach(), words[f"words.{name}"])
+    assert inspect(file).layers["U-Net"] == len([n for n in begun.trained.lora if ".lora_A." in n])
+
+
+def test_convolutions_are_trained_where_a_family_has_them(run: Path, base: Path) -> None:
+    shapes = {len(t.shape) for t in load_file(run / LORA_FILE).values()}
+    assert shapes == ({2, 4} if base.parent.name.startswith("sd10") else {2})
+
+
+def test_words_have_a_tensor_for_each_encoder(run: Path, tmp_path: Path) -> None:
+    two = len(load_file(run / WORDS_FILE)) == 4
+    for format in ("kohya", "comfyui"):
+        made = export(run, tmp_path / format, format)
+        keys = {"clip_l", "clip_g"} if two else {"emb_params" if format == "kohya" else "clip_l"}
+        assert set(load_file(made / "ada-person.safetensors")) == keys
+    bundle = load_file(export(run, tmp_path / "bundle", "kohya", bundle=True) / "ada.safetensors")
+    keys = {"clip_l", "clip_g"} if two else {"clip_l"}
+    assert {k for k in bundle if k.startswith("bundle")} == {
+        f"bundle_emb.ada-{w}.{k}" for w in ("person", "hair") for k in keys
+    }
