@@ -51,15 +51,19 @@ def _unet(**changes: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(sample_size=SIZE // 2, **shape)
 
 
+def vae_config() -> dict[str, Any]:
+    return {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "block_out_channels": (8, 16),
+        "latent_channels": 4,
+        "norm_num_groups": 4,
+        "sample_size": SIZE,
+    }
+
+
 def _vae() -> AutoencoderKL:
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 16),
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=SIZE,
-    )
+    return AutoencoderKL(**vae_config())
 
 
 def _tokenizer() -> CLIPTokenizer:

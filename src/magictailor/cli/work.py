@@ -86,6 +86,8 @@ def train(
 
         backbone = load_backbone(model, [community_lora(text) for text in loras or ()])
         recipe = recipe_for(backbone, method, settings)
+    if backbone.assumed:
+        console.print(backbone.assumed)
     if dry_run:
         print(json.dumps(recipe.dump(), indent=2))
         return

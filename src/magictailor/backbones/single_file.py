@@ -1,0 +1,135 @@
+"""A checkpoint in one file, as creators have them: which family it is, and its pipeline, without asking any hub."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from magictailor.backbones.configurations import CONFIGURATIONS, NOISE, Configuration
+from magictailor.errors import InputError
+
+ALLOW_PICKLE = "MAGICTAILOR_ALLOW_PICKLE"
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+# A name in the file, and what that makes it; the first that is there decides.
+UNKNOWN = {
+    "model.diffusion_model.joint_blocks.0": "Stable Diffusion 3",
+    "model.diffusion_model.double_blocks.0": "FLUX.1",
+    "double_blocks.0": "FLUX.1",
+    "conditioner.embedders.0.model.": "SDXL's refiner",
+    "lora_": "a LoRA; give it with --lora",
+}
+KNOWN = {
+    "conditioner.embedders.1.model.": "sdxl",
+    "cond_stage_model.model.": "sd2",
+    "cond_stage_model.transformer.": "sd1",
+}
+FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
+SUPPORTED = "Stable Diffusion 1.x, 2.x and SDXL"
+
+
+def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Shapes by name, and the header's strings; of a pickle, if the user allows it, by loading its weights alone."""
+    if file.suffix in PICKLES:
+        if os.environ.get(ALLOW_PICKLE) != "1":
+            raise InputError(
+                f"--model {file}: a pickle, which can run code; convert it to safetensors, or trust it: {ALLOW_PICKLE}=1"
+            )
+        import torch
+
+        try:
+            tensors = torch.load(file, map_location="meta", weights_only=True)
+        except Exception as error:  # a pickle of anything else
+            raise InputError(f"--model {file}: holds more than weights, or is damaged; convert it elsewhere") from error
+        tensors = tensors.get("state_dict", tensors)
+        return {k: tuple(v.shape) for k, v in tensors.items() if isinstance(v, torch.Tensor)}, {}
+    try:
+        with safe_open(file, "pt") as opened:
+            keys = list(opened.keys())
+            shapes = {k: tuple(opened.get_slice(k).get_shape()) for k in keys}
+            return shapes, dict(opened.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"--model {file}: not a whole safetensors file ({str(error).splitlines()[0]}); download it again"
+        ) from error
+
+
+def _predicts_v(file: Path, shapes: Mapping[str, tuple[int, ...]], header: Mapping[str, str]) -> bool:
+    """Told by the file's header, by a mark among its tensors, or by the .yaml beside it that A1111's users have."""
+    beside = file.with_suffix(".yaml")
+    said = f"{header.get('modelspec.prediction_type')} {header.get('modelspec.architecture')}"
+    if "v_pred" in shapes or said.startswith("v") or "768-v" in said:
+        return True
+    if not beside.is_file():
+        return False
+    settings = (line.partition(":")[::2] for line in beside.read_text("utf-8", "replace").splitlines())
+    return any(key.strip() == "parameterization" and value.strip(" \"'") == "v" for key, value in settings)
+
+
+def family_of(file: Path) -> tuple[str, bool]:
+    """sd1, sd2, sd2-v or sdxl; and whether it predicts v.
+
+    Raises:
+        InputError: no checkpoint of these, a damaged file, or a pickle that the user has not allowed.
+    """
+    shapes, header = _header(file)
+    for names, supported in ((UNKNOWN, False), (KNOWN, True)):
+        for start, family in names.items():
+            if not any(key.startswith(start) for key in shapes):
+                continue
+            if not supported:
+                raise InputError(f"--model {file}: it is {family}; what is known are {SUPPORTED}")
+            if shapes.get(FIRST_LAYER, (0, 4))[1] != 4:
+                raise InputError(f"--model {file}: it is for inpainting; what is known are {SUPPORTED}'s text to image")
+            v = _predicts_v(file, shapes, header)
+            return ("sd2-v" if family == "sd2" and v else family), v
+    raise InputError(f"--model {file}: no checkpoint of {SUPPORTED} (it has none of their text encoders)")
+
+
+def _write(folder: Path, name: str, config: Mapping[str, Any]) -> None:
+    folder.mkdir(parents=True)
+    (folder / name).write_text(json.dumps(config))
+
+
+def write_configuration(folder: Path, how: Configuration) -> None:
+    """The folder of configurations that diffusers' reader of single files asks for."""
+    parts = {"unet": ("diffusers", "UNet2DConditionModel"), "vae": ("diffusers", "AutoencoderKL")}
+    parts |= {name: ("transformers", kind) for name, (kind, _) in how.encoders.items()}
+    parts |= {name.replace("text_encoder", "tokenizer"): ("transformers", "CLIPTokenizer") for name in how.encoders}
+    parts["scheduler"] = ("diffusers", "DDIMScheduler")
+    _write(folder, "model_index.json", {"_class_name": how.pipeline, **parts})
+    _write(folder / "unet", "config.json", {"_class_name": "UNet2DConditionModel", **how.unet})
+    _write(folder / "vae", "config.json", {"_class_name": "AutoencoderKL", **how.vae})
+    for name, (kind, config) in how.encoders.items():
+        _write(folder / name, "config.json", {"architectures": [kind], "model_type": "clip_text_model", **config})
+
+
+def open_single_file(file: Path, dtype: Any) -> tuple[Any, str]:
+    """The pipeline with all weights of the file, and what was assumed.
+
+    Raises:
+        InputError: see `family_of`.
+    """
+    import diffusers
+
+    from magictailor.backbones.clip_tokenizer import END, clip_tokenizer
+
+    family, v = family_of(file)
+    how = CONFIGURATIONS[family]
+    tokenizers = {n.replace("text_encoder", "tokenizer") for n in how.encoders}
+    given: dict[str, Any] = {n: clip_tokenizer(how.pads.get(n, END)) for n in tokenizers}
+    prediction = "v_prediction" if v else "epsilon"
+    given["scheduler"] = diffusers.DDIMScheduler.from_config({**NOISE, "prediction_type": prediction})
+    if how.pipeline == "StableDiffusionPipeline":
+        given |= {"safety_checker": None, "feature_extractor": None}
+    with tempfile.TemporaryDirectory() as work:
+        write_configuration(Path(work) / "base", how)
+        kind = getattr(diffusers, how.pipeline)
+        pipeline = kind.from_single_file(
+            str(file), config=str(Path(work) / "base"), dtype=dtype, local_files_only=True, **given
+        )
+    telling = "" if v or family != "sd2" else f"; if it predicts v, write `parameterization: v` into {file.stem}.yaml"
+    return pipeline, f"{file.name}: taken for {family}, which predicts {prediction}{telling}"

@@ -1,0 +1,246 @@
+"""Models as creators have them: a file, a folder, a name of the hub; and what is refused, with one line that says why."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+import transformers
+from accelerate import init_empty_weights
+from safetensors.torch import load_file, save_file
+
+import magictailor.backbones.single_file as reading
+from magictailor import personalize
+from magictailor.backbones import load_backbone
+from magictailor.backbones.clip_tokenizer import END, clip_tokenizer
+from magictailor.backbones.configurations import BANG, CONFIGURATIONS, Configuration
+from magictailor.backbones.single_file import ALLOW_PICKLE, family_of
+from magictailor.errors import InputError
+from magictailor.exports.single_file import single_file
+from magictailor.generation import generate
+from magictailor.tensors import write_tensors
+from tiny import SIZE, pair, recipe, sdxl, vae_config
+
+SMALL = {"intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+WIDTHS = {"text_encoder": 16, "text_encoder_2": 24}  # diffusers tells SDXL's two apart by them
+UNETS: dict[str, dict[str, Any]] = {
+    "sd1": {"cross_attention_dim": 16},
+    "sd2": {"cross_attention_dim": 16, "use_linear_projection": True},
+    "sd2-v": {"cross_attention_dim": 16, "use_linear_projection": True, "sample_size": SIZE // 2},
+    "sdxl": {
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 2),
+        "cross_attention_dim": 16 + 24,
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 6 * 8 + 24,
+    },
+}
+
+
+def shrunk(family: str) -> Configuration:
+    """The family's configuration with every size small and everything else as it is; 49,408 words remain."""
+    own = CONFIGURATIONS[family]
+    sizes = {"block_out_channels": (16, 32), "attention_head_dim": 2, "norm_num_groups": 8, "sample_size": SIZE // 2}
+    types = {
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    }
+    encoders = {
+        n: (k, {**c, **SMALL, "hidden_size": WIDTHS[n], "projection_dim": WIDTHS[n]})
+        for n, (k, c) in own.encoders.items()
+    }
+    vae = {**own.vae, **vae_config(), "layers_per_block": 2}
+    return replace(own, unet={**own.unet, **types, **sizes, **UNETS[family]}, encoders=encoders, vae=vae)
+
+
+def built(how: Configuration) -> Any:
+    """A pipeline of this configuration with random weights."""
+    torch.manual_seed(0)
+    parts: dict[str, Any] = {
+        "unet": diffusers.UNet2DConditionModel(**how.unet),
+        "vae": diffusers.AutoencoderKL(**how.vae),
+        "scheduler": diffusers.DDIMScheduler(**reading.NOISE),
+    }
+    for name, (kind, config) in how.encoders.items():
+        parts[name] = getattr(transformers, kind)(transformers.CLIPTextConfig(**config))
+        tokenizer = name.replace("text_encoder", "tokenizer")
+        parts[tokenizer] = clip_tokenizer(how.pads.get(tokenizer, END))
+    if how.pipeline == "StableDiffusionPipeline":
+        parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    return getattr(diffusers, how.pipeline)(**parts)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, Configuration]:
+    """The product's configurations, shrunk."""
+    configurations = {family: shrunk(family) for family in CONFIGURATIONS}
+    monkeypatch.setattr(reading, "CONFIGURATIONS", configurations)
+    return configurations
+
+
+def saved(pipeline: Any, file: Path, **header: str) -> Path:
+    write_tensors(file, single_file(pipeline, 49_408), header)
+    return file
+
+
+def test_the_configurations_are_the_published_models() -> None:
+    """Numbers of parameters, as published; nothing is allocated."""
+    counts = {}
+    with init_empty_weights():
+        for family, how in CONFIGURATIONS.items():
+            networks = [diffusers.UNet2DConditionModel(**how.unet), diffusers.AutoencoderKL(**how.vae)]
+            networks += [getattr(transformers, k)(transformers.CLIPTextConfig(**c)) for k, c in how.encoders.values()]
+            counts[family] = [sum(p.numel() for p in network.parameters()) for network in networks]
+    assert counts == {
+        "sd1": [859_520_964, 83_653_863, 123_060_480],
+        "sd2": [865_910_724, 83_653_863, 340_387_840],
+        "sd2-v": [865_910_724, 83_653_863, 340_387_840],
+        "sdxl": [2_567_463_684, 83_653_863, 123_060_480, 694_659_840],
+    }
+
+
+def test_the_tokenizer_is_clips() -> None:
+    tokenizer = clip_tokenizer()
+    assert len(tokenizer) == 49_408
+    assert tokenizer("A photo of a cat").input_ids == [49_406, 320, 1125, 539, 320, 2368, 49_407]
+    text = "naïve café, 12 🙂"
+    assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True).replace(" ", "") == text.replace(
+        " ", ""
+    )
+    assert [clip_tokenizer(p).pad_token_id for p in (END, BANG)] == [49_407, 0]
+
+
+@pytest.mark.parametrize("family", CONFIGURATIONS)
+def test_a_checkpoint_in_one_file_is_opened_whole(
+    family: str, small: dict[str, Configuration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the hub: a call of it would fail here."""
+    monkeypatch.setattr("huggingface_hub.file_download.get_hf_file_metadata", None)
+    wanted = built(small[family])
+    header = {"modelspec.architecture": "stable-diffusion-v2-768-v"} if family == "sd2-v" else {}
+    base = load_backbone(str(saved(wanted, tmp_path / "model.safetensors", **header)))
+    assert base.family == family
+    assert base.size == SIZE
+    assert family in base.assumed
+    for name in ("unet", "vae", *small[family].encoders):
+        got = getattr(base.pipeline, name).state_dict()
+        for key, tensor in getattr(wanted, name).state_dict().items():
+            torch.testing.assert_close(got[key], tensor, rtol=0, atol=0)
+    assert (base.schedule.config.prediction_type == "v_prediction") == (family == "sd2-v")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_a_run_on_a_file_is_the_run_on_the_folder(family: str, small: dict[str, Configuration], tmp_path: Path) -> None:
+    pipeline = built(small[family])
+    pipeline.save_pretrained(tmp_path / "folder")
+    file = saved(pipeline, tmp_path / "model.safetensors")
+    pictures = {}
+    for model in (file, tmp_path / "folder"):
+        run = personalize(pair(), tmp_path / f"run-{model.stem}", model=str(model), recipe=recipe("phases.0.lr=0.01"))
+        (item,) = generate(run, "<person> with <hair>", seed=3)
+        pictures[model.stem] = np.asarray(item.image, int)
+    assert np.abs(pictures["model"] - pictures["folder"]).max() <= 1
+
+
+def test_what_a_checkpoint_predicts_is_told_by_itself_or_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "sd2.safetensors"
+    tensors = {"cond_stage_model.model.ln_final.weight": torch.ones(4), reading.FIRST_LAYER: torch.zeros(8, 4, 3, 3)}
+    save_file(tensors, file)
+    assert family_of(file) == ("sd2", False)
+    save_file({**tensors, "v_pred": torch.zeros(0)}, file)
+    assert family_of(file) == ("sd2-v", True)
+    save_file(tensors, file, {"modelspec.prediction_type": "v"})
+    assert family_of(file) == ("sd2-v", True)
+    save_file(tensors, file)
+    beside = tmp_path / "sd2.yaml"
+    for text, v in (('model:\n  params:\n    parameterization: "v"\n', True), ("parameterization: eps\n", False)):
+        beside.write_text(text)
+        assert family_of(file) == ("sd2-v" if v else "sd2", v)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", "Stable Diffusion 3"),
+        ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "FLUX.1"),
+        ("conditioner.embedders.0.model.ln_final.weight", "SDXL's refiner"),
+        ("lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight", "--lora"),
+        ("anything", "none of their text encoders"),
+    ],
+)
+def test_another_family_is_named_and_refused(key: str, said: str, tmp_path: Path) -> None:
+    save_file({key: torch.zeros(2, 2)}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=said) as refused:
+        load_backbone(str(tmp_path / "model.safetensors"))
+    assert "Stable Diffusion 1.x, 2.x and SDXL" in str(refused.value)
+
+
+def test_damaged_and_inpainting_files_are_refused(small: dict[str, Configuration], tmp_path: Path) -> None:
+    whole = saved(built(small["sd1"]), tmp_path / "whole.safetensors")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(whole.read_bytes()[:-1000])
+    tensors = load_file(whole)
+    save_file({**tensors, reading.FIRST_LAYER: torch.zeros(16, 9, 3, 3)}, tmp_path / "inpainting.safetensors")
+    del tensors["model.diffusion_model.input_blocks.1.1.proj_in.weight"]
+    save_file(tensors, tmp_path / "lacking.safetensors")
+    for name, said in (("cut", "download it again"), ("inpainting", "inpainting"), ("lacking", "lacking")):
+        with pytest.raises(InputError, match=said) as refused:
+            load_backbone(str(tmp_path / f"{name}.safetensors"))
+        assert "\n" not in str(refused.value)
+
+
+class Attack:
+    def __reduce__(self) -> Any:
+        return (os.mkdir, ("attacked",))
+
+
+def test_a_pickle_is_opened_only_when_allowed_and_then_without_code(
+    small: dict[str, Configuration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = built(small["sd1"])
+    torch.save({"state_dict": single_file(pipeline, 49_408)}, tmp_path / "model.ckpt")
+    torch.save({"state_dict": {"weight": Attack()}}, tmp_path / "attack.ckpt")
+    monkeypatch.chdir(tmp_path)
+    for name in ("model", "attack"):
+        with pytest.raises(InputError, match=f"can run code; convert it to safetensors, or trust it: {ALLOW_PICKLE}=1"):
+            load_backbone(str(tmp_path / f"{name}.ckpt"))
+    monkeypatch.setenv(ALLOW_PICKLE, "1")
+    base: Any = load_backbone(str(tmp_path / "model.ckpt"))
+    for key, tensor in pipeline.unet.state_dict().items():
+        torch.testing.assert_close(base.denoiser.state_dict()[key], tensor, rtol=0, atol=0)
+    with pytest.raises(InputError, match="holds more than weights"):
+        load_backbone(str(tmp_path / "attack.ckpt"))
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_a_name_of_the_hub_is_found_in_its_cache_and_otherwise_refused(tmp_path: Path) -> None:
+    cached = tmp_path / "hub" / "models--tiny--sdxl"
+    sdxl().save_pretrained(cached / "snapshots" / ("0" * 40))
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0" * 40)
+    code = (
+        "from magictailor.backbones import load_backbone\n"
+        "base = load_backbone('tiny/sdxl')\n"
+        "print(base.name, base.family)\n"
+        "from magictailor.cli import main\n"
+        "import sys; sys.argv = ['magictailor', 'train', sys.argv[1], '--model', 'tiny/other', '--output', 'run']; main()"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    from magictailor.world.pairs import world_pair, write_pair
+
+    folder = write_pair(world_pair(3), tmp_path / "pair")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], env=environment, capture_output=True, text=True, cwd=tmp_path, check=False
+    )  # fmt: skip
+    assert done.stdout.splitlines()[0] == "tiny/sdxl sdxl", done.stderr
+    assert done.returncode == 2
+    assert "tiny/other" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
