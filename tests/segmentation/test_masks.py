@@ -245,6 +245,28 @@ def test_grabcut_finds_what_stands_out_in_the_box(bare: Path) -> None:
     assert mask[28:].max() == 0
 
 
+def test_grabcut_is_not_misled_by_more_of_the_same_far_from_the_box() -> None:
+    """As a pagoda's lower roofs are: a roof in the sky, and all else of the picture in the roof's own colour."""
+    roof, sky = (200, 100, 30), (150, 190, 230)
+    picture, truth = np.full((200, 200, 3), roof, np.int64), np.zeros((200, 200), bool)
+    picture[48:132, 48:142] = sky
+    for y in range(64, 116):
+        half = 2 + (y - 64) * 30 // 52
+        truth[y, 95 - half : 95 + half] = True
+    picture[truth] = roof
+    noisy = (picture + np.random.default_rng(0).integers(-20, 20, picture.shape)).clip(0, 255).astype(np.uint8)
+    found = grabcut(Image.fromarray(noisy), (60, 60, 130, 120)) > 0.5
+    assert (truth & found).sum() / (truth | found).sum() > 0.9
+
+
+def test_grabcuts_box_may_end_beyond_the_picture() -> None:
+    picture = np.random.default_rng(0).integers(0, 40, (40, 40, 3), np.uint8)
+    picture[20:, 10:30] += np.array([180, 30, 20], np.uint8)
+    found = grabcut(Image.fromarray(picture), (8, 15, 32, float("inf"))) > 0.5
+    assert found[25:38, 12:28].all()
+    assert not found[:, :8].any()
+
+
 def test_boxes_and_models_that_do_not_fit_are_refused() -> None:
     assert read_box("a b.jpg=1,2,30,40") == (("a b.jpg", ""), (1, 2, 30, 40))
     assert read_box("a.jpg:long hair=1,2,30,40")[0] == ("a.jpg", "long hair")

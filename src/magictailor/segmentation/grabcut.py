@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from magictailor.errors import InputError
@@ -12,32 +13,50 @@ from magictailor.segmentation.regions import Box, Floats, Region, box_of
 
 ROUNDS = 8
 LARGEST = 640
-MARGIN = 1  # pixels: GrabCut learns the background from what lies outside the box
+RING = 0.1  # of the box's longer side: what lies farther away is not looked at, it may be more of the same thing
+
+
+def _around(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The box and a ring around it, in whole pixels inside the picture."""
+    ring = max(4.0, RING * max(box[2] - box[0], box[3] - box[1]))
+    left, top = max(0, int(box[0] - ring)), max(0, int(box[1] - ring))
+    return left, top, min(size[0], int(box[2] + ring)), min(size[1], int(box[3] + ring))
 
 
 def grabcut(image: Image.Image, box: Box) -> Floats:
-    """What stands out inside the box from what lies outside: [H, W], 0 or 1.
+    """What stands out inside the box from what lies in a ring around it: [H, W], 0 .. 1.
 
     Raises:
         InputError: opencv is not installed, or the box leaves no background to learn from.
     """
+    box = inner_box(box, image.size)
+    left, top, right, bottom = _around(box, image.size)
+    part = image.crop((left, top, right, bottom))
+    scale = min(1.0, LARGEST / max(part.size))  # its cost grows with the pixels, what it finds does not
+    small = part.resize((max(1, round(part.width * scale)), max(1, round(part.height * scale))))
+    shifted = [(v - o) * scale for v, o in zip(box, (left, top, left, top), strict=True)]
+    found = _cut(small, (shifted[0], shifted[1], shifted[2], shifted[3]))
+    whole = np.zeros((image.height, image.width))
+    whole[top:bottom, left:right] = np.asarray(Image.fromarray(255 * found).resize(part.size), np.float64) / 255
+    return whole
+
+
+def _cut(image: Image.Image, box: Box) -> NDArray[np.uint8]:
+    """GrabCut itself: [H, W], 0 or 1."""
     try:
         import cv2
     except ImportError as error:
         raise InputError("GrabCut needs opencv: pip install 'magictailor[masks]' (opencv-python-headless)") from error
-    if (scale := LARGEST / max(image.size)) < 1:  # its cost grows with the pixels, what it finds does not
-        small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
-        shrunk = (box[0] * scale, box[1] * scale, box[2] * scale, box[3] * scale)
-        mask = Image.fromarray((255 * grabcut(small, shrunk)).astype(np.uint8)).resize(image.size)
-        return np.asarray(mask, np.float64) / 255
     left, top, right, bottom = inner_box(box, image.size)
-    width, height = image.size
-    labels = np.zeros((height, width), np.uint8)
+    labels = np.full((image.height, image.width), cv2.GC_BGD, np.uint8)
+    labels[top:bottom, left:right] = cv2.GC_PR_FGD
+    if (labels != cv2.GC_BGD).all():  # the box is the picture: its edge is all the background that there is
+        labels[[0, -1]], labels[:, [0, -1]] = cv2.GC_BGD, cv2.GC_BGD
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)
     pixels = np.ascontiguousarray(np.asarray(image)[..., ::-1])
-    cv2.grabCut(pixels, labels, (left, top, right - left, bottom - top), *models, ROUNDS, cv2.GC_INIT_WITH_RECT)
-    return np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float64)
+    cv2.grabCut(pixels, labels, (0, 0, 0, 0), *models, ROUNDS, cv2.GC_INIT_WITH_MASK)  # the box is in the labels
+    return np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
 
 
 class GrabCut(Segmenter):
@@ -75,13 +94,13 @@ def _named(path: Path, file: str) -> bool:
 
 
 def inner_box(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box in whole pixels, with background around it.
+    """The box in whole pixels of the picture.
 
     Raises:
         InputError: nothing of the picture is inside.
     """
-    left, top = max(int(box[0]), MARGIN), max(int(box[1]), MARGIN)
-    right, bottom = (round(min(end, side - MARGIN)) for end, side in zip(box[2:], size, strict=True))
+    left, top = int(box[0]), int(box[1])
+    right, bottom = (round(min(end, side)) for end, side in zip(box[2:], size, strict=True))
     if right - left < 2 or bottom - top < 2:
         shown = ",".join(f"{v:g}" for v in box)
         raise InputError(f"--box {shown}: nothing of a {size[0]} x {size[1]} picture is inside")
