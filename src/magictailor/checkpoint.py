@@ -42,6 +42,7 @@ class RunInfo:
     recipe: Recipe
     loras: tuple[CommunityLoRA, ...] = ()  # merged into the model before
     start: str | None = None  # sha256 of what the training began from, if not from nothing
+    precision: str = "fp32"  # of the model's frozen weights
 
     @property
     def words(self) -> dict[str, str]:
@@ -54,6 +55,7 @@ class RunInfo:
             "model": self.model,
             "loras": loras,
             "start": self.start,
+            "precision": self.precision,
             "pair": self.pair,
             "recipe": self.recipe.dump(),
         }
@@ -83,9 +85,11 @@ def read_run(folder: Path) -> RunInfo:
     try:
         tree = json.loads(path.read_text("utf-8"))
         loras = tuple(CommunityLoRA(**lora) for lora in tree.get("loras", []))
-        info = RunInfo(tree["model"], tree["pair"], recipe_from(tree["recipe"]), loras, tree.get("start"))
+        more = {"loras": loras, "start": tree.get("start"), "precision": tree.get("precision", "fp32")}
+        info = RunInfo(tree["model"], tree["pair"], recipe_from(tree["recipe"]), **more)
         if not all(
-            isinstance(text, str) for text in (info.model, info.pair["name"], *info.words, *info.words.values())
+            isinstance(text, str)
+            for text in (info.model, info.precision, info.pair["name"], *info.words, *info.words.values())
         ):
             raise TypeError("names must be texts")
         return info
@@ -128,6 +132,7 @@ class State:
 
     trained: Trainables
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
     momentum: Momentum | None = None
     step: int = 0
     seconds: float = 0.0
@@ -139,11 +144,14 @@ class State:
             tensors |= prefixed("momentum", self.momentum.weights)
         copies = int(self.momentum is not None and self.momentum.copies_next)
         numbers = {"step": self.step, "copies_next": copies, "seconds": self.seconds}
-        write_tensors(folder / STATE_FILE, tensors, {k: repr(v) for k, v in numbers.items()})
+        texts = {k: repr(v) for k, v in numbers.items()} | {"scaler": json.dumps(self.scaler.state_dict())}
+        write_tensors(folder / STATE_FILE, tensors, texts)
         self.saved_at = time.monotonic()
 
 
-def read_state(folder: Path, trained: Trainables, optimizer: torch.optim.Optimizer) -> State:
+def read_state(
+    folder: Path, trained: Trainables, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+) -> State:
     """The last checkpoint put back into these, with the momentum network if it had started."""
     path = folder / STATE_FILE
     numbers = read_numbers(path)
@@ -151,9 +159,12 @@ def read_state(folder: Path, trained: Trainables, optimizer: torch.optim.Optimiz
     trained.restore(unprefixed("trained", tensors))
     restore_optimizer(optimizer, unprefixed("optimizer", tensors))
     kept = unprefixed("momentum", tensors)
+    if scaler.is_enabled():
+        scaler.load_state_dict(json.loads(numbers["scaler"]))
     return State(
         trained,
         optimizer,
+        scaler,
         Momentum(kept, bool(int(numbers["copies_next"]))) if kept else None,
         int(numbers["step"]),
         float(numbers["seconds"]),

@@ -71,17 +71,21 @@ def finished_run(run: Path | str) -> tuple[Path, RunInfo]:
     return folder, info
 
 
-def load(run: Path | str, loras: Sequence[str] = ()) -> Any:
+def load(run: Path | str, loras: Sequence[str] = (), device: str | None = None, precision: str | None = None) -> Any:
     """A plain, unpatched diffusers pipeline with the run's LoRA and pseudo-words.
 
     ``loras``: community LoRAs to draw with, ``FILE`` or ``FILE=STRENGTH``, beside those that the run was trained with.
+    ``device``, ``precision``: the best device that there is and the run's precision, unless given.
 
     Raises:
-        InputError: no run there, or not finished; a LoRA that does not fit.
+        InputError: no run there, or not finished; no such device; a LoRA that does not fit.
     """
     folder, info = finished_run(run)
     added = [*info.loras, *map(community_lora, loras)]
-    return _with_result(load_backbone(info.model, added), info, folder)
+    backbone = load_backbone(info.model, added, device, precision or info.precision)
+    pipeline = _with_result(backbone, info, folder)
+    pipeline.vae.to(pipeline.unet.dtype)  # a pipeline by itself wants one precision, and mends what it must
+    return pipeline
 
 
 def check_prompt(prompt: str, words: Sequence[str]) -> None:
@@ -104,13 +108,15 @@ def generate(
     scheduler_name: str = "ddim",
     batch: int = 8,
     loras: Sequence[str] = (),
+    device: str | None = None,
+    precision: str | None = None,
     pipeline: Any = None,
 ) -> Iterator[Generated]:
     """Pictures of the prompts, lazily: ``number`` of each, image i from seed ``seed + i`` whatever the batch.
 
     Args:
         steps, guidance: the run's recipe's, unless given.
-        loras: see `load`.
+        loras, device, precision: see `load`.
         pipeline: what `load` returned, to load it only once.
 
     Raises:
@@ -124,7 +130,7 @@ def generate(
     guidance = info.recipe.guidance if guidance is None else guidance
     if number < 1 or not 1 <= steps <= 1000 or not 0 <= seed <= 2**32 - number or not 0 <= guidance <= 100:
         raise InputError("number must be at least 1, steps in 1 .. 1000, seeds in 0 .. 2^32 - 1, guidance in 0 .. 100")
-    pipeline = pipeline or load(folder, loras)
+    pipeline = pipeline or load(folder, loras, device, precision)
     pipeline.scheduler = scheduler(scheduler_name, pipeline.scheduler.config)
     size = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     keys = [(text, seed + i) for text in texts for i in range(number)]

@@ -1,6 +1,6 @@
 """One step: a list of micro-batches, whose samples' losses are gathered before the balance is struck."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -48,8 +48,15 @@ class Objective:
     """The recipe's loss of a step on one pair."""
 
     def __init__(
-        self, backbone: Backbone, pictures: Sequence[Picture], recipe: Recipe, parameters: Sequence[nn.Parameter]
+        self,
+        backbone: Backbone,
+        pictures: Sequence[Picture],
+        recipe: Recipe,
+        parameters: Sequence[nn.Parameter],
+        scaled: Callable[[Tensor], Tensor] = lambda loss: loss,
     ) -> None:
+        """``scaled``: what of a loss is back-propagated, for gradients that half precision would lose."""
+        self.scaled = scaled
         self.backbone, self.pictures, self.recipe, self.parameters = backbone, pictures, recipe, parameters
         self.samples = [p.sample for p in pictures]
         self.count = max(self.samples) + 1
@@ -219,5 +226,5 @@ class Objective:
         if phase.preserve is not None and momentum is not None:
             preserve = self._preserved(outcome, self._image_weights(images, preserve_weights(losses)), momentum)
             total = total + phase.preserve.weight * preserve
-        total.backward()  # type: ignore[no-untyped-call]
+        self.scaled(total).backward()  # type: ignore[no-untyped-call]
         return torch.stack([total, attention, preserve]).detach()

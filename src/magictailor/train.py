@@ -68,39 +68,46 @@ class Run:
         sides = [backbone.latent_shape(backbone.size, backbone.size)[-1]]
         sides += [backbone.map_side] * any(phase.attention for phase in recipe.phases)
         self.pictures = pictures(pair, backbone.size, min(sides))
-        self.info = RunInfo(backbone.name, describe_pair(pair), recipe, backbone.loras, start.sha256 if start else None)
+        begun = start.sha256 if start else None
+        self.info = RunInfo(backbone.name, describe_pair(pair), recipe, backbone.loras, begun, backbone.precision)
         if recipe.checkpointing:
             backbone.enable_checkpointing()
         starts = backbone.add_words(self.info.words)
         self.trained = Trainables(backbone, recipe, starts)
         if start is not None:
             begin_from(start, self.trained, backbone, recipe.lora_scale)
-        self.objective = Objective(backbone, self.pictures, recipe, self.trained.parameters())
+        scaler = torch.amp.GradScaler(backbone.device.type, enabled=backbone.precision == "fp16")
+        self.objective = Objective(backbone, self.pictures, recipe, self.trained.parameters(), scaler.scale)
         optimizer = torch.optim.AdamW(
             self.trained.groups(), lr=0.0, betas=(0.9, 0.999), weight_decay=recipe.weight_decay, fused=True
         )
         claim(folder, self.info)  # here, after all that can be refused: bad input writes nothing
         save_png(overview(pair), folder / "pair.png")
         if (folder / STATE_FILE).exists():
-            self.state = read_state(folder, self.trained, optimizer)
+            self.state = read_state(folder, self.trained, optimizer, scaler)
         else:
-            self.state = State(self.trained, optimizer, saved_at=time.monotonic())
+            self.state = State(self.trained, optimizer, scaler, saved_at=time.monotonic())
         self.metrics = Metrics(folder, self.state.step)
 
     def advance(self) -> dict[str, float]:
-        """One step. A loss that is not finite stops the run before the step; the checkpoint stays."""
+        """One step. A loss that is not finite stops the run before the step; the checkpoint stays.
+
+        In fp16 a gradient may overflow: then the scaler leaves the step out and scales losses less from there on.
+        """
         state, recipe, online = self.state, self.recipe, self.trained.lora
         preserve = recipe.phase(state.step).preserve
         if state.momentum is None and preserve is not None:
             state.momentum = Momentum(online, recipe.reference.hard_start)  # started at the end of the warm-up
         figures = self.objective.backward(state.step, state.momentum)
+        state.scaler.unscale_(state.optimizer)
         everything = self.trained.parameters()
         figures["gradient_norm"] = float(
             torch.nn.utils.get_total_norm([p.grad for p in everything if p.grad is not None])
         )
         clipped = list(online.values()) if recipe.reference.clip_skips_words else everything
         torch.nn.utils.clip_grad_norm_(clipped, recipe.clip)
-        if not all(math.isfinite(v) for v in figures.values()):
+        must_be_finite = {k: v for k, v in figures.items() if k != "gradient_norm" or not state.scaler.is_enabled()}
+        if not all(math.isfinite(v) for v in must_be_finite.values()):
             raise RunError(
                 f"step {state.step}: the loss or its gradient is not finite; the checkpoint before it is kept. "
                 "Lower the rate (--set phases.0.lr=...) in a new folder"
@@ -110,7 +117,8 @@ class Run:
             group["lr"] = rate * group["scale"]
         if state.momentum is not None and preserve is not None:
             state.momentum.before_step(online, preserve)
-        state.optimizer.step()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)
         if state.momentum is not None and preserve is not None:
             state.momentum.after_step(online, preserve)
@@ -141,6 +149,8 @@ def personalize(
     recipe: Recipe | None = None,
     loras: Sequence[str] = (),
     start: Path | str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
     watch: Watch = lambda step, steps, figures: None,
 ) -> Path:
     """Fine-tune on a pair; the same call goes on after any interruption.
@@ -153,6 +163,7 @@ def personalize(
         recipe: instead of ``method`` and ``settings``.
         loras: community LoRAs merged into a model that is given by name, ``FILE`` or ``FILE=STRENGTH``.
         start: a finished run or an exported folder, whose LoRA and pseudo-words the training begins from.
+        device, precision: of a model that is given by name, see `load_backbone`.
         watch: called after each step with (steps done, all steps, figures).
 
     Returns:
@@ -166,7 +177,7 @@ def personalize(
     pair = pair if isinstance(pair, Pair) else read_pair(pair)
     folder = output_folder(output, outside=source)
     added = [community_lora(text) for text in loras]
-    backbone = load_backbone(model, added) if isinstance(model, str) else model
+    backbone = load_backbone(model, added, device, precision) if isinstance(model, str) else model
     begun = None if start is None else read_start(start)
     run = Run(pair, folder, recipe or recipe_for(backbone, method, settings), backbone, begun)
     if finished(folder):

@@ -25,7 +25,10 @@ def add_lora(backbone: Backbone, how: LoRA, seed: int) -> dict[str, nn.Parameter
         torch.manual_seed(seed)
         denoiser: Any = backbone.denoiser
         denoiser.add_adapter(config)
-    return {n: p for n, p in backbone.denoiser.named_parameters() if p.requires_grad}
+    added = {n: p for n, p in backbone.denoiser.named_parameters() if p.requires_grad}
+    for parameter in added.values():
+        parameter.data = parameter.data.float()
+    return added
 
 
 class _WordRows:
@@ -46,7 +49,7 @@ def add_rows(backbone: Backbone, starts: Mapping[str, WordVectors]) -> dict[str,
     parameters = {}
     for name, encoder in backbone.text_encoders.items():
         table: Any = encoder.get_input_embeddings()  # type: ignore[operator]
-        rows = [nn.Parameter(vectors[name].clone().to(table.weight.device)) for vectors in starts.values()]
+        rows = [nn.Parameter(vectors[name].clone().float()) for vectors in starts.values()]
         table.register_forward_hook(_WordRows(len(table.weight) - len(rows), rows))
         parameters.update({f"{word}.{name}": row for word, row in zip(starts, rows, strict=True)})
     return parameters

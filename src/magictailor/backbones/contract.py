@@ -69,6 +69,7 @@ class Backbone(ABC):
     defaults: Defaults
     pipeline: DiffusionPipeline
     loras: tuple[CommunityLoRA, ...] = ()  # merged into its weights
+    precision: str  # of its frozen weights: fp32, bf16 or fp16
     assumed: str = ""  # about a file that does not say it, for the user to check
 
     @property

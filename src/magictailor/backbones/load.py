@@ -54,16 +54,15 @@ def _from_hub(model: str) -> str:
     )
 
 
-def _opened(model: str) -> tuple[str, Any, str]:
+def _opened(model: str, dtype: Any) -> tuple[str, Any, str]:
     """A model's own name, its pipeline, and what was assumed about it."""
     import diffusers
-    import torch
 
     from magictailor.backbones.single_file import PICKLES, open_single_file
 
     path = Path(model).expanduser()
     if os.path.isfile(path) and path.suffix in (".safetensors", *PICKLES):
-        return str(path.resolve()), *open_single_file(path, torch.float32)
+        return str(path.resolve()), *open_single_file(path, dtype)
     folder = str(path) if _is_folder(str(path)) else None
     if folder is None and (os.path.exists(path) or not HUB.fullmatch(model)):
         raise InputError(
@@ -76,30 +75,40 @@ def _opened(model: str) -> tuple[str, Any, str]:
     if kind not in PIPELINES:
         raise InputError(f"--model {model}: a {kind}; what is known are {', '.join(PIPELINES)}")
     pipeline: Any = getattr(diffusers, kind)
-    return name, pipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True), ""
+    return name, pipeline.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True), ""
 
 
-def load_backbone(model: str = "embedded", loras: Sequence[CommunityLoRA] = ()) -> Backbone:
+def load_backbone(
+    model: str = "embedded",
+    loras: Sequence[CommunityLoRA] = (),
+    device: str | None = None,
+    precision: str | None = None,
+) -> Backbone:
     """A model with ``loras`` merged in: Stable Diffusion 1.x, 2.x or SDXL, or the base that is shipped.
 
     Args:
         model: ``embedded``; a folder in diffusers format; a checkpoint in one .safetensors file; or a hub's name.
+        device: cpu, cuda, mps; the best that there is, unless given.
+        precision: fp32, bf16 or fp16; half on CUDA and full elsewhere, unless given. The embedded base is small: full.
 
     Raises:
-        InputError: no such model, a family that is not known, a damaged file, a pickle, or a LoRA that does not fit.
+        InputError: no such model or device, a family that is not known, a damaged file, a pickle, or a LoRA that does not fit.
     """
     # Importing diffusers' pipelines takes seconds: only when a model is really loaded.
+    from magictailor.backbones.placement import placement
     from magictailor.backbones.sdxl import StableDiffusionXL
     from magictailor.backbones.stable_diffusion import StableDiffusion
     from magictailor.world.embedded import load_embedded
 
     quiet_loading()
     if model == "embedded":
-        return _with_loras(StableDiffusion(model, load_embedded(), EMBEDDED), loras)
+        place = placement(device, precision or "fp32")
+        return _with_loras(StableDiffusion(model, load_embedded(), EMBEDDED, place=place), loras)
+    place = placement(device, precision)
     try:
-        name, pipeline, assumed = _opened(model)
+        name, pipeline, assumed = _opened(model, place.dtype)
         kind = StableDiffusionXL if type(pipeline).__name__ == "StableDiffusionXLPipeline" else StableDiffusion
-        backbone = kind(name, pipeline, PAPER)
+        backbone = kind(name, pipeline, PAPER, place=place)
     except InputError:
         raise
     except Exception as error:  # on damaged files the libraries raise nearly anything

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from magictailor.backbones.contract import Backbone, Condition, Defaults, WordVectors
+from magictailor.backbones.placement import ON_CPU, Placement
 from magictailor.errors import InputError
 
 ENCODER = "clip"
 CLIP_WORDS = 49_408
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.2")
+LARGE = 512  # pixels
 MAP_FRACTION, MAP_SIDE = 32, 16  # the paper's maps are 16 x 16 at 512 pixels; a small base's should not be smaller
 
 
@@ -22,7 +24,14 @@ class StableDiffusion(Backbone):
 
     encoders: Mapping[str, tuple[str, str]] = {ENCODER: ("text_encoder", "tokenizer")}  # in the pipeline, by our name
 
-    def __init__(self, name: str, pipeline: DiffusionPipeline, defaults: Defaults, map_side: int | None = None):
+    def __init__(
+        self,
+        name: str,
+        pipeline: DiffusionPipeline,
+        defaults: Defaults,
+        map_side: int | None = None,
+        place: Placement = ON_CPU,
+    ) -> None:
         self.name, self.defaults = name, defaults
         self.pipeline: Any = pipeline
         parts = ("unet", "vae", *(part for both in self.encoders.values() for part in both))
@@ -42,6 +51,12 @@ class StableDiffusion(Backbone):
         self.schedule = pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)  # previews too
         for part in (pipeline.unet, pipeline.vae, *self.text_encoders.values()):
             part.requires_grad_(False).eval()
+            part.to(place.device, place.dtype)
+        self.precision = place.precision
+        if place.precision == "fp16" and pipeline.vae.config.force_upcast:  # SDXL's overflows there
+            pipeline.vae.float()
+        if self.size >= LARGE:  # one picture at a time: a batch's activations would be the peak of the whole run
+            pipeline.vae.enable_slicing()
         self._scale = float(pipeline.vae.config.scaling_factor)
         self._shift = float(pipeline.vae.config.shift_factor or 0.0)
 
@@ -151,11 +166,12 @@ class StableDiffusion(Backbone):
         )
 
     def encode_images(self, pixels: Tensor, noise: Tensor) -> Tensor:
-        posterior = self.pipeline.vae.encode(pixels).latent_dist
-        return (posterior.mean + posterior.std * noise - self._shift) * self._scale
+        posterior = self.pipeline.vae.encode(pixels.to(self.pipeline.vae.dtype)).latent_dist
+        return (posterior.mean.float() + posterior.std.float() * noise - self._shift) * self._scale
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        return self.pipeline.vae.decode(latents / self._scale + self._shift).sample
+        scaled = latents / self._scale + self._shift
+        return self.pipeline.vae.decode(scaled.to(self.pipeline.vae.dtype)).sample.float()
 
     def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
         return self.pipeline.unet.config.in_channels, height // self.factor, width // self.factor
@@ -175,9 +191,9 @@ class StableDiffusion(Backbone):
     def predict(
         self, noisy: Tensor, timesteps: Tensor, condition: Condition, weights: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        inputs = (noisy, timesteps, condition.sequence)
+        inputs = (noisy.to(self.pipeline.unet.dtype), timesteps, condition.sequence)
         out: Any = functional_call(self.denoiser, dict(weights or {}), inputs, self._added(condition))
-        return out.sample
+        return out.sample.float()
 
     def _added(self, condition: Condition) -> dict[str, Any]:
         """What else the U-Net's forward takes, by argument."""

@@ -14,6 +14,8 @@ PairPath = Annotated[Path, typer.Argument(help="A folder of images and masks, or
 Output = Annotated[Path, typer.Option("--output", "-o", help="A new or empty folder.", show_default=False)]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: key=value, many times.")]
 LoRAs = Annotated[list[str] | None, typer.Option("--lora", help="A community LoRA: FILE or FILE=0.8, many times.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best there is.")]
+Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16; default: half on CUDA, else full.")]
 Model = Annotated[str, typer.Option(help="'embedded', a diffusers folder, a .safetensors file or a hub id.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from magictailor.cli.shared import LoRAs, Model, PairPath, Settings, console, started
+from magictailor.cli.shared import Device, LoRAs, Model, PairPath, Precision, Settings, console, started
 from magictailor.errors import InputError
 from magictailor.progress import bar
 
@@ -72,6 +72,8 @@ def train(
     method: Annotated[str, typer.Option(help="magictailor, magictailor-reference or plain-lora.")] = "magictailor",
     settings: Settings = None,
     loras: LoRAs = None,
+    device: Device = None,
+    precision: Precision = None,
     start: Annotated[Path | None, typer.Option(help="Begin from a finished run or an exported folder.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole recipe and stop.")] = False,
 ) -> None:
@@ -84,7 +86,7 @@ def train(
         from magictailor.files import output_folder
         from magictailor.train import personalize, recipe_for
 
-        backbone = load_backbone(model, [community_lora(text) for text in loras or ()])
+        backbone = load_backbone(model, [community_lora(text) for text in loras or ()], device, precision)
         recipe = recipe_for(backbone, method, settings)
     if backbone.assumed:
         console.print(backbone.assumed)
@@ -114,6 +116,8 @@ def generate(
     scheduler: Annotated[str, typer.Option(help="ddim, dpm++, dpm++-karras or sde-dpm++.")] = "ddim",
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
     loras: LoRAs = None,
+    device: Device = None,
+    precision: Precision = None,
 ) -> None:
     """Draw pictures with a run's pseudo-words: PNGs with prompt and seed inside, and a contact sheet."""
     with started("loading"):
@@ -131,6 +135,8 @@ def generate(
             scheduler_name=scheduler,
             batch=batch,
             loras=loras or (),
+            device=device,
+            precision=precision,
         )
     target = output_folder(output or run / "images")
     with bar("drawing", console) as watch:

@@ -141,7 +141,7 @@ def _comfyui(run: Exported, folder: Path, bundle: bool) -> str:
 
 
 def _fused(run: Exported) -> Any:
-    pipeline: Any = load(run.lora_file.parent)
+    pipeline: Any = load(run.lora_file.parent, device="cpu", precision="fp32")
     if run.adapter:
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
@@ -185,7 +185,7 @@ def _read(run: Path | str, half: bool) -> Exported:
             f"{folder}: --method {info.recipe.method} trains the whole embedding matrix, which no other tool reads; "
             "export a run of --method magictailor"
         )
-    backbone: Any = load_backbone(info.model, info.loras)
+    backbone: Any = load_backbone(info.model, info.loras, "cpu", "fp32")
     if "pseudo-words" in kinds:
         rows = unprefixed(WORDS, read_tensors(folder / WORDS_FILE))
         words = {w: {e: rows[f"{w}.{e}"] for e in backbone.text_encoders} for w in info.words}

@@ -1,0 +1,102 @@
+"""Frozen weights in half precision: what is trained stays full, and a run resumes to the byte there too."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from magictailor import personalize
+from magictailor.backbones import Backbone, load_backbone
+from magictailor.checkpoint import LORA_FILE, WORDS_FILE, read_run
+from magictailor.errors import InputError
+from magictailor.generation import generate, load
+from magictailor.train import Run
+from tiny import FAMILIES, pair, recipe
+
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp(request.param) / "base"
+    pipeline = FAMILIES[request.param]()
+    pipeline.vae.register_to_config(force_upcast=request.param == "sdxl")
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def opened(base: Path, precision: str) -> Backbone:
+    return load_backbone(str(base), device="cpu", precision=precision)
+
+
+@pytest.mark.parametrize("precision", HALVES)
+def test_what_is_frozen_is_half_and_what_is_trained_is_full(precision: str, base: Path, tmp_path: Path) -> None:
+    run = Run(pair(), tmp_path / "run", recipe(), opened(base, precision))
+    pipeline: Any = run.backbone.pipeline
+    careful = precision == "fp16" and pipeline.vae.config.force_upcast  # SDXL's autoencoder overflows in fp16
+    assert pipeline.vae.dtype == (torch.float32 if careful else HALVES[precision])
+    kinds = {n: p.dtype for n, p in pipeline.unet.named_parameters()}
+    assert {d for n, d in kinds.items() if "lora" in n} == {torch.float32}
+    assert {d for n, d in kinds.items() if "lora" not in n} == {HALVES[precision]}
+    assert {p.dtype for p in run.trained.parameters()} == {torch.float32}
+    figures = run.advance()
+    assert {p.grad is None for p in run.trained.parameters()} == {True}  # the step was taken
+    whole = Run(pair(), tmp_path / "whole", recipe(), opened(base, "fp32")).advance()
+    for name in ("loss", "diffusion.0", "diffusion.1", "attention"):
+        assert figures[name] == pytest.approx(whole[name], rel=0.05)
+
+
+@pytest.mark.parametrize("precision", HALVES)
+def test_a_run_resumes_to_the_byte_and_draws(
+    precision: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("magictailor.train.SAVE_SECONDS", 0.0)  # after each step
+    whole = personalize(pair(), tmp_path / "whole", model=opened(base, precision), recipe=recipe())
+
+    class Stop(Exception):
+        pass
+
+    def stop(step: int, *_: object) -> None:
+        if step == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        personalize(pair(), tmp_path / "run", model=opened(base, precision), recipe=recipe(), watch=stop)
+    again = personalize(pair(), tmp_path / "run", model=opened(base, precision), recipe=recipe())
+    for name in (LORA_FILE, WORDS_FILE):
+        assert (again / name).read_bytes() == (whole / name).read_bytes()
+        assert {t.dtype for t in load_file(again / name).values()} == {torch.float32}
+    assert read_run(again).precision == precision
+    with pytest.raises(InputError, match="its precision differs"):
+        personalize(pair(), again, model=opened(base, "fp32"), recipe=recipe())
+    pipeline = load(again, device="cpu")
+    assert {pipeline.unet.dtype, pipeline.vae.dtype} == {HALVES[precision]}
+    (half,) = generate(again, "<person> with <hair>", pipeline=pipeline)
+    (full,) = generate(again, "<person> with <hair>", device="cpu", precision="fp32")
+    difference = np.abs(np.asarray(half.image, int) - np.asarray(full.image, int))
+    assert difference.mean() < 8
+    assert np.asarray(half.image).std() > 5
+
+
+def test_a_gradient_that_overflows_leaves_the_step_out(tmp_path: Path, tmp_path_factory: Any) -> None:
+    folder = tmp_path / "base"
+    FAMILIES["sd1"]().save_pretrained(folder)
+    run = Run(pair(), tmp_path / "run", recipe(), opened(folder, "fp16"))
+    run.state.scaler.load_state_dict({**run.state.scaler.state_dict(), "scale": 2.0**40})
+    before = {n: p.detach().clone() for n, p in run.trained.named().items()}
+    run.advance()
+    assert all(torch.equal(p, before[n]) for n, p in run.trained.named().items())
+    assert run.state.scaler.get_scale() < 2.0**40
+    for _ in range(2):
+        run.state.scaler.update(1024.0)
+    run.advance()
+    assert any(not torch.equal(p, before[n]) for n, p in run.trained.named().items())
+
+
+def test_an_unknown_device_or_precision_is_refused(base: Path) -> None:
+    for device, precision, said in (("tpu", None, "--device tpu"), ("cuda:99", None, "choose cpu"), ("cpu", "fp8", "fp32, bf16, fp16")):  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            load_backbone(str(base), device=device, precision=precision)
