@@ -12,6 +12,14 @@ import torch
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def on_the_cpu() -> None:
+    """Whatever cards the machine has: figures are compared with ones made there."""
+    from magictailor.backbones import placement
+
+    placement._best_device = lambda: "cpu"
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny base (epsilon) in diffusers format."""

@@ -1,6 +1,7 @@
 """Models as creators have them: a file, a folder, a name of the hub; and what is refused, with one line that says why."""
 
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,8 +21,9 @@ from magictailor import personalize
 from magictailor.backbones import load_backbone
 from magictailor.backbones.clip_tokenizer import END, clip_tokenizer
 from magictailor.backbones.configurations import BANG, CONFIGURATIONS, Configuration
-from magictailor.backbones.single_file import ALLOW_PICKLE, family_of
+from magictailor.backbones.single_file import ALLOW_PICKLE, Told, family_of
 from magictailor.errors import InputError
+from magictailor.exports import export
 from magictailor.exports.single_file import single_file
 from magictailor.generation import generate
 from magictailor.tensors import write_tensors
@@ -121,8 +123,8 @@ def test_the_tokenizer_is_clips() -> None:
 def test_a_checkpoint_in_one_file_is_opened_whole(
     family: str, small: dict[str, Configuration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the hub: a call of it would fail here."""
-    monkeypatch.setattr("huggingface_hub.file_download.get_hf_file_metadata", None)
+    """Without the hub: any call of it would fail here."""
+    monkeypatch.setattr(socket.socket, "connect", None)
     wanted = built(small[family])
     header = {"modelspec.architecture": "stable-diffusion-v2-768-v"} if family == "sd2-v" else {}
     base = load_backbone(str(saved(wanted, tmp_path / "model.safetensors", **header)))
@@ -153,16 +155,60 @@ def test_what_a_checkpoint_predicts_is_told_by_itself_or_beside_it(tmp_path: Pat
     file = tmp_path / "sd2.safetensors"
     tensors = {"cond_stage_model.model.ln_final.weight": torch.ones(4), reading.FIRST_LAYER: torch.zeros(8, 4, 3, 3)}
     save_file(tensors, file)
-    assert family_of(file) == ("sd2", False)
-    save_file({**tensors, "v_pred": torch.zeros(0)}, file)
-    assert family_of(file) == ("sd2-v", True)
+    assert family_of(file) == Told("sd2")
+    save_file({**tensors, "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}, file)
+    assert family_of(file) == Told("sd2-v", v=True, zero_snr=True)
     save_file(tensors, file, {"modelspec.prediction_type": "v"})
-    assert family_of(file) == ("sd2-v", True)
-    save_file(tensors, file)
+    assert family_of(file) == Told("sd2-v", v=True)
+    shifts = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    for spread, v in ((0.12, True), (0.05, False)):
+        save_file({**tensors, reading.LAST_SHIFTS: spread * shifts}, file)
+        assert family_of(file) == Told("sd2-v" if v else "sd2", v)
     beside = tmp_path / "sd2.yaml"
     for text, v in (('model:\n  params:\n    parameterization: "v"\n', True), ("parameterization: eps\n", False)):
         beside.write_text(text)
-        assert family_of(file) == ("sd2-v" if v else "sd2", v)
+        assert family_of(file) == Told("sd2-v" if v else "sd2", v)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_a_file_as_it_is_found_in_the_wild_is_opened(
+    family: str, small: dict[str, Configuration], tmp_path: Path
+) -> None:
+    """Half precision, averages beside the weights, schedules, position numbers, a mark that it predicts v."""
+    wanted = built(small[family])
+    tensors = {k: v.half().contiguous() for k, v in single_file(wanted, 49_408).items()}
+    inner = "cond_stage_model" if family == "sd1" else "conditioner.embedders.0"
+    tensors |= {
+        "model_ema.decay": torch.tensor(0.99),
+        "model_ema.diffusion_modelinput_blocks00weight": torch.zeros(16, 4, 3, 3),
+        "alphas_cumprod": torch.linspace(1, 0, 1000),
+        f"{inner}.transformer.text_model.embeddings.position_ids": torch.arange(77)[None],
+        "v_pred": torch.zeros(0),
+        "ztsnr": torch.zeros(0),
+    }
+    save_file({k: v.clone() for k, v in tensors.items()}, tmp_path / "wild.safetensors")
+    base: Any = load_backbone(str(tmp_path / "wild.safetensors"))
+    assert base.family == family
+    assert base.schedule.config.prediction_type == "v_prediction"
+    assert float(base.schedule.alphas_cumprod[-1]) == pytest.approx(0, abs=1e-6)
+    got = base.denoiser.state_dict()
+    for key, tensor in wanted.unet.state_dict().items():
+        torch.testing.assert_close(got[key], tensor.half().float(), rtol=0, atol=0)
+
+
+def test_what_a_base_predicts_survives_its_export(
+    small: dict[str, Configuration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that predicts v gives a checkpoint that says so, and code for diffusers that says so."""
+    file = tmp_path / "v.safetensors"
+    write_tensors(
+        file, {**single_file(built(small["sdxl"]), 49_408), "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
+    )
+    run = personalize(pair(), tmp_path / "run", model=str(file), recipe=recipe())
+    assert family_of(export(run, tmp_path / "one", "checkpoint") / "run.safetensors") == Told("sdxl", True, True)
+    text = (export(run, tmp_path / "out", "diffusers") / "README.md").read_text()
+    assert f"StableDiffusionXLPipeline.from_single_file('{file}')" in text
+    assert 'prediction_type="v_prediction"' in text
 
 
 @pytest.mark.parametrize(
@@ -172,6 +218,7 @@ def test_what_a_checkpoint_predicts_is_told_by_itself_or_beside_it(tmp_path: Pat
         ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "FLUX.1"),
         ("conditioner.embedders.0.model.ln_final.weight", "SDXL's refiner"),
         ("lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight", "--lora"),
+        ("edm_mean", "Playground 2.5"),
         ("anything", "none of their text encoders"),
     ],
 )

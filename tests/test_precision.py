@@ -42,8 +42,12 @@ def test_what_is_frozen_is_half_and_what_is_trained_is_full(precision: str, base
     assert {d for n, d in kinds.items() if "lora" in n} == {torch.float32}
     assert {d for n, d in kinds.items() if "lora" not in n} == {HALVES[precision]}
     assert {p.dtype for p in run.trained.parameters()} == {torch.float32}
+    before = {n: p.detach().clone() for n, p in run.trained.named().items()}
     figures = run.advance()
-    assert {p.grad is None for p in run.trained.parameters()} == {True}  # the step was taken
+    moved = {n for n, p in run.trained.named().items() if not torch.equal(p, before[n])}
+    assert {n for n in moved if n.startswith("words.") or ".lora_B." in n} == {
+        n for n in before if n.startswith("words.") or ".lora_B." in n
+    }
     whole = Run(pair(), tmp_path / "whole", recipe(), opened(base, "fp32")).advance()
     for name in ("loss", "diffusion.0", "diffusion.1", "attention"):
         assert figures[name] == pytest.approx(whole[name], rel=0.05)
@@ -94,6 +98,12 @@ def test_a_gradient_that_overflows_leaves_the_step_out(tmp_path: Path, tmp_path_
         run.state.scaler.update(1024.0)
     run.advance()
     assert any(not torch.equal(p, before[n]) for n, p in run.trained.named().items())
+
+
+def test_a_whole_embedding_matrix_wants_full_precision(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="add --precision fp32"):
+        Run(pair(), tmp_path / "run", recipe(method="magictailor-reference"), opened(base, "bf16"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_device_or_precision_is_refused(base: Path) -> None:

@@ -158,7 +158,7 @@ def read_state(
     tensors = read_tensors(path)
     trained.restore(unprefixed("trained", tensors))
     restore_optimizer(optimizer, unprefixed("optimizer", tensors))
-    kept = unprefixed("momentum", tensors)
+    kept = {n: t.to(trained.lora[n].device) for n, t in unprefixed("momentum", tensors).items()}
     if scaler.is_enabled():
         scaler.load_state_dict(json.loads(numbers["scaler"]))
     return State(

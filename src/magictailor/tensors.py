@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from magictailor.errors import InputError
@@ -15,24 +15,34 @@ from magictailor.files import write_whole
 WORD = "magictailor.word"  # in an exported embedding's header: its pseudo-word
 
 
-def _canonical(blob: bytes) -> bytes:
-    """The same safetensors file with its metadata sorted: the library writes them in any order."""
-    size = int.from_bytes(blob[:8], "little")
-    header = json.loads(blob[8 : 8 + size])
-    metadata = header.pop("__metadata__", {})
-    text = json.dumps({"__metadata__": dict(sorted(metadata.items())), **header}, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + blob[8 + size :]
+def _sort_metadata(path: Path) -> None:
+    """Sort the header's strings in place, which the library writes in any order; the file keeps its length."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        if metadata := header.pop("__metadata__", {}):
+            header = {"__metadata__": dict(sorted(metadata.items())), **header}
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= size, "the library writes its header as tightly"
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Named tensors of any shapes as safetensors; the same content gives the same bytes."""
     assert tensors, "a file without tensors says nothing"
-    flat = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    blob = _canonical(save(flat, dict(metadata or {})))
+    kept: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        flat = tensor.detach().cpu().contiguous()
+        place = flat.untyped_storage().data_ptr()
+        # Copied only where the format could not hold it: a whole model must not be in memory twice.
+        kept[name] = flat.clone() if place in places or flat.untyped_storage().nbytes() != flat.nbytes else flat
+        places.add(place)
 
     def write(temporary: Path) -> None:
-        temporary.write_bytes(blob)
+        save_file(kept, temporary, dict(metadata or {}))
+        _sort_metadata(temporary)
 
     write_whole(path, write)
 

@@ -123,7 +123,7 @@ class Run:
         if state.momentum is not None and preserve is not None:
             state.momentum.after_step(online, preserve)
         state.step += 1
-        return {**figures, "lr": rate}
+        return {k: v for k, v in figures.items() if math.isfinite(v)} | {"lr": rate}  # JSON knows no infinity
 
     def preview(self) -> None:
         """The composite, and each sample alone, at fixed seeds: `previews/000100-0.png` and so on."""
@@ -189,7 +189,13 @@ def personalize(
             run.preview()
     while state.step < run.recipe.steps:
         started = time.monotonic()
-        figures = run.advance()
+        try:
+            figures = run.advance()
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"step {state.step}: out of memory; the last checkpoint is kept. Start in a new folder with --set "
+                "micro_batch=1 --set checkpointing=true, or a lower --precision"
+            ) from error
         run.metrics.add(state.step - 1, figures)
         state.seconds += time.monotonic() - started
         watch(state.step, run.recipe.steps, figures)

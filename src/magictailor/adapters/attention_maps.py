@@ -49,7 +49,7 @@ class AttentionMaps:
         if self._tokens is None:
             return
         query, key = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (attn.to_q(hidden), attn.to_k(text)))
-        probabilities = (query @ key.transpose(-1, -2) * attn.scale).float().softmax(-1)
+        probabilities = (query.float() @ key.float().transpose(-1, -2) * attn.scale).softmax(-1)
         self._maps.append(torch.einsum("nhql,nl->nq", probabilities, self._tokens) / attn.heads)
 
 

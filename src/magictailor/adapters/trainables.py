@@ -8,6 +8,7 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from magictailor.backbones.contract import Backbone, WordVectors
+from magictailor.errors import InputError
 from magictailor.recipe import EmbeddingMatrix, LoRA, PseudoWords, Recipe
 
 LORA, WORDS, MATRIX = "lora", "words", "embedding"
@@ -77,6 +78,11 @@ class Trainables:
                 case PseudoWords():
                     self.words, self.word_rate = add_rows(backbone, starts), part.rate
                 case EmbeddingMatrix():
+                    if backbone.precision != "fp32":
+                        raise InputError(
+                            f"--precision {backbone.precision}: --method {recipe.method} trains the embedding matrix "
+                            "itself, which half precision would not let move; add --precision fp32"
+                        )
                     self.matrices = _matrices(backbone)
 
     def named(self) -> dict[str, nn.Parameter]:

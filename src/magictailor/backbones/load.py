@@ -39,43 +39,79 @@ def _is_folder(model: str) -> bool:
     return os.path.isfile(os.path.join(model, "model_index.json"))  # False, too, for a name that no path can have
 
 
-def _from_hub(model: str) -> str:
-    """The folder of a hub's model in the user's cache; what is not there yet is downloaded."""
+def _checked(kind: str, model: str) -> str:
+    if kind not in PIPELINES:
+        raise InputError(f"--model {model}: a {kind}; what is known are {', '.join(PIPELINES)}")
+    return kind
+
+
+def _read(folder: str, dtype: Any, **more: Any) -> Any:
+    """The pipeline of a folder, without the safety checker: another model, which would judge what is trained here."""
+    import diffusers
+
+    kind = _checked(_class_name(folder), folder)
+    if kind == "StableDiffusionPipeline":
+        more |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    halves = any(Path(folder, "unet").glob("*.fp16.safetensors")) and not any(
+        p for p in Path(folder, "unet").glob("*.safetensors") if ".fp16" not in p.name
+    )
+    if halves:
+        more["variant"] = "fp16"
+    pipeline: Any = getattr(diffusers, kind)
+    return pipeline.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True, **more)
+
+
+def _download(model: str) -> str:
+    """The folder of a hub's model in the user's cache. Its class is asked for first: others are tens of gigabytes."""
+    from diffusers import DiffusionPipeline
+    from huggingface_hub import hf_hub_download
+
+    kind = _checked(_class_name(str(Path(hf_hub_download(model, "model_index.json")).parent)), model)
+    left_out = {"safety_checker": None} if kind == "StableDiffusionPipeline" else {}
+    try:
+        return str(DiffusionPipeline.download(model, use_safetensors=True, **left_out))
+    except OSError:  # some keep half precision alone
+        return str(DiffusionPipeline.download(model, use_safetensors=True, variant="fp16", **left_out))
+
+
+def _from_hub(model: str, dtype: Any) -> Any:
+    """From the cache, if it is whole there; what is missing is downloaded."""
     from diffusers import DiffusionPipeline
 
-    for offline in (True, False):
-        try:
-            return str(DiffusionPipeline.download(model, use_safetensors=True, local_files_only=offline))
-        except Exception as error:  # no network, no such model, gated: the library raises nearly anything
-            reason = " ".join(str(error).split())[:160]
-    raise InputError(
-        f"--model {model}: neither a folder or file here nor in the hub's cache, and the hub gave nothing ({reason}); "
-        f"check the name (for instance {PAPERS_BASE}) and the network"
-    )
+    try:
+        cached = str(DiffusionPipeline.download(model, use_safetensors=True, local_files_only=True))
+        return _read(cached, dtype)
+    except InputError:
+        raise
+    except Exception:  # not cached, or not whole: the library raises nearly anything
+        pass
+    try:
+        return _read(_download(model), dtype)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"--model {model}: neither a folder or file here nor whole in the hub's cache, and the hub gave no "
+            f"safetensors ({reason}); check the name (for instance {PAPERS_BASE}) and the network"
+        ) from error
 
 
 def _opened(model: str, dtype: Any) -> tuple[str, Any, str]:
     """A model's own name, its pipeline, and what was assumed about it."""
-    import diffusers
-
     from magictailor.backbones.single_file import PICKLES, open_single_file
 
     path = Path(model).expanduser()
     if os.path.isfile(path) and path.suffix in (".safetensors", *PICKLES):
         return str(path.resolve()), *open_single_file(path, dtype)
-    folder = str(path) if _is_folder(str(path)) else None
-    if folder is None and (os.path.exists(path) or not HUB.fullmatch(model)):
+    if _is_folder(str(path)):
+        return str(path.resolve()), _read(str(path), dtype), ""
+    if os.path.exists(path) or not HUB.fullmatch(model):
         raise InputError(
             f"--model {model}: not 'embedded', no diffusers folder (no model_index.json there), no .safetensors file "
             f"and no name of the hub's like {PAPERS_BASE}"
         )
-    name = model if folder is None else str(path.resolve())
-    folder = folder or _from_hub(model)
-    kind = _class_name(folder)
-    if kind not in PIPELINES:
-        raise InputError(f"--model {model}: a {kind}; what is known are {', '.join(PIPELINES)}")
-    pipeline: Any = getattr(diffusers, kind)
-    return name, pipeline.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True), ""
+    return model, _from_hub(model, dtype), ""
 
 
 def load_backbone(
@@ -95,6 +131,8 @@ def load_backbone(
         InputError: no such model or device, a family that is not known, a damaged file, a pickle, or a LoRA that does not fit.
     """
     # Importing diffusers' pipelines takes seconds: only when a model is really loaded.
+    import torch
+
     from magictailor.backbones.placement import placement
     from magictailor.backbones.sdxl import StableDiffusionXL
     from magictailor.backbones.stable_diffusion import StableDiffusion
@@ -111,6 +149,10 @@ def load_backbone(
         backbone = kind(name, pipeline, PAPER, place=place)
     except InputError:
         raise
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"--model {model}: does not fit on {place.device} in {place.precision}; try --precision bf16 or --device cpu"
+        ) from error
     except Exception as error:  # on damaged files the libraries raise nearly anything
         raise InputError(
             f"--model {model}: not a whole Stable Diffusion with safetensors "

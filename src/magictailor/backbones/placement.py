@@ -34,7 +34,8 @@ def _best_precision(device: torch.device) -> str:
     """Half precision on CUDA cards, with bf16's range where the card has it."""
     if device.type != "cuda":
         return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    with torch.cuda.device(device):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def placement(device: str | None = None, precision: str | None = None) -> Placement:

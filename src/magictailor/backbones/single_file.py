@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,17 @@ UNKNOWN = {
     "double_blocks.0": "FLUX.1",
     "conditioner.embedders.0.model.": "SDXL's refiner",
     "lora_": "a LoRA; give it with --lora",
+    "edm_mean": "Playground 2.5, which has another noise schedule",
+    "edm_vpred.sigma_max": "CosXL, which has another noise schedule",
 }
 KNOWN = {
     "conditioner.embedders.1.model.": "sdxl",
     "cond_stage_model.model.": "sd2",
-    "cond_stage_model.transformer.": "sd1",
+    "cond_stage_model.transformer.text_model.": "sd1",
 }
-FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
+UNET = "model.diffusion_model."
+FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"
+LAST_SHIFTS, SPREAD = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias", 0.09  # as ComfyUI tells them apart
 SUPPORTED = "Stable Diffusion 1.x, 2.x and SDXL"
 
 
@@ -57,36 +62,57 @@ def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
         ) from error
 
 
+def _beside(file: Path) -> str | None:
+    """``v`` or ``eps``, if the .yaml beside the file says so, as A1111's users have it."""
+    settings = file.with_suffix(".yaml")
+    if not settings.is_file():
+        return None
+    lines = (line.partition(":")[::2] for line in settings.read_text("utf-8", "replace").splitlines())
+    return next((v.strip(" \"'") for k, v in lines if k.strip() == "parameterization"), None)
+
+
 def _predicts_v(file: Path, shapes: Mapping[str, tuple[int, ...]], header: Mapping[str, str]) -> bool:
-    """Told by the file's header, by a mark among its tensors, or by the .yaml beside it that A1111's users have."""
-    beside = file.with_suffix(".yaml")
-    said = f"{header.get('modelspec.prediction_type')} {header.get('modelspec.architecture')}"
-    if "v_pred" in shapes or said.startswith("v") or "768-v" in said:
+    """Told by what lies beside the file, by its header, or by a mark among its tensors; of Stable Diffusion 2, in the
+    end, by its last normalisation, whose shifts spread in the published v model and not in the other."""
+    if (said := _beside(file)) is not None:
+        return said == "v"
+    spoken = f"{header.get('modelspec.prediction_type')} {header.get('modelspec.architecture')}"
+    if "v_pred" in shapes or spoken.startswith("v") or "768-v" in spoken:
         return True
-    if not beside.is_file():
+    if header.get("modelspec.prediction_type") or LAST_SHIFTS not in shapes or file.suffix in PICKLES:
         return False
-    settings = (line.partition(":")[::2] for line in beside.read_text("utf-8", "replace").splitlines())
-    return any(key.strip() == "parameterization" and value.strip(" \"'") == "v" for key, value in settings)
+    with safe_open(file, "pt") as opened:
+        return float(opened.get_tensor(LAST_SHIFTS).float().std(unbiased=False)) > SPREAD
 
 
-def family_of(file: Path) -> tuple[str, bool]:
-    """sd1, sd2, sd2-v or sdxl; and whether it predicts v.
+@dataclass(frozen=True)
+class Told:
+    """What a file is. ``v``: it predicts v; ``zero_snr``: its noise schedule ends in noise alone."""
+
+    family: str
+    v: bool = False
+    zero_snr: bool = False
+
+
+def family_of(file: Path) -> Told:
+    """sd1, sd2, sd2-v or sdxl, and how it predicts.
 
     Raises:
         InputError: no checkpoint of these, a damaged file, or a pickle that the user has not allowed.
     """
     shapes, header = _header(file)
-    for names, supported in ((UNKNOWN, False), (KNOWN, True)):
-        for start, family in names.items():
-            if not any(key.startswith(start) for key in shapes):
-                continue
-            if not supported:
-                raise InputError(f"--model {file}: it is {family}; what is known are {SUPPORTED}")
-            if shapes.get(FIRST_LAYER, (0, 4))[1] != 4:
-                raise InputError(f"--model {file}: it is for inpainting; what is known are {SUPPORTED}'s text to image")
-            v = _predicts_v(file, shapes, header)
-            return ("sd2-v" if family == "sd2" and v else family), v
-    raise InputError(f"--model {file}: no checkpoint of {SUPPORTED} (it has none of their text encoders)")
+    for start, other in UNKNOWN.items():
+        if any(key.startswith(start) for key in shapes):
+            raise InputError(f"--model {file}: it is {other}; what is known are {SUPPORTED}")
+    family = next((f for start, f in KNOWN.items() if any(key.startswith(start) for key in shapes)), None)
+    if family is None:
+        raise InputError(f"--model {file}: no checkpoint of {SUPPORTED} (it has none of their text encoders)")
+    if shapes.get(FIRST_LAYER, (0, 4))[1] != 4:
+        raise InputError(f"--model {file}: it is for inpainting; what is known are {SUPPORTED}'s text to image")
+    if family == "sd2" and any(key.startswith(f"{UNET}label_emb.") for key in shapes):
+        raise InputError(f"--model {file}: it draws from pictures (unCLIP); what is known are {SUPPORTED}")
+    v = _predicts_v(file, shapes, header)
+    return Told("sd2-v" if family == "sd2" and v else family, v, "ztsnr" in shapes)
 
 
 def _write(folder: Path, name: str, config: Mapping[str, Any]) -> None:
@@ -117,12 +143,15 @@ def open_single_file(file: Path, dtype: Any) -> tuple[Any, str]:
 
     from magictailor.backbones.clip_tokenizer import END, clip_tokenizer
 
-    family, v = family_of(file)
-    how = CONFIGURATIONS[family]
+    told = family_of(file)
+    how = CONFIGURATIONS[told.family]
     tokenizers = {n.replace("text_encoder", "tokenizer") for n in how.encoders}
     given: dict[str, Any] = {n: clip_tokenizer(how.pads.get(n, END)) for n in tokenizers}
-    prediction = "v_prediction" if v else "epsilon"
-    given["scheduler"] = diffusers.DDIMScheduler.from_config({**NOISE, "prediction_type": prediction})
+    prediction = "v_prediction" if told.v else "epsilon"
+    noise = {**NOISE, "prediction_type": prediction}
+    if told.zero_snr:
+        noise |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    given["scheduler"] = diffusers.DDIMScheduler.from_config(noise)
     if how.pipeline == "StableDiffusionPipeline":
         given |= {"safety_checker": None, "feature_extractor": None}
     with tempfile.TemporaryDirectory() as work:
@@ -131,5 +160,8 @@ def open_single_file(file: Path, dtype: Any) -> tuple[Any, str]:
         pipeline = kind.from_single_file(
             str(file), config=str(Path(work) / "base"), dtype=dtype, local_files_only=True, **given
         )
-    telling = "" if v or family != "sd2" else f"; if it predicts v, write `parameterization: v` into {file.stem}.yaml"
-    return pipeline, f"{file.name}: taken for {family}, which predicts {prediction}{telling}"
+    other = "eps" if told.v else "v"
+    return pipeline, (
+        f"{file.name}: taken for {told.family}, predicting {prediction}; "
+        f"if that is wrong, write `parameterization: {other}` into {file.stem}.yaml beside it"
+    )

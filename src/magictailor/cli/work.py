@@ -1,6 +1,7 @@
 """From a pair to pictures: pair, masks, train, generate, demo."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -89,7 +90,7 @@ def train(
         backbone = load_backbone(model, [community_lora(text) for text in loras or ()], device, precision)
         recipe = recipe_for(backbone, method, settings)
     if backbone.assumed:
-        console.print(backbone.assumed)
+        print(backbone.assumed, file=sys.stderr)  # what --dry-run prints is JSON
     if dry_run:
         print(json.dumps(recipe.dump(), indent=2))
         return

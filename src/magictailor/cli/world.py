@@ -51,7 +51,7 @@ def train(
 def train_segmenter(
     output: Output,
     pictures: Annotated[int, typer.Option(help="Pictures drawn ahead.")] = 24_000,
-    steps: Annotated[int, typer.Option()] = 1_500,
+    steps: Annotated[int, typer.Option()] = 4_000,
     batch: Annotated[int, typer.Option()] = 32,
     rate: Annotated[float, typer.Option()] = 2e-3,
 ) -> None:

@@ -131,7 +131,8 @@ def inspect(file: Path | str) -> Contents:
             raise InputError(f"{file}: holds {len(shapes)} tensors, but neither a LoRA nor an embedding")
         embeddings = {k: s if len(s) == 2 else (1, *s) for k, s in shapes.items()}
     ours = any(k.startswith("words.") for k in shapes)
-    words = "magictailor" if ours else "A1111, Forge, ComfyUI; diffusers by load_textual_inversion"
+    words = "A1111, Forge, ComfyUI; diffusers by load_textual_inversion" + ", an encoder at a time" * (len(shapes) > 1)
+    words = "magictailor" if ours else words
     ending, whose, readers = spelling or ("", "", words)
     ranks = {k.removesuffix(ending): s[0] for k, s in shapes.items() if ending and k.endswith(ending)}
     return Contents(

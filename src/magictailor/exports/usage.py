@@ -6,11 +6,12 @@ DIFFUSERS = """
 ```python
 {imports}
 
-pipe = {pipeline}.from_pretrained({base!r})
+pipe = {opened}
 {loading}
 image = pipe({prompt!r}, guidance_scale={guidance}, num_inference_steps={steps}).images[0]
 ```
 """
+PREDICTS_V = 'pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, prediction_type="v_prediction")'
 # Old configurations of SDXL name another end of text, and new words would be pooled in its place.
 LEGACY_END = "pipe.text_encoder_2.text_model.eos_token_id = pipe.tokenizer_2.eos_token_id  # or new words are misread"
 TWO_ENCODERS = """word = load_file("{file}")
@@ -52,11 +53,23 @@ def with_words(prompt: str, names: Mapping[str, str]) -> str:
 
 
 def in_diffusers(
-    pipeline: str, base: str, lora: str | None, words: Mapping[str, str], prompt: str, guidance: float, steps: int
+    pipeline: str,
+    base: str,
+    lora: str | None,
+    words: Mapping[str, str],
+    prompt: str,
+    guidance: float,
+    steps: int,
+    v: bool = False,
 ) -> str:
-    """``pipeline``: its class; ``words``: ``{pseudo-word: file}``."""
+    """``pipeline``: its class; ``words``: ``{pseudo-word: file}``; ``v``: what the base predicts, if not epsilon."""
+    one_file = base.endswith((".safetensors", ".ckpt"))
     imports = [f"from diffusers import {pipeline}"]
-    lines = [f'pipe.load_lora_weights(".", weight_name="{lora}")'] if lora else []
+    lines = []
+    if one_file and v:  # which the file does not say
+        imports[0] = f"from diffusers import DDIMScheduler, {pipeline}"
+        lines.append(PREDICTS_V)
+    lines += [f'pipe.load_lora_weights(".", weight_name="{lora}")'] if lora else []
     if pipeline == "StableDiffusionXLPipeline" and words:
         imports.append("from safetensors.torch import load_file")
         lines.append(LEGACY_END)
@@ -65,8 +78,7 @@ def in_diffusers(
         lines += [f'pipe.load_textual_inversion("{file}", token="{word}")' for word, file in words.items()]
     return DIFFUSERS.format(
         imports="\n".join(imports),
-        pipeline=pipeline,
-        base=base,
+        opened=f"{pipeline}.{'from_single_file' if one_file else 'from_pretrained'}({base!r})",
         loading="\n".join(lines),
         prompt=prompt,
         guidance=guidance,

@@ -40,6 +40,7 @@ class Exported:
     info: RunInfo
     family: Family
     pipeline: str  # its class in diffusers
+    schedule: Mapping[str, Any]  # of the base's noise
     layers: int  # of a block of the U-Net
     size: int
     lora_file: Path
@@ -54,6 +55,10 @@ class Exported:
         return self.info.recipe.prompt.format(
             " with ".join([concept, " and ".join(components)] if components else [concept])
         )
+
+    @property
+    def predicts_v(self) -> bool:
+        return bool(self.schedule.get("prediction_type") == "v_prediction")
 
     @property
     def names(self) -> dict[str, str]:
@@ -117,7 +122,9 @@ def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
     recipe = run.info.recipe
     lora = LORA_FILE if run.adapter else None
     base = str(WEIGHTS) if run.info.model == "embedded" else run.info.model
-    return in_diffusers(run.pipeline, base, lora, files, run.prompt, recipe.guidance, recipe.sampling_steps)
+    return in_diffusers(
+        run.pipeline, base, lora, files, run.prompt, recipe.guidance, recipe.sampling_steps, run.predicts_v
+    )
 
 
 def _kohya(run: Exported, folder: Path, bundle: bool) -> str:
@@ -153,7 +160,12 @@ def _checkpoint(run: Exported, folder: Path, bundle: bool) -> str:
     header = run.modelspec("", run.name, with_words(run.prompt, run.names))
     header["modelspec.architecture"] = run.family.architecture
     words = len(pipeline.tokenizer) - len(run.info.words)
-    run.write(folder / f"{run.name}.safetensors", single_file(pipeline, words), {"format": "pt", **header})
+    marks: dict[str, Tensor] = {}
+    if run.predicts_v:  # what no weight says: a header for some tools, empty tensors for ComfyUI
+        header["modelspec.prediction_type"], marks["v_pred"] = "v", torch.zeros(0)
+        if run.schedule.get("rescale_betas_zero_snr"):
+            marks["ztsnr"] = torch.zeros(0)
+    run.write(folder / f"{run.name}.safetensors", single_file(pipeline, words) | marks, {"format": "pt", **header})
     run.write_words(folder, lambda word: "emb_params")
     return in_checkpoint(run.name, run.names, run.prompt)
 
@@ -197,6 +209,7 @@ def _read(run: Path | str, half: bool) -> Exported:
         info=info,
         family=FAMILIES[backbone.family],
         pipeline=type(backbone.pipeline).__name__,
+        schedule=backbone.pipeline.scheduler.config,
         layers=backbone.pipeline.unet.config.layers_per_block,
         size=backbone.size,
         lora_file=folder / LORA_FILE,

@@ -43,9 +43,12 @@ class Embedded(Segmenter):
         shares = enlarged(self.network(square(image, SIZE, HALF, HALF)).softmax(1)[0], image.size)
         found = {}
         for word, name in classes.items():
-            share = shares[CLASSES.index(name)] if name not in CATEGORIES else 1 - shares[0]
+            number = CLASSES.index(name)
+            of_it = 1 - shares[0] if name in CATEGORIES else shares[number]
+            rival = shares[0] if name in CATEGORIES else np.delete(shares, number, 0).max(0)
+            share = of_it / (of_it + rival)  # half where another class is as likely, however many there are
             inside = share > 0.5
-            score = float(share[inside].mean()) if inside.any() else float(share.max())
-            sure = name not in CATEGORIES or float(shares[CLASSES.index(name)].max()) > 0.5
+            score = float(of_it[inside].mean()) if inside.any() else float(of_it.max())
+            sure = name not in CATEGORIES or float(shares[number].max()) > 0.5
             found[word] = [Region(score, box_of(share), share)] if sure and np.any(inside) else []
         return found

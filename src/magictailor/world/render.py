@@ -32,15 +32,6 @@ class Rendering:
         return np.asarray(Image.fromarray(inside).resize((side, side), Image.Resampling.BOX))
 
 
-def component_owners(scene: Scene) -> list[int]:
-    """The owners' numbers of all components in a scene, worn or alone."""
-    owners = []
-    for i, thing in enumerate(scene.things):
-        first = BODY + NEXT * i
-        owners += [first] if isinstance(thing, Component) else [first + 1 + j for j in range(len(thing.components))]
-    return owners
-
-
 @cache
 def _nominal_anchors(kind: str) -> Anchors:
     """Where a component of this kind sits on an average body of its own category."""

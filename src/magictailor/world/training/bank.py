@@ -14,22 +14,21 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from magictailor.world.embedded import SIZE
-from magictailor.world.render import component_owners, render
+from magictailor.world.render import render
 from magictailor.world.scene import Component, Scene, random_scene
 
-# How much scenery counts, whose snowflakes and leaves nobody can predict, and what things and components add to it.
-SCENERY, THING, COMPONENT = 0.5, 1.5, 6.0
+# How much scenery counts, whose snowflakes and leaves nobody can predict, and what things and their surroundings add.
+SCENERY, THING = 0.5, 3.0
+REACH = 3  # latents, of 16 a side
 Progress = Callable[[int, int], None]
 Draw = Callable[[int], NDArray[np.uint8]]
 CHUNK = 1000
 
 
 def drawn(seed: int) -> NDArray[np.uint8]:
-    """The scene of this seed, uint8 [S, S, 5]: its picture, where its things are, where its components are."""
-    scene = random_scene(seed)
-    rendering = render(scene, SIZE)
-    things, components = rendering.mask(*range(1, 256)), rendering.mask(*component_owners(scene))
-    return np.concatenate([rendering.image, things[..., None], components[..., None]], -1)
+    """The scene of this seed, uint8 [S, S, 4]: its picture, and where its things are."""
+    rendering = render(random_scene(seed), SIZE)
+    return np.concatenate([rendering.image, rendering.mask(*range(1, 256))[..., None]], -1)
 
 
 def _draw(draw: Draw, seeds: range) -> NDArray[np.uint8]:
@@ -37,7 +36,7 @@ def _draw(draw: Draw, seeds: range) -> NDArray[np.uint8]:
 
 
 def draw_bank(path: Path, count: int, progress: Progress) -> NDArray[np.uint8]:
-    """Pictures of the scenes with seeds 0 .. count - 1, uint8 [count, S, S, 5], see `drawn`."""
+    """Pictures of the scenes with seeds 0 .. count - 1, uint8 [count, S, S, 4], see `drawn`."""
     return draw_chunks(path, count, drawn, progress)
 
 
@@ -67,13 +66,14 @@ def to_pixels(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
 def importance(pictures: NDArray[np.uint8], side: int) -> Tensor:
     """How much each latent's error counts, float16 [N, 1, side, side], on average 1 over all pictures.
 
-    Components count most, with what touches them: a circle and a square differ in the corners outside the circle.
+    Things count most, with all that lies so near that a part of them could be there. A weight that followed the parts
+    themselves would teach too many: where a tail may be left or right, an error where there is one would cost more
+    than an error where there is none, and the best guess would be two tails.
     """
     count, factor = len(pictures), pictures.shape[1] // side
-    blocks = pictures[..., 3:].reshape(count, side, factor, side, factor, 2)
-    shares = torch.from_numpy(blocks.mean((2, 4), dtype=np.float32) / 255).permute(0, 3, 1, 2)
-    things, components = shares[:, :1], shares[:, 1:]
-    weights = SCENERY + THING * things + COMPONENT * max_pool2d(components, 3, stride=1, padding=1)
+    blocks = pictures[..., 3].reshape(count, side, factor, side, factor)
+    things = torch.from_numpy(blocks.mean((2, 4), dtype=np.float32) / 255)[:, None]
+    weights = SCENERY + THING * max_pool2d(things, 2 * REACH + 1, stride=1, padding=REACH)
     return (weights / weights.mean()).half()
 
 
