@@ -2,13 +2,19 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 
+from magictailor import personalize
+from magictailor.checkpoint import LORA_FILE, WORDS_FILE
+from magictailor.metrics import read_metrics
 from magictailor.tensors import read_tensors, write_tensors
+from magictailor.world.pairs import world_pair, write_pair
 from tiny import Rig, in_child, pair, recipe
 
 COUNTS, BALANCE = (2, 1, 2), 2
@@ -60,3 +66,33 @@ def test_a_step_shared_by_processes_is_the_step_of_one(count: int, size: str, tm
         assert {k: float(v) for k, v in there.items() if not k.startswith("grad.")} == pytest.approx(figures, rel=1e-5)
         for name, gradient in gradients.items():
             torch.testing.assert_close(there[f"grad.{name}"], gradient, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("launcher", ["torch.distributed.run", "accelerate.commands.launch"])
+def test_a_launcher_trains_one_run_in_two_processes(launcher: str, tmp_path: Path) -> None:
+    """Killed after some steps and started again; the result is that of one process, up to the order of sums."""
+    folder = write_pair(world_pair(3), tmp_path / "pair")
+    settings = ["phases.0.steps=2", "phases.1.steps=2", "micro_batch=3", "preview_every=0"]
+    chosen = [text for setting in settings for text in ("--set", setting)]
+    alone = personalize(folder, tmp_path / "alone", settings=settings)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    options = {
+        "torch.distributed.run": ["--nproc-per-node", "2", "--master-port", port],
+        "accelerate.commands.launch": ["--multi_gpu", "--num_processes", "2", "--main_process_port", port],
+    }
+    command = [sys.executable, "-m", launcher, *options[launcher], "-m", "magictailor", "train", str(folder)]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "two"), "--device", "cpu", *chosen],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("done:") == 1
+    assert "2 processes" in done.stdout
+    for name in (LORA_FILE, WORDS_FILE):
+        one, two = read_tensors(alone / name), read_tensors(tmp_path / "two" / name)
+        for key, tensor in one.items():
+            torch.testing.assert_close(two[key], tensor, rtol=1e-3, atol=1e-5)
+    assert len(read_metrics(tmp_path / "two")) == 4

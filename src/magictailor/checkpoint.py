@@ -17,6 +17,7 @@ from magictailor.backbones.contract import Backbone
 from magictailor.data import Pair
 from magictailor.errors import InputError
 from magictailor.files import write_json
+from magictailor.processes import first
 from magictailor.recipe import Recipe, recipe_from
 from magictailor.tensors import (
     optimizer_tensors,
@@ -98,7 +99,7 @@ def read_run(folder: Path) -> RunInfo:
 
 
 def claim(folder: Path, info: RunInfo) -> None:
-    """Make ``folder`` this run's, or check that it already is.
+    """Make ``folder`` this run's, or check that it already is; of several processes the first writes.
 
     Raises:
         InputError: the folder holds another run, or other files.
@@ -113,7 +114,8 @@ def claim(folder: Path, info: RunInfo) -> None:
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"--output {folder}: exists and is not a run; choose a new or empty folder")
-    write_json(folder / RUN_FILE, {**info.identity(), **environment(), "seconds": 0.0, "finished": False})
+    if first():
+        write_json(folder / RUN_FILE, {**info.identity(), **environment(), "seconds": 0.0, "finished": False})
 
 
 def note(folder: Path, **changes: Any) -> None:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from magictailor.files import append_lines, write_text
+from magictailor.processes import first
 
 METRICS_FILE, EVENTS = "metrics.jsonl", "tensorboard"
 
@@ -19,10 +20,12 @@ class Metrics:
 
     def __init__(self, folder: Path, step: int) -> None:
         self.path, self._rows = folder / METRICS_FILE, list[dict[str, float]]()
+        self._events = None
+        if not first():
+            return
         if self.path.exists():
             kept = [row for row in read_metrics(folder) if row["step"] < step]
             write_text(self.path, "".join(f"{json.dumps(row)}\n" for row in kept))
-        self._events = None
         if find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 

@@ -1,9 +1,12 @@
 """Several processes share a step: each takes some of its micro-batches, and sums go over all of them.
 
-Nothing here starts processes: without a torch.distributed group, which the caller makes, there is one.
+Nothing here starts processes: `torchrun` or `accelerate launch` does. Without one, or without a torch.distributed group
+that the caller has made, there is one process.
 """
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -12,6 +15,42 @@ from torch import Tensor, nn
 
 def _together() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+def launched() -> int:
+    """How many processes a launcher has started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_rank() -> int | None:
+    """Which of this machine's processes this is, if a launcher has started several."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if launched() > 1 else None
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Inside, one of the processes that a launcher has started; nothing changes where there is none."""
+    begins = local_rank() is not None and not _together()
+    if begins:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+        if begins:
+            wait()  # the first still writes what the others may read next
+    finally:
+        if begins:
+            dist.destroy_process_group()
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if _together():
+        dist.barrier()
+
+
+def first() -> bool:
+    """Whether this process writes the files."""
+    return process()[0] == 0
 
 
 def process() -> tuple[int, int]:

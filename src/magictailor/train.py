@@ -30,6 +30,7 @@ from magictailor.methods import METHODS
 from magictailor.metrics import Metrics
 from magictailor.objective import Objective
 from magictailor.pictures import save_png
+from magictailor.processes import first, joined, wait
 from magictailor.recipe import Recipe, with_settings
 from magictailor.sampling import sample
 
@@ -82,7 +83,9 @@ class Run:
             self.trained.groups(), lr=0.0, betas=(0.9, 0.999), weight_decay=recipe.weight_decay, fused=True
         )
         claim(folder, self.info)  # here, after all that can be refused: bad input writes nothing
-        save_png(overview(pair), folder / "pair.png")
+        if first():
+            save_png(overview(pair), folder / "pair.png")
+        wait()  # until the folder is claimed
         if (folder / STATE_FILE).exists():
             self.state = read_state(folder, self.trained, optimizer, scaler)
         else:
@@ -179,11 +182,17 @@ def personalize(
     added = [community_lora(text) for text in loras]
     backbone = load_backbone(model, added, device, precision) if isinstance(model, str) else model
     begun = None if start is None else read_start(start)
-    run = Run(pair, folder, recipe or recipe_for(backbone, method, settings), backbone, begun)
-    if finished(folder):
-        return folder
-    state, every = run.state, run.recipe.preview_every
-    if state.step == 0:
+    with joined(backbone.device):
+        run = Run(pair, folder, recipe or recipe_for(backbone, method, settings), backbone, begun)
+        if not finished(folder):
+            _train(run, watch)
+    return folder
+
+
+def _train(run: Run, watch: Watch) -> None:
+    """The loop. Of several processes each takes all steps, and the first writes and draws."""
+    folder, state, every, writes = run.folder, run.state, run.recipe.preview_every, first()
+    if state.step == 0 and writes:
         state.save(folder)
         if every:
             run.preview()
@@ -196,14 +205,16 @@ def personalize(
                 f"step {state.step}: out of memory; the last checkpoint is kept. Start in a new folder with --set "
                 "micro_batch=1 --set checkpointing=true, or a lower --precision"
             ) from error
-        run.metrics.add(state.step - 1, figures)
         state.seconds += time.monotonic() - started
+        if not writes:
+            continue
+        run.metrics.add(state.step - 1, figures)
         watch(state.step, run.recipe.steps, figures)
         if every and (state.step % every == 0 or state.step == run.recipe.steps):
             run.preview()
         if time.monotonic() - state.saved_at > SAVE_SECONDS or state.step == run.recipe.steps:
             run.metrics.flush()
             state.save(folder)
-    save_result(folder, backbone, run.trained)
-    note(folder, seconds=round(state.seconds, 1), finished=True)
-    return folder
+    if writes:
+        save_result(folder, run.backbone, run.trained)
+        note(folder, seconds=round(state.seconds, 1), finished=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from magictailor.errors import InputError
+from magictailor.processes import local_rank
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -26,7 +27,7 @@ ON_CPU = Placement(torch.device("cpu"), "fp32")
 
 def _best_device() -> str:
     if torch.cuda.is_available():
-        return "cuda"
+        return "cuda" if (number := local_rank()) is None else f"cuda:{number}"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 

@@ -27,7 +27,8 @@ def _quiet() -> None:
 
 
 def _stop(code: int, message: str) -> NoReturn:
-    print("error: " + message.replace("\n", " "), file=sys.stderr)
+    if code == 1 or os.environ.get("RANK", "0") == "0":  # what one process refuses, all refuse
+        print("error: " + message.replace("\n", " "), file=sys.stderr)
     sys.exit(code)
 
 

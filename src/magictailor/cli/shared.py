@@ -1,5 +1,6 @@
 """What all commands share: the console, the kinds of argument, the spinner."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-console = Console(markup=False, highlight=False)  # names of files may look like markup
+console = Console(
+    markup=False, highlight=False, quiet=os.environ.get("RANK", "0") != "0"
+)  # names of files may look like markup
 
 PairPath = Annotated[Path, typer.Argument(help="A folder of images and masks, or a pair.toml.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="A new or empty folder.", show_default=False)]

@@ -85,7 +85,10 @@ def train(
     with started("loading"):
         from magictailor.backbones import community_lora, load_backbone
         from magictailor.files import output_folder
+        from magictailor.processes import launched
         from magictailor.train import personalize, recipe_for
+
+        count = launched()
 
         backbone = load_backbone(model, [community_lora(text) for text in loras or ()], device, precision)
         recipe = recipe_for(backbone, method, settings)
@@ -98,6 +101,8 @@ def train(
         raise InputError("--output is missing: name a folder for the run, for instance --output runs/first")
     output = output_folder(output, outside=path if path.is_dir() else None)
     console.print(describe(read))
+    if count > 1:
+        console.print(f"{count} processes share each step")
     with bar("training", console) as watch:
         personalize(read, output, model=backbone, recipe=recipe, start=start, watch=watch)
     console.print(

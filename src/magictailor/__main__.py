@@ -1,0 +1,6 @@
+"""`python -m magictailor`, for launchers."""
+
+from magictailor.cli import main
+
+if __name__ == "__main__":
+    main()
