@@ -84,7 +84,8 @@ def load(run: Path | str, loras: Sequence[str] = (), device: str | None = None, 
     added = [*info.loras, *map(community_lora, loras)]
     backbone = load_backbone(info.model, added, device, precision or info.precision)
     pipeline = _with_result(backbone, info, folder)
-    pipeline.vae.to(pipeline.unet.dtype)  # a pipeline by itself wants one precision, and mends what it must
+    if pipeline.vae.dtype != pipeline.unet.dtype:  # a pipeline by itself wants one precision, and mends what it must
+        pipeline.vae.to(pipeline.unet.dtype)
     return pipeline
 
 

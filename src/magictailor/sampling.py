@@ -54,11 +54,12 @@ def sample(
 def _decoded(pipeline: Any, latents: Tensor) -> list[Image.Image]:
     """Pictures of latents; the autoencoder may be more precise than the rest, and where it must be it is so for a while."""
     vae = pipeline.vae
-    kept = vae.dtype
-    if kept == torch.float16 and vae.config.force_upcast:
+    overflows = vae.dtype == torch.float16 and vae.config.force_upcast
+    if overflows:
         vae.float()
     scaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
     pixels = vae.decode(scaled.to(vae.dtype)).sample.float()
-    vae.to(kept)
+    if overflows:
+        vae.half()
     pictures: list[Image.Image] = pipeline.image_processor.postprocess(pixels)
     return pictures

@@ -23,6 +23,21 @@ def test_the_smallest_build_and_part_still_show_twenty_pixels(kind: str) -> None
         assert (render(Scene((part,))).mask(BODY) > 127).sum() >= 20, style
 
 
+def test_parts_lie_on_each_other_in_one_order_however_they_came() -> None:
+    """A hat lies on the hair and glasses on both, in references and composites alike; masks follow their parts."""
+    hair, hat, glasses = (
+        Component(k, s, RED, 1.0) for k, s in (("hair", "curly"), ("hat", "wide"), ("glasses", "wide"))
+    )
+    person = Concept("person", BLUE, (1.0, 1.0, 1.0), (236, 188, 150), (hair, hat, glasses))
+    turned = Concept("person", BLUE, (1.0, 1.0, 1.0), (236, 188, 150), (glasses, hat, hair))
+    one, other = render(Scene((person,))), render(Scene((turned,)))
+    assert (one.image == other.image).all()
+    for kind in range(3):
+        assert (one.mask(BODY + 1 + kind) == other.mask(BODY + 3 - kind)).all()
+    alone = render(Scene((Concept("person", BLUE, (1.0, 1.0, 1.0), (236, 188, 150), (hat,)),)))
+    assert one.mask(BODY + 2).sum() > 0.9 * alone.mask(BODY + 1).sum()
+
+
 def test_size_is_the_pictures_and_not_the_things() -> None:
     small, large = render(Scene((CAT,)), 32), render(Scene((CAT,)), 128)
     assert small.image.shape == (32, 32, 3)

@@ -40,15 +40,23 @@ def _nominal_anchors(kind: str) -> Anchors:
     return BODIES[category](Canvas(8, (0, 0, 0)), Concept(category, gray, (1.0, 1.0, 1.0), (0, 0, 0), ()))
 
 
+def _in_order(concept: Concept) -> list[tuple[int, Component]]:
+    """Its components with their numbers, as they lie on each other: a hat on the hair, in whatever order they came."""
+    slots = SLOTS[concept.category]
+    places = [slots.index(part.kind) if part.kind in slots else 0 for part in concept.components]
+    return sorted(enumerate(concept.components), key=lambda numbered: places[numbered[0]])
+
+
 def _draw_concept(canvas: Canvas, concept: Concept, first: int) -> None:
     scratch = Canvas(1, (0, 0, 0))
     anchors = BODIES[concept.category](scratch, concept)
-    for i, part in enumerate(concept.components):
+    parts = _in_order(concept)
+    for i, part in parts:
         canvas.owner = first + 1 + i
         behind(canvas, part, anchors)
     canvas.owner = first
     BODIES[concept.category](canvas, concept)
-    for i, part in enumerate(concept.components):
+    for i, part in parts:
         canvas.owner = first + 1 + i
         front(canvas, part, anchors)
 

@@ -1,0 +1,288 @@
+"""Our training step against the same step written the reference's way: seconds, peak memory, and equal gradients.
+
+    python benchmarks/step.py                                   # an eighth of Stable Diffusion 2.1's widths, on the CPU
+    python benchmarks/step.py --width 1 --device cuda --precision bf16 --steps 20
+
+U-Net, autoencoder and text encoder have random weights of Stable Diffusion 2.1's shape, scaled alike; 512 pixels, two samples
+of three images. Both ways have the same losses (MagicTailor's), the same batch and the same trained parameters. The
+reference's way: attention probabilities kept with their graphs in every layer of at most 32 x 32 places, a second full
+U-Net as momentum network with a forward for every image, a text encoding for each image, and AdamW over the whole
+embedding matrix. First one process checks that losses and gradients are equal from identical tensors; then both
+ways are timed in turn, each in a process of its own, so that a peak is its own.
+"""
+
+import argparse
+import copy
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from magictailor.adapters.momentum import Momentum
+from magictailor.adapters.trainables import Trainables
+from magictailor.backbones.clip_tokenizer import clip_tokenizer
+from magictailor.backbones.configurations import CONFIGURATIONS, NOISE
+from magictailor.backbones.load import PAPER
+from magictailor.backbones.placement import placement
+from magictailor.backbones.stable_diffusion import ENCODER, StableDiffusion
+from magictailor.data import Pair, Reference, Sample
+from magictailor.data.batches import pictures
+from magictailor.methods import METHODS
+from magictailor.objective import Batch, Objective
+from magictailor.recipe import with_settings
+from magictailor.techniques.attention import attention_error
+from magictailor.techniques.balancing import diffusion_weights, preserve_weights, sample_means
+from magictailor.techniques.diffusion import masked_error
+
+SIZE, STAGES, LARGEST_MAP = 512, {"warm-up": 0, "balance": 300}, 32 * 32
+
+
+def base(width: float, device: str, precision: str) -> StableDiffusion:
+    """Stable Diffusion 2.1's networks with all widths times ``width``."""
+    how = CONFIGURATIONS["sd2"]
+
+    def scaled(config: Any, *names: str) -> dict[str, Any]:
+        sizes = {n: config[n] for n in names}
+        return {**config, **{n: tuple(int(v * width) for v in s) if isinstance(s, tuple) else int(s * width) for n, s in sizes.items()}}  # fmt: skip
+
+    groups = max(1, int(32 * width)) * (2 if width < 1 else 1)
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(**scaled(how.unet, "block_out_channels", "cross_attention_dim"), norm_num_groups=groups)
+    vae = AutoencoderKL(**scaled(how.vae, "block_out_channels"), norm_num_groups=groups)
+    text = scaled(how.encoders["text_encoder"][1], "hidden_size", "intermediate_size", "projection_dim")
+    pipeline = StableDiffusionPipeline(
+        unet=unet, vae=vae, text_encoder=CLIPTextModel(CLIPTextConfig(**text)), tokenizer=clip_tokenizer("!"),
+        scheduler=DDIMScheduler(**NOISE), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    return StableDiffusion("step", pipeline, PAPER, place=placement(device, precision))
+
+
+def pair() -> Pair:
+    """Two samples of three noise images."""
+    random = np.random.default_rng(0)
+
+    def reference(number: int, top: int) -> Reference:
+        pixels, mask = random.integers(0, 256, (SIZE, SIZE, 3), np.uint8), np.zeros((SIZE, SIZE), np.uint8)
+        mask[:top] = 255
+        return Reference.of(Path(f"{number}.png"), Image.fromarray(pixels), Image.fromarray(mask))
+
+    tops = {"person": 384, "hair": 128}
+    samples = [Sample(n, f"<{n}>", tuple(reference(i, top) for i in range(3))) for n, top in tops.items()]
+    return Pair("step", tuple(samples))
+
+
+class Ours:
+    """The product's own step."""
+
+    def __init__(self, backbone: StableDiffusion, settings: list[str]) -> None:
+        self.backbone = backbone
+        self.recipe = with_settings(METHODS["magictailor"](backbone.defaults), settings)
+        self.pictures = pictures(pair(), backbone.size, backbone.map_side)
+        words = {p.word: p.word.strip("<>") for p in self.pictures}
+        starts = backbone.add_words(words)
+        if self.recipe.checkpointing:
+            backbone.enable_checkpointing()
+        self.trained = Trainables(backbone, self.recipe, starts)
+        random = torch.Generator().manual_seed(1)
+        with torch.no_grad():  # off the zero start, where half of the gradients vanish
+            for p in self.trained.lora.values():
+                p.add_(0.02 * torch.randn(p.shape, generator=random).to(p.device))
+        self.objective = Objective(backbone, self.pictures, self.recipe, self.trained.parameters())
+        self.momentum = Momentum(self.trained.lora)
+        with torch.no_grad():
+            for weight in self.momentum.weights.values():
+                weight.mul_(0.9)
+        self.optimizer = torch.optim.AdamW(self.trained.parameters(), lr=1e-5, fused=True)
+
+    def backward(self, step: int) -> dict[str, float]:
+        return self.objective.backward(step, self.momentum)
+
+    def gradients(self) -> dict[str, Tensor]:
+        return {n: p.grad.clone() for n, p in self.trained.named().items() if p.grad is not None}
+
+    def update(self, step: int) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        preserve = self.recipe.phase(step).preserve
+        if preserve is not None:
+            self.momentum.after_step(self.trained.lora, preserve)
+
+
+class Keeping:
+    """An attention processor that computes explicit probabilities, and keeps those of small maps with their graphs."""
+
+    def __init__(self, kept: list[tuple[bool, Tensor]]) -> None:
+        self.kept = kept
+
+    def __call__(self, attn: Any, hidden: Tensor, text: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
+        context = hidden if text is None else text
+        query, key, value = (attn.head_to_batch_dim(f(x)) for f, x in ((attn.to_q, hidden), (attn.to_k, context), (attn.to_v, context)))  # fmt: skip
+        probabilities = attn.get_attention_scores(query, key)
+        if probabilities.shape[1] <= LARGEST_MAP:
+            self.kept.append((text is not None, probabilities))
+        out: Tensor = attn.to_out[0](attn.batch_to_head_dim(probabilities @ value))
+        return out
+
+
+class TheReferencesWay:
+    """The same losses with what the reference keeps, copies and computes; made of an `Ours` with the same tensors."""
+
+    def __init__(self, ours: Ours) -> None:
+        self.ours, self.backbone = ours, ours.backbone
+        self.kept: list[tuple[bool, Tensor]] = []
+        self.kept_by_momentum: list[tuple[bool, Tensor]] = []
+        unet: Any = self.backbone.denoiser
+        self.momentum = copy.deepcopy(unet).requires_grad_(False)
+        weights = ours.momentum.weights
+        with torch.no_grad():
+            for name, parameter in self.momentum.named_parameters():
+                if name in weights:
+                    parameter.copy_(weights[name])
+        self.momentum.set_attn_processor(Keeping(self.kept_by_momentum))
+        unet.set_attn_processor(Keeping(self.kept))
+        table: Any = self.backbone.text_encoders[ENCODER].get_input_embeddings()  # type: ignore[operator]
+        table._forward_hooks.clear()  # the rows are read from the matrix, which is trained whole
+        self.matrix: nn.Parameter = table.weight
+        self.matrix.data = self.matrix.data.float()
+        tokenizer = self.backbone.tokenizers[ENCODER]
+        self.rows = {w: tokenizer.convert_tokens_to_ids(w) for w in dict.fromkeys(p.word for p in ours.pictures)}
+        with torch.no_grad():
+            for word, number in self.rows.items():
+                self.matrix[number] = ours.trained.words[f"{word}.{ENCODER}"][0]
+        self.matrix.requires_grad_(True)
+        self.optimizer = torch.optim.AdamW([*ours.trained.lora.values(), self.matrix], lr=1e-5)
+
+    def _map(self, tokens: Tensor) -> Tensor:
+        """The wanted word's map out of everything that was kept."""
+        side = self.backbone.map_side
+        maps = [p for cross, p in self.kept if cross and p.shape[1] == side * side]
+        read = torch.stack([torch.einsum("nhql,nl->nq", p.unflatten(0, (len(tokens), -1)).float(), tokens) / (len(p) / len(tokens)) for p in maps])  # fmt: skip
+        return read.mean(0).reshape(len(tokens), side, side)
+
+    def backward(self, step: int) -> dict[str, float]:
+        ours, phase = self.ours, self.ours.recipe.phase(step)
+        self.kept.clear()  # the momentum network's are never freed, but the next forward's take their names
+        self.kept_by_momentum.clear()
+        images = list(range(len(ours.pictures)))
+        batch: Batch = ours.objective.batch(step, images, phase)
+        words = [p.word for p in ours.pictures]
+        texts = [self.backbone.encode_text([ours.recipe.prompt.format(w)], [w]) for w in words]  # one for each image
+        text = torch.cat([t.sequence for t in texts])
+        tokens = torch.zeros(text.shape[:2], device=text.device)
+        for row, (t, word) in enumerate(zip(texts, words, strict=True)):
+            (place,) = t.positions[0][word][ENCODER]
+            tokens[row, place] = 1
+        noisy = batch.noisy.to(text.dtype)
+        prediction = self.backbone.denoiser(noisy, batch.timesteps, text).sample.float()
+        assert batch.map_mask is not None
+        attention = attention_error(self._map(tokens), batch.map_mask)
+        diffusion = masked_error(prediction - batch.target, batch.mask, ours.recipe.masked)
+        losses = sample_means(diffusion, ours.objective.samples, ours.objective.count)
+        total = (losses * diffusion_weights(losses.detach(), phase.reduce)).sum()
+        assert phase.attention is not None
+        total = total + phase.attention.weight / ours.objective.area * sample_means(attention, ours.objective.samples, ours.objective.count).mean()  # fmt: skip
+        if phase.preserve is not None:
+            with torch.no_grad():
+                held = self.momentum(noisy, batch.timesteps, text).sample.float()  # for every image
+            difference = masked_error(held - prediction, batch.mask, ours.recipe.masked)
+            means = sample_means(difference, ours.objective.samples, ours.objective.count)
+            total = total + phase.preserve.weight * (means * preserve_weights(losses.detach())).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return {"loss": float(total), **{f"diffusion.{i}": float(v) for i, v in enumerate(losses)}}
+
+    def gradients(self) -> dict[str, Tensor]:
+        assert self.matrix.grad is not None
+        lora = {f"lora.{n}": p.grad.clone() for n, p in self.ours.trained.lora.items() if p.grad is not None}
+        return lora | {f"words.{w}.{ENCODER}": self.matrix.grad[i : i + 1].clone() for w, i in self.rows.items()}
+
+    def update(self, step: int) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ours.recipe.phase(step).preserve is not None:
+            with torch.no_grad():
+                online = dict(self.backbone.denoiser.named_parameters())
+                for name, parameter in self.momentum.named_parameters():  # all of them
+                    parameter.lerp_(online[name].to(parameter.dtype), 0.01)
+
+
+def equal(options: argparse.Namespace) -> dict[str, float]:
+    """The largest difference of losses and gradients between the two ways, relative to the gradients' own size."""
+    worst = {}
+    for stage, step in STAGES.items():
+        ours = Ours(base(options.width, options.device, "fp32"), [])
+        first, gradients = ours.backward(step), ours.gradients()
+        ours.optimizer.zero_grad(set_to_none=True)
+        other = TheReferencesWay(ours)
+        second, others = other.backward(step), other.gradients()
+        size = max(float(g.abs().max()) for g in gradients.values())
+        worst[f"{stage}, losses"] = max(abs(first[k] / second[k] - 1) for k in second)
+        worst[f"{stage}, gradients"] = max(float((gradients[n] - others[n]).abs().max()) / size for n in gradients)
+    return worst
+
+
+def timed(options: argparse.Namespace) -> dict[str, float]:
+    """Median seconds a step and the process's peak, of one way in one stage."""
+    way: Any = Ours(base(options.width, options.device, options.precision), options.settings)
+    if options.way == "reference":
+        way = TheReferencesWay(way)
+    on_card = way.backbone.device.type == "cuda"
+    first, seconds = STAGES[options.stage], []
+    for number in range(options.warm + options.steps):
+        started = time.monotonic()
+        way.backward(first + number)
+        way.update(first + number)
+        if on_card:
+            torch.cuda.synchronize()
+        seconds.append(time.monotonic() - started)
+    peak = torch.cuda.max_memory_allocated() if on_card else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"seconds": float(np.median(seconds[options.warm :])), "gigabytes": peak / 1e9}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=float, default=1 / 8, help="of Stable Diffusion 2.1's")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--warm", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=1, help="how often the two take turns")
+    parser.add_argument(
+        "--set", dest="settings", nargs="*", default=[], help="of our recipe, for instance micro_batch=1"
+    )
+    parser.add_argument("--way", choices=("ours", "reference"), help="one way only, as JSON")
+    parser.add_argument("--stage", choices=tuple(STAGES), default="warm-up")
+    options = parser.parse_args()
+    if options.way:
+        print(json.dumps(timed(options)))
+        return
+    for name, difference in equal(options).items():
+        print(f"{name}: largest relative difference {difference:.1e}")
+        assert difference < 1e-3, "the two ways differ"
+    for stage in STAGES:
+        found: dict[str, list[dict[str, float]]] = {"ours": [], "reference": []}
+        for _ in range(options.rounds):
+            for way, rows in found.items():
+                command = [sys.executable, __file__, *sys.argv[1:], "--way", way, "--stage", stage]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                rows.append(json.loads(done.stdout.splitlines()[-1]))
+        means = {w: {k: float(np.median([r[k] for r in rows])) for k in rows[0]} for w, rows in found.items()}
+        for way, row in means.items():
+            print(f"{stage}, {way}: {row['seconds']:.2f} s a step, peak {row['gigabytes']:.2f} GB")
+        ratios = {k: means["reference"][k] / means["ours"][k] for k in means["ours"]}
+        print(
+            f"{stage}: {ratios['seconds']:.1f} times as fast, {1 / ratios['gigabytes']:.2f} of the memory", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
