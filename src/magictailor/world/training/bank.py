@@ -19,7 +19,9 @@ from magictailor.world.scene import Component, Scene, random_scene
 
 # How much scenery counts, whose snowflakes and leaves nobody can predict, and what things and their surroundings add.
 SCENERY, THING = 0.5, 3.0
-REACH = 3  # latents, of 16 a side
+REACH = 5  # latents, of 16 a side: as far as a tail on the other side would go
+# Worn by fewer owners than the first component of a category, and still wrong when those were right everywhere.
+LATE = {"tail": 5.0, "hat": 4.0, "glasses": 4.0, "door": 3.0, "label": 2.0}
 Progress = Callable[[int, int], None]
 Draw = Callable[[int], NDArray[np.uint8]]
 CHUNK = 1000
@@ -78,17 +80,13 @@ def importance(pictures: NDArray[np.uint8], side: int) -> Tensor:
 
 
 def emphasis(scene: Scene) -> float:
-    """How often a scene is trained on: more than its share what was learned last, less what is learned anyway.
-
-    Tails, doors, labels, hats and glasses are worn by fewer owners than the first component of a category, and were
-    still wrong when those were right everywhere.
-    """
+    """How often a scene is trained on: more than its share what is learned last, less what is learned anyway."""
     if scene.treatment is not None or len(scene.things) != 1:
         return 0.5
     thing = scene.things[0]
     if isinstance(thing, Component):
         return 1.5
-    return 3.0 if scene.focus is None and len(thing.components) > 1 else 1.0
+    return 1.0 if scene.focus is not None else max(LATE.get(part.kind, 1.0) for part in thing.components)
 
 
 @torch.no_grad()
