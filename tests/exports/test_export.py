@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from accelerate import init_empty_weights
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from magictailor import personalize
 from magictailor.backbones.adapter import Layer
+from magictailor.backbones.configurations import CONFIGURATIONS
 from magictailor.backbones.spellings import comfyui_name, kohya_name
-from magictailor.backbones.stable_diffusion import StableDiffusion
+from magictailor.backbones.stable_diffusion import LORA_TARGETS, StableDiffusion
 from magictailor.checkpoint import LORA_FILE, WORDS_FILE
 from magictailor.errors import InputError
 from magictailor.exports import FORMATS, export, inspect
@@ -152,6 +154,19 @@ def test_names_are_the_tools_own(family: str) -> None:
         assert kohya_name(module, 2, sgm=True) == f"lora_unet_{native.replace('.', '_')}"
         assert kohya_name(module, 2, sgm=False) == f"lora_unet_{module.replace('.', '_')}"
     assert len({comfyui_name(module, 2) for module in known}) == len(known)
+
+
+@pytest.mark.parametrize(("family", "listed"), [("sd1", "sd1"), ("sd2", "sd1"), ("sd2-v", "sd1"), ("sdxl", "sdxl")])
+def test_the_tools_know_every_layer_that_is_trained(family: str, listed: str) -> None:
+    """Of the full models, by the tools' lists; nothing is allocated. Attention, its projections, the feed-forward's end."""
+    known = {line.split()[0] for line in (NAMES / f"{listed}.txt").read_text().splitlines()}
+    with init_empty_weights():
+        unet = UNet2DConditionModel(**CONFIGURATIONS[family].unet)
+    trained = {n for n, m in unet.named_modules() if n.endswith(LORA_TARGETS) and hasattr(m, "weight")}
+    blocks = {"sd1": 16, "sd2": 16, "sd2-v": 16, "sdxl": 70}[family]
+    projected = {"sdxl": 11}.get(family, 16)
+    assert len(trained) == blocks * 9 + projected * 2  # twice q, k, v, out, and ff.net.2; proj_in, proj_out
+    assert trained <= known
 
 
 def test_what_is_no_transformers_layer_has_no_name() -> None:

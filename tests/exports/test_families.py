@@ -50,15 +50,19 @@ def opened(folder: Path) -> Any:
     return DiffusionPipeline.from_pretrained(folder, local_files_only=True)
 
 
-def by_readme(made: Path, monkeypatch: pytest.MonkeyPatch, lora: Path | None = None) -> Any:
-    """The pipeline that the README's own code makes; ``lora``: from this file instead."""
+def by_readme(made: Path, monkeypatch: pytest.MonkeyPatch, lora: Path | None = None, imported: Any = None) -> Any:
+    """The pipeline that the README's own code makes; ``lora``: from this file instead; ``imported``: one with the LoRA
+    in it, to which the code adds the words."""
     code = (made / "README.md").read_text().split("```python\n")[1].split("```")[0]
     compile(code, "README.md", "exec")  # its last line too
     if lora is not None:
         code = code.replace(f'".", weight_name="{LORA_FILE}"', f'"{lora.parent}", weight_name="{lora.name}"')
+    lines = code.partition("image = ")[0].splitlines()
+    if imported is not None:
+        lines = [line for line in lines if not line.startswith(("pipe = ", "pipe.load_lora_weights"))]
     monkeypatch.chdir(made)
-    names: dict[str, Any] = {}
-    exec(code.partition("image = ")[0], names)
+    names: dict[str, Any] = {"pipe": imported}
+    exec("\n".join(lines), names)
     return names["pipe"]
 
 
@@ -85,6 +89,18 @@ def test_merged_and_in_one_file_nothing_is_lost(run: Path, ours: np.ndarray, bas
             for key, tensor in wanted.items():  # the embeddings' new rows are files of their own
                 rows = len(got[key]) if got[key].ndim else None
                 torch.testing.assert_close(got[key], tensor[:rows] if rows else tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("format", ["diffusers", "kohya", "comfyui"])
+def test_what_comes_back_draws_the_same(
+    format: str, run: Path, ours: np.ndarray, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our run, the file, our import: one picture."""
+    made = export(run, tmp_path / format, format)
+    file = made / (LORA_FILE if format == "diffusers" else "ada.safetensors")
+    imported = load_backbone(str(base), [community_lora(str(file))]).pipeline
+    words = export(run, tmp_path / "words", "diffusers")
+    assert np.abs(drawn(by_readme(words, monkeypatch, imported=imported)) - ours).max() <= 1
 
 
 @pytest.mark.parametrize("format", ["diffusers", "kohya", "comfyui"])
