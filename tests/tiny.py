@@ -13,6 +13,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    DiffusionPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -220,3 +221,18 @@ def in_child(work: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+PROMPT = "<person> with <hair>, on the beach"
+
+
+def opened(folder: Path) -> Any:
+    """A folder's pipeline, by plain diffusers."""
+    return DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+
+
+def drawn(pipeline: Any) -> np.ndarray:
+    """What plain diffusers draws of PROMPT with seed 9, [H, W, 3]."""
+    pipeline.set_progress_bar_config(disable=True)
+    random = torch.Generator().manual_seed(9)
+    return np.asarray(pipeline(PROMPT, num_inference_steps=3, guidance_scale=3.0, generator=random).images[0], int)

@@ -1,4 +1,4 @@
-"""Several processes share a step: each takes some of its micro-batches, and sums go over all of them.
+"""Where work is done: on which device, and in how many processes. Several share a step: each takes some of its micro-batches, and sums go over all of them.
 
 Nothing here starts processes: `torchrun` or `accelerate launch` does. Without one, or without a torch.distributed group
 that the caller has made, there is one process.
@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from magictailor.errors import InputError
 
 
 def _together() -> bool:
@@ -25,6 +27,16 @@ def launched() -> int:
 def local_rank() -> int | None:
     """Which of this machine's processes this is, if a launcher has started several."""
     return int(os.environ.get("LOCAL_RANK", "0")) if launched() > 1 else None
+
+
+def device_named(name: str) -> torch.device:
+    """cpu, cuda, mps or one of several cards. Raises InputError for one that is not there."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"--device {name}: not on this machine; choose cpu, cuda or mps") from error
+    return device
 
 
 @contextmanager

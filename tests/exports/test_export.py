@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,9 +24,8 @@ from magictailor.exports.single_file import single_file
 from magictailor.generation import generate
 from magictailor.recipe import LoRA, PseudoWords
 from magictailor.tensors import read_numbers
-from tiny import DEFAULTS, MAPS, pair, recipe
+from tiny import DEFAULTS, MAPS, PROMPT, drawn, opened, pair, recipe
 
-PROMPT = "<person> with <hair>, on the beach"
 NAMES = Path(__file__).parent / "names"
 
 
@@ -37,16 +35,6 @@ def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = StableDiffusion(str(tiny_folder), opened(tiny_folder), DEFAULTS, map_side=MAPS)
     strong = recipe("phases.0.lr=0.05", "phases.1.lr=0.05", "train.0.alpha=16")
     return personalize(pair(), tmp_path_factory.mktemp("runs") / "ada", model=base, recipe=strong)
-
-
-def opened(folder: Path) -> Any:
-    return StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
-
-
-def drawn(pipeline: Any) -> np.ndarray:
-    pipeline.set_progress_bar_config(disable=True)
-    random = torch.Generator().manual_seed(9)
-    return np.asarray(pipeline(PROMPT, num_inference_steps=3, guidance_scale=3.0, generator=random).images[0], int)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
 from magictailor import personalize
@@ -14,11 +13,12 @@ from magictailor.adapters.start import read_start
 from magictailor.backbones import community_lora, load_backbone
 from magictailor.checkpoint import LORA_FILE, WORDS_FILE
 from magictailor.exports import export, inspect
+from magictailor.exports.single_file import single_file
 from magictailor.generation import generate, load
+from magictailor.tensors import write_tensors
 from magictailor.train import Run
-from tiny import FAMILIES, pair, recipe
+from tiny import FAMILIES, PROMPT, drawn, opened, pair, recipe
 
-PROMPT = "<person> with <hair>, on the beach"
 STRONG = ("phases.0.lr=0.05", "phases.1.lr=0.05", "train.0.alpha=16")
 
 
@@ -34,20 +34,10 @@ def run(base: Path) -> Path:
     return personalize(pair(), base.parent / "ada", model=str(base), recipe=recipe(*STRONG))
 
 
-def drawn(pipeline: Any) -> np.ndarray:
-    pipeline.set_progress_bar_config(disable=True)
-    random = torch.Generator().manual_seed(9)
-    return np.asarray(pipeline(PROMPT, num_inference_steps=3, guidance_scale=3.0, generator=random).images[0], int)
-
-
 @pytest.fixture(scope="module")
 def ours(run: Path) -> np.ndarray:
     (item,) = generate(run, PROMPT, seed=9)
     return np.asarray(item.image, int)
-
-
-def opened(folder: Path) -> Any:
-    return DiffusionPipeline.from_pretrained(folder, local_files_only=True)
 
 
 def by_readme(made: Path, monkeypatch: pytest.MonkeyPatch, lora: Path | None = None, imported: Any = None) -> Any:
@@ -75,6 +65,29 @@ def test_the_readmes_code_draws_the_same(
     for lora in (None, kohya):
         assert np.abs(drawn(by_readme(made, monkeypatch, lora)) - ours).max() <= 1
     assert np.abs(drawn(opened(base)) - ours).max() > 20
+
+
+def test_comfyuis_file_draws_the_same_on_a_checkpoint(
+    run: Path, ours: np.ndarray, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """diffusers does not read ComfyUI's own names, so what ComfyUI does is done here: alpha / rank times up times down is
+    added to the checkpoint's tensor of that name, and diffusers opens the checkpoint."""
+    lora = load_file(export(run, tmp_path / "comfyui", "comfyui") / "ada.safetensors")
+    plain = opened(base)
+    whole = single_file(plain, len(plain.tokenizer))
+    names = [k.removesuffix(".lora_A.weight") for k in lora if k.endswith(".lora_A.weight")]
+    assert len(lora) == 3 * len(names)
+    for name in names:
+        down, up = lora[f"{name}.lora_A.weight"], lora[f"{name}.lora_B.weight"]
+        gain = up.flatten(1) @ down.flatten(1) * lora[f"{name}.alpha"] / len(down)
+        weight = whole[f"model.{name}.weight"]
+        whole[f"model.{name}.weight"] = weight + gain.reshape(weight.shape)
+    write_tensors(tmp_path / "whole.safetensors", whole)
+    again = type(plain).from_single_file(
+        str(tmp_path / "whole.safetensors"), config=str(base), local_files_only=True, safety_checker=None
+    )
+    words = export(run, tmp_path / "words", "diffusers")
+    assert np.abs(drawn(by_readme(words, monkeypatch, imported=again)) - ours).max() <= 2
 
 
 def test_merged_and_in_one_file_nothing_is_lost(run: Path, ours: np.ndarray, base: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from magictailor.errors import InputError
-from magictailor.processes import local_rank
+from magictailor.processes import device_named, local_rank
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -45,12 +45,7 @@ def placement(device: str | None = None, precision: str | None = None) -> Placem
     Raises:
         InputError: a device that is not there, or an unknown precision.
     """
-    name = device or _best_device()
-    try:
-        there = torch.device(name)
-        torch.zeros(1, device=there).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device {name}: not on this machine; choose cpu, cuda or mps") from error
+    there = device_named(device or _best_device())
     precision = precision or _best_precision(there)
     if precision not in PRECISIONS:
         raise InputError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")

@@ -48,9 +48,8 @@ class StableDiffusion(Backbone):
         self.factor = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
         self.size = pipeline.unet.config.sample_size * self.factor
         self.map_side = map_side or self._nearest_map_side()
-        clipped = bool(
-            pipeline.scheduler.config.get("clip_sample", False)
-        )  # latents are not pixels: DDIM's default is wrong
+        # Latents are not pixels: DDIM clips unless it is told not to, and other schedulers' configurations do not say.
+        clipped = bool(pipeline.scheduler.config.get("clip_sample", False))
         self.schedule = pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=clipped)
         for part in (pipeline.unet, pipeline.vae, *self.text_encoders.values()):
             part.requires_grad_(False).eval()

@@ -22,6 +22,11 @@ Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16; default
 Model = Annotated[str, typer.Option(help="'embedded', a diffusers folder, a .safetensors file or a hub id.")]
 
 
+def given(**options: object) -> dict[str, object]:
+    """The options that were typed; a recipe has its own defaults for the rest."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 @contextmanager
 def started(what: str) -> Iterator[None]:
     """A spinner while libraries and weights load."""

@@ -4,9 +4,11 @@ from typing import Annotated
 
 import typer
 
-from magictailor.cli.shared import Output, console, started
+from magictailor.cli.shared import Output, console, given, started
 from magictailor.progress import bar
 
+Count = Annotated[int | None, typer.Option()]
+Rate = Annotated[float | None, typer.Option()]
 app = typer.Typer(no_args_is_help=True, help="The procedural world and the embedded base.")
 
 
@@ -22,26 +24,30 @@ def pair(seed: Annotated[int, typer.Option(help="Same seed, same pair.")], outpu
 @app.command("train")
 def train(
     output: Output,
-    pictures: Annotated[int, typer.Option(help="Pictures drawn ahead.")] = 80_000,
-    autoencoder_steps: Annotated[int, typer.Option()] = 4_200,
-    autoencoder_rate: Annotated[float, typer.Option()] = 2e-3,
-    steps: Annotated[int, typer.Option(help="Of the denoiser.")] = 5_000,
-    batch: Annotated[int, typer.Option()] = 64,
-    rate: Annotated[float, typer.Option()] = 1e-3,
-    seed: Annotated[int, typer.Option()] = 0,
-    start: Annotated[str, typer.Option(help="'scratch', or 'embedded' to go on from the shipped weights.")] = "scratch",
+    pictures: Annotated[int | None, typer.Option(help="Pictures drawn ahead.")] = None,
+    autoencoder_steps: Count = None,
+    autoencoder_rate: Rate = None,
+    steps: Annotated[int | None, typer.Option(help="Of the denoiser.")] = None,
+    batch: Count = None,
+    rate: Rate = None,
+    seed: Count = None,
+    start: Annotated[
+        str | None, typer.Option(help="'embedded' goes on from the shipped weights, 'scratch' not.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
-    """Train the embedded base. The same command goes on after any interruption."""
+    """Train the embedded base; what is not said is as in its recipe. The same command goes on after any interruption."""
     with started("loading"):
         from magictailor.recipe import part_from
         from magictailor.world.training import WorldTraining, train_world
 
-    changes = {
-        "pictures": pictures, "autoencoder_steps": autoencoder_steps, "autoencoder_rate": autoencoder_rate,
-        "steps": steps, "batch": batch, "rate": rate, "seed": seed, "start": start,
-    }  # fmt: skip
-    recipe = part_from(WorldTraining, changes)
+    recipe = part_from(
+        WorldTraining,
+        given(
+            pictures=pictures, autoencoder_steps=autoencoder_steps, autoencoder_rate=autoencoder_rate,
+            steps=steps, batch=batch, rate=rate, seed=seed, start=start,
+        ),
+    )  # fmt: skip
     with bar("world", console) as watch:
         done = train_world(output, recipe, device, lambda phase, i, n, figures: watch(i, n, figures, phase))
     console.print(f"the base is in {done}")
@@ -50,10 +56,10 @@ def train(
 @app.command("train-segmenter")
 def train_segmenter(
     output: Output,
-    pictures: Annotated[int, typer.Option(help="Pictures drawn ahead.")] = 24_000,
-    steps: Annotated[int, typer.Option()] = 4_000,
-    batch: Annotated[int, typer.Option()] = 32,
-    rate: Annotated[float, typer.Option()] = 2e-3,
+    pictures: Annotated[int | None, typer.Option(help="Pictures drawn ahead.")] = None,
+    steps: Count = None,
+    batch: Count = None,
+    rate: Rate = None,
 ) -> None:
     """Train the segmenter that `masks --model embedded` uses. The same command goes on after any interruption."""
     with started("loading"):
@@ -61,7 +67,7 @@ def train_segmenter(
         from magictailor.world.training.segmenter import SegmenterTraining
         from magictailor.world.training.segmenter import train_segmenter as train
 
-        recipe = part_from(SegmenterTraining, {"pictures": pictures, "steps": steps, "batch": batch, "rate": rate})
+        recipe = part_from(SegmenterTraining, given(pictures=pictures, steps=steps, batch=batch, rate=rate))
     with bar("segmenter", console) as watch:
         score = train(output, recipe, watch, lambda done, total: watch(done, total, {}, "pictures"))
     console.print(f"overlap {score['all']:.3f}; the weights are in {output}")

@@ -14,9 +14,9 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from magictailor.errors import InputError
 from magictailor.files import append_lines, write_json
 from magictailor.pictures import grid, save_png
+from magictailor.processes import device_named
 from magictailor.recipe import Part
 from magictailor.sampling import sample
 from magictailor.tensors import read_tensors, write_tensors
@@ -56,16 +56,6 @@ class WorldTraining(Part):
     seed: int = Field(0, ge=0, lt=2**32)
     start: Literal["scratch", "embedded"] = "scratch"  # embedded: from the shipped weights with a new warm-up
     sheet_every: int = Field(500, ge=1)
-
-
-def _device(name: str) -> torch.device:
-    """Raises InputError for a device that is not there."""
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device {name}: not on this machine; choose cpu, cuda or mps") from error
-    return device
 
 
 class _Run:
@@ -148,7 +138,7 @@ def train_world(folder: Path, recipe: WorldTraining, device: str, watch: Watch) 
     Phases: pictures are drawn, the autoencoder learns crops, all pictures become latents, the denoiser and its
     text encoder learn captions. Each goes on where an earlier call stopped.
     """
-    there = _device(device)
+    there = device_named(device)
     folder = claim_folder(folder, recipe, changeable=("steps", "sheet_every"))
     run = _Run(folder, recipe, there, watch)
     pictures = draw_bank(folder / "pictures", recipe.pictures, run.progress("pictures"))
