@@ -194,6 +194,30 @@ def test_the_momentum_network_runs_only_for_samples_that_are_not_the_worst(
     assert sum(seen) == sum(counts) - counts[int(figures["worst"])]
 
 
+@pytest.mark.parametrize(("micro_batch", "step", "forwards"), [("none", BALANCE, 1), ("1", WARM_UP, 1), ("1", BALANCE, 2)])
+def test_a_prompt_is_encoded_once_a_step_and_an_image_seen_twice_only_to_select(
+    micro_batch: str, step: int, forwards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(recipe(f"micro_batch={micro_batch}"), pair((2, 1)))
+    momentum = rig.momentum() if step == BALANCE else None
+    prompts, images = [], []
+    encode, predict = rig.backbone.encode_text, rig.backbone.predict
+
+    def encoding(texts: list[str], words: list[str]) -> Condition:
+        prompts.extend(texts)
+        return encode(texts, words)
+
+    def predicting(noisy: Tensor, times: Tensor, condition: Condition, weights: Any = None) -> Tensor:
+        images.extend([] if weights is not None else range(len(noisy)))
+        return predict(noisy, times, condition, weights)
+
+    monkeypatch.setattr(rig.backbone, "encode_text", encoding)
+    monkeypatch.setattr(rig.backbone, "predict", predicting)
+    rig.objective.backward(step, momentum)
+    assert prompts == ["a photo of <person>", "a photo of <hair>"]
+    assert len(images) == 3 * forwards
+
+
 def test_the_regularisers_gradient_does_not_reach_the_momentum_network() -> None:
     rig = Rig(recipe(), pair())
     momentum = rig.momentum()

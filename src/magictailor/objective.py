@@ -59,6 +59,7 @@ class Objective:
         self.scaled = scaled
         self.backbone, self.pictures, self.recipe, self.parameters = backbone, pictures, recipe, parameters
         self.samples = [p.sample for p in pictures]
+        self.words = list(dict.fromkeys(p.word for p in pictures))
         self.count = max(self.samples) + 1
         self.counts = [self.samples.count(n) for n in range(self.count)]
         self.latent = backbone.latent_shape(backbone.size, backbone.size)
@@ -71,10 +72,9 @@ class Objective:
 
     @torch.no_grad()
     def _refuse_a_word_cut_off(self) -> None:
-        condition = self.condition(range(len(self.pictures)))
-        for places, picture in zip(condition.positions, self.pictures, strict=True):
-            if not all(places[picture.word].values()):
-                raise InputError(f"prompt: {picture.word} lies beyond the text encoder's length; shorten the prompt")
+        for places, word in zip(self.text().positions, self.words, strict=True):
+            if not all(places[word].values()):
+                raise InputError(f"prompt: {word} lies beyond the text encoder's length; shorten the prompt")
 
     # --- from images to what the denoiser reads
 
@@ -116,11 +116,9 @@ class Objective:
             shrunk(mask, self.backbone.map_side)[:, 0] if phase.attention else None,
         )
 
-    def condition(self, images: Sequence[int]) -> Condition:
-        """The images' prompts; each distinct prompt is encoded once."""
-        words = list(dict.fromkeys(self.pictures[i].word for i in images))
-        encoded = self.backbone.encode_text([self.recipe.prompt.format(w) for w in words], words)
-        return encoded.pick([words.index(self.pictures[i].word) for i in images])
+    def text(self) -> Condition:
+        """The step's distinct prompts, one for each word, each encoded once."""
+        return self.backbone.encode_text([self.recipe.prompt.format(w) for w in self.words], self.words)
 
     def _token_weights(self, images: Sequence[int], condition: Condition) -> Tensor:
         """[k, L], 1 / n at the n places of each image's own word."""
@@ -132,8 +130,9 @@ class Objective:
 
     # --- the losses
 
-    def forward(self, batch: Batch) -> Outcome:
-        condition = self.condition(batch.images)
+    def forward(self, batch: Batch, text: Condition) -> Outcome:
+        """``text``: of each word, see `text`."""
+        condition = text.pick([self.words.index(self.pictures[i].word) for i in batch.images])
         attention = None
         if batch.map_mask is not None and self.maps is not None:
             self.maps.record(self._token_weights(batch.images, condition))
@@ -164,7 +163,7 @@ class Objective:
         numbers = list(range(len(self.pictures)))
         return [numbers[i : i + size] for i in range(0, len(numbers), size)]
 
-    def _sample_losses(self, outcomes: Sequence[Outcome]) -> Tensor:
+    def _sample_losses(self, outcomes: Iterable[Outcome]) -> Tensor:
         """L_diff(n) over the micro-batches of all processes, [N], detached."""
         per_image = torch.zeros(len(self.pictures), device=self.backbone.device)
         for outcome in outcomes:
@@ -175,7 +174,7 @@ class Objective:
     def backward(self, step: int, momentum: Momentum | None) -> dict[str, float]:
         """Set the step's gradients; returns its losses. Equations 3 and 8.
 
-        The selection needs all losses first. A process that has one micro-batch keeps its graph until they are
+        A selection needs all losses first. A process that has one micro-batch keeps its graph until they are
         known; with several they are measured without gradients, and each runs again on the same random numbers.
         """
         try:
@@ -196,17 +195,24 @@ class Objective:
         number, processes = process()
         parts = self._micro_batches()
         batches = [self.batch(step, images, phase) for images in parts[number::processes]]
+        encoded = self.text()
+        text = encoded.leaf()
+        outcomes: Iterable[Outcome] = (self.forward(batch, text) for batch in batches)
+        known = torch.zeros(self.count, device=self.backbone.device)  # where nothing is selected, none is asked for
         if len(parts) <= processes:
-            kept = [self.forward(batch) for batch in batches]
-            losses = self._sample_losses(kept)
-            outcomes: Iterable[Outcome] = kept
-        else:
+            outcomes = list(outcomes)
+            known = self._sample_losses(outcomes)
+        elif phase.selects:
             with torch.no_grad():
-                losses = self._sample_losses([self.forward(batch) for batch in batches])
-            outcomes = (self.forward(batch) for batch in batches)
-        totals = torch.zeros(3, device=losses.device)
-        for outcome in outcomes:
-            totals += self._backpropagate(outcome, losses, phase, momentum)
+                known = self._sample_losses(self.forward(batch, text) for batch in batches)
+        totals = torch.zeros(3, device=self.backbone.device)
+
+        def back_propagated(outcome: Outcome) -> Outcome:
+            totals.add_(self._backpropagate(outcome, known, phase, momentum))
+            return outcome
+
+        losses = self._sample_losses(map(back_propagated, outcomes))
+        encoded.backward(text)
         return totals, losses
 
     def _image_weights(self, images: Sequence[int], weights: Tensor) -> Tensor:

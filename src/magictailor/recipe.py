@@ -115,6 +115,11 @@ class Phase(Part):
     attention: CrossAttention | None = CrossAttention()
     preserve: Preserve | None = None
 
+    @property
+    def selects(self) -> bool:
+        """Whether what counts in a step depends on all its losses."""
+        return self.reduce == "max" or self.preserve is not None
+
 
 class Reference(Part):
     """Numerics of the reference's training script that are not fields elsewhere; all off by default."""

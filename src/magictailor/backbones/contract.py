@@ -51,6 +51,23 @@ class Condition:
         extras = {k: v.detach() for k, v in self.extras.items()}
         return Condition(self.sequence.detach(), pooled, extras, self.positions)
 
+    def leaf(self) -> "Condition":
+        """The same values, cut from the encoders: what micro-batches read, and where their gradients gather."""
+        cut = self.detach()
+        for ours, its in zip(self._encoded(), cut._encoded(), strict=True):
+            its.requires_grad_(ours.requires_grad)
+        return cut
+
+    def backward(self, leaf: "Condition") -> None:
+        """Hand the gradients that gathered in ``leaf`` on to the encoders and the pseudo-words."""
+        pairs = zip(self._encoded(), leaf._encoded(), strict=True)
+        known = [(ours, its.grad) for ours, its in pairs if its.grad is not None]
+        if known:
+            torch.autograd.backward([ours for ours, _ in known], [grad for _, grad in known])
+
+    def _encoded(self) -> list[Tensor]:
+        return [self.sequence] if self.pooled is None else [self.sequence, self.pooled]
+
     def pick(self, rows: Sequence[int]) -> "Condition":
         """The condition of these prompts, in this order (a prompt may be taken more than once)."""
         index = list(rows)
