@@ -38,7 +38,8 @@ from magictailor.backbones.stable_diffusion import ENCODER, StableDiffusion
 from magictailor.data import Pair, Reference, Sample
 from magictailor.data.batches import pictures
 from magictailor.methods import METHODS
-from magictailor.objective import Batch, Objective
+from magictailor.inputs import Batch
+from magictailor.objective import Objective
 from magictailor.recipe import with_settings
 from magictailor.techniques.attention import attention_error
 from magictailor.techniques.balancing import diffusion_weights, preserve_weights, sample_means
@@ -174,7 +175,7 @@ class TheReferencesWay:
         self.kept.clear()  # the momentum network's are never freed, but the next forward's take their names
         self.kept_by_momentum.clear()
         images = list(range(len(ours.pictures)))
-        batch: Batch = ours.objective.batch(step, images, phase)
+        batch: Batch = ours.objective.inputs.batch(step, images, phase)
         words = [p.word for p in ours.pictures]
         texts = [self.backbone.encode_text([ours.recipe.prompt.format(w)], [w]) for w in words]  # one for each image
         text = torch.cat([t.sequence for t in texts])

@@ -332,15 +332,34 @@ def test_augmentation_flips_pixels_and_mask_together_and_jitters_pixels_alone() 
 @pytest.mark.parametrize(("shared", "distinct"), [("true", 1), ("false", 5)])
 def test_one_draw_for_all_images_only_on_request(shared: str, distinct: int) -> None:
     rig = Rig(recipe(f"augment.shared={shared}"), pair((3, 2)))
-    assert len({tuple(rig.objective._augmentation(0, i).tolist()) for i in range(5)}) == distinct
-    assert not torch.equal(rig.objective._augmentation(0, 0), rig.objective._augmentation(1, 0))
+    assert len({tuple(rig.objective.inputs._augmentation(0, i).tolist()) for i in range(5)}) == distinct
+    assert not torch.equal(rig.objective.inputs._augmentation(0, 0), rig.objective.inputs._augmentation(1, 0))
 
 
 def test_stratified_times_have_one_in_each_part() -> None:
     rig = Rig(recipe("stratified_times=true"), pair((3, 2)))
     orders = set()
     for step in range(20):
-        parts = [int(float(rig.objective._uniform_time(step, i)) * 5) for i in range(5)]
+        parts = [int(float(rig.objective.inputs._uniform_time(step, i)) * 5) for i in range(5)]
         assert sorted(parts) == [0, 1, 2, 3, 4]
         orders.add(tuple(parts))
     assert len(orders) > 10
+
+
+def test_pictures_are_drawn_anew_every_so_many_steps_and_noised_anew_in_each() -> None:
+    rig, encoded = Rig(recipe("redraw=3", "phases.0.steps=10"), pair()), []
+    encode = rig.backbone.encode_images
+
+    def encoding(pixels: Tensor, noise: Tensor) -> Tensor:
+        encoded.append(pixels)
+        return encode(pixels, noise)
+
+    rig.backbone.encode_images = encoding  # type: ignore[method-assign]
+    batches = [rig.objective.inputs.batch(step, [0, 1], rig.recipe.phase(step)) for step in range(7)]
+    assert len(encoded) == 3
+    assert not torch.equal(encoded[0], encoded[1])
+    assert len({float(b.noisy.sum()) for b in batches}) == 7
+    assert torch.equal(batches[3].mask, batches[5].mask)
+    begun_there = Rig(recipe("redraw=3", "phases.0.steps=10"), pair())
+    again = begun_there.objective.inputs.batch(5, [0, 1], rig.recipe.phase(5))
+    assert torch.equal(again.noisy, batches[5].noisy)

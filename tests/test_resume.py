@@ -20,6 +20,7 @@ PLANS = {
     "magictailor": recipe(*STEPS),
     "reference": recipe(*STEPS, method="magictailor-reference"),
     "last-step": recipe(*STEPS, "phases.1.preserve.regulariser=last-step", "micro_batch=1"),
+    "redraw": recipe(*STEPS, "redraw=3", "micro_batch=1"),
     "balance-only-first": recipe(
         *STEPS, 'phases.0.preserve={"weight": 0.2}', "phases.0.reduce=max", "phases.1.preserve=none"
     ),

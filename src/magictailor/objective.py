@@ -10,27 +10,14 @@ from torch import Tensor, nn
 from magictailor.adapters.attention_maps import AttentionMaps
 from magictailor.adapters.momentum import Momentum
 from magictailor.backbones.contract import Backbone, Condition
-from magictailor.data.batches import Picture, augmented, shrunk
+from magictailor.data.batches import Picture
 from magictailor.errors import InputError
+from magictailor.inputs import Batch, Inputs
 from magictailor.processes import process, summed, summed_gradients
-from magictailor.randomness import generator, normal, uniform
 from magictailor.recipe import Phase, Recipe
 from magictailor.techniques.attention import attention_error
 from magictailor.techniques.balancing import diffusion_weights, preserve_weights, sample_means, worst
-from magictailor.techniques.degradation import degraded
 from magictailor.techniques.diffusion import masked_error
-
-
-@dataclass
-class Batch:
-    """Some of a step's images, made into what the denoiser reads. ``images`` are their numbers in the pair."""
-
-    images: list[int]
-    noisy: Tensor
-    timesteps: Tensor
-    target: Tensor
-    mask: Tensor  # M', [k, 1, h, w]
-    map_mask: Tensor | None  # M'', [k, s, s]; None: no attention loss
 
 
 @dataclass
@@ -58,11 +45,11 @@ class Objective:
         """``scaled``: what of a loss is back-propagated, for gradients that half precision would lose."""
         self.scaled = scaled
         self.backbone, self.pictures, self.recipe, self.parameters = backbone, pictures, recipe, parameters
+        self.inputs = Inputs(backbone, pictures, recipe)
         self.samples = [p.sample for p in pictures]
         self.words = list(dict.fromkeys(p.word for p in pictures))
         self.count = max(self.samples) + 1
         self.counts = [self.samples.count(n) for n in range(self.count)]
-        self.latent = backbone.latent_shape(backbone.size, backbone.size)
         self.maps = None
         if any(phase.attention for phase in recipe.phases):
             self.maps = AttentionMaps(backbone.denoiser, backbone.attention_layers)
@@ -75,46 +62,6 @@ class Objective:
         for places, word in zip(self.text().positions, self.words, strict=True):
             if not all(places[word].values()):
                 raise InputError(f"prompt: {word} lies beyond the text encoder's length; shorten the prompt")
-
-    # --- from images to what the denoiser reads
-
-    def _augmentation(self, step: int, image: int) -> Tensor:
-        index = 0 if self.recipe.augment.shared else image
-        return uniform(4, self.recipe.seed, step, index, "augment")
-
-    def _uniform_time(self, step: int, image: int) -> Tensor:
-        """One number in [0, 1); stratified: one in each of as many equal parts as the step has images."""
-        u = uniform(1, self.recipe.seed, step, image, "time")
-        if not self.recipe.stratified_times:
-            return u
-        parts = torch.randperm(len(self.pictures), generator=generator(self.recipe.seed, step, 0, "strata"))
-        return (parts[image] + u) / len(self.pictures)
-
-    @torch.no_grad()
-    def batch(self, step: int, images: list[int], phase: Phase) -> Batch:
-        seed, device = self.recipe.seed, self.backbone.device
-        pixels, masks = [], []
-        for i in images:
-            image, mask = augmented(self.pictures[i], self.recipe.augment, self._augmentation(step, i))
-            noise = normal(tuple(image.shape), seed, step, i, "degradation")
-            pixels.append(degraded(image, mask, noise, phase.degradation, step, self.recipe.steps))
-            masks.append(mask)
-
-        def noises(purpose: str) -> Tensor:
-            return torch.stack([normal(self.latent, seed, step, i, purpose) for i in images]).to(device)
-
-        mask = torch.stack(masks).to(device)
-        latents = self.backbone.encode_images(torch.stack(pixels).to(device), noises("posterior"))
-        timesteps = self.backbone.timesteps(torch.cat([self._uniform_time(step, i) for i in images])).to(device)
-        noise = noises("noise")
-        return Batch(
-            images,
-            self.backbone.add_noise(latents, noise, timesteps),
-            timesteps,
-            self.backbone.target(latents, noise, timesteps),
-            shrunk(mask, self.latent[-1]),
-            shrunk(mask, self.backbone.map_side)[:, 0] if phase.attention else None,
-        )
 
     def text(self) -> Condition:
         """The step's distinct prompts, one for each word, each encoded once."""
@@ -194,7 +141,7 @@ class Objective:
         phase = self.recipe.phase(step)
         number, processes = process()
         parts = self._micro_batches()
-        batches = [self.batch(step, images, phase) for images in parts[number::processes]]
+        batches = [self.inputs.batch(step, images, phase) for images in parts[number::processes]]
         encoded = self.text()
         text = encoded.leaf()
         outcomes: Iterable[Outcome] = (self.forward(batch, text) for batch in batches)

@@ -141,6 +141,7 @@ class Recipe(Part):
     stratified_times: bool = False
     weight_decay: float = Field(1e-2, ge=0)
     clip: float = Field(1.0, gt=0)
+    redraw: int = Field(1, ge=1, le=1000)  # degraded pixels are drawn, and encoded, anew every so many steps
     micro_batch: int | None = Field(None, ge=1)  # images a forward; None: all
     checkpointing: bool = False  # gradient checkpointing
     guidance: float = Field(7.5, ge=0, le=100)  # of previews, and the default of generate
