@@ -18,68 +18,26 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from PIL import Image
+from bases import base, pair
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from magictailor.adapters.momentum import Momentum
 from magictailor.adapters.trainables import Trainables
-from magictailor.backbones.clip_tokenizer import clip_tokenizer
-from magictailor.backbones.configurations import CONFIGURATIONS, NOISE
-from magictailor.backbones.load import PAPER
-from magictailor.backbones.placement import placement
 from magictailor.backbones.stable_diffusion import ENCODER, StableDiffusion
-from magictailor.data import Pair, Reference, Sample
 from magictailor.data.batches import pictures
-from magictailor.methods import METHODS
 from magictailor.inputs import Batch
+from magictailor.methods import METHODS
 from magictailor.objective import Objective
 from magictailor.recipe import with_settings
 from magictailor.techniques.attention import attention_error
 from magictailor.techniques.balancing import diffusion_weights, preserve_weights, sample_means
 from magictailor.techniques.diffusion import masked_error
 
-SIZE, STAGES, LARGEST_MAP = 512, {"warm-up": 0, "balance": 300}, 32 * 32
-
-
-def base(width: float, device: str, precision: str) -> StableDiffusion:
-    """Stable Diffusion 2.1's networks with all widths times ``width``."""
-    how = CONFIGURATIONS["sd2"]
-
-    def scaled(config: Any, *names: str) -> dict[str, Any]:
-        sizes = {n: config[n] for n in names}
-        return {**config, **{n: tuple(int(v * width) for v in s) if isinstance(s, tuple) else int(s * width) for n, s in sizes.items()}}  # fmt: skip
-
-    groups = max(1, int(32 * width)) * (2 if width < 1 else 1)
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(**scaled(how.unet, "block_out_channels", "cross_attention_dim"), norm_num_groups=groups)
-    vae = AutoencoderKL(**scaled(how.vae, "block_out_channels"), norm_num_groups=groups)
-    text = scaled(how.encoders["text_encoder"][1], "hidden_size", "intermediate_size", "projection_dim")
-    pipeline = StableDiffusionPipeline(
-        unet=unet, vae=vae, text_encoder=CLIPTextModel(CLIPTextConfig(**text)), tokenizer=clip_tokenizer("!"),
-        scheduler=DDIMScheduler(**NOISE), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
-    return StableDiffusion("step", pipeline, PAPER, place=placement(device, precision))
-
-
-def pair() -> Pair:
-    """Two samples of three noise images."""
-    random = np.random.default_rng(0)
-
-    def reference(number: int, top: int) -> Reference:
-        pixels, mask = random.integers(0, 256, (SIZE, SIZE, 3), np.uint8), np.zeros((SIZE, SIZE), np.uint8)
-        mask[:top] = 255
-        return Reference.of(Path(f"{number}.png"), Image.fromarray(pixels), Image.fromarray(mask))
-
-    tops = {"person": 384, "hair": 128}
-    samples = [Sample(n, f"<{n}>", tuple(reference(i, top) for i in range(3))) for n, top in tops.items()]
-    return Pair("step", tuple(samples))
+STAGES, LARGEST_MAP = {"warm-up": 0, "balance": 300}, 32 * 32
 
 
 class Ours:
@@ -88,7 +46,7 @@ class Ours:
     def __init__(self, backbone: StableDiffusion, settings: list[str]) -> None:
         self.backbone = backbone
         self.recipe = with_settings(METHODS["magictailor"](backbone.defaults), settings)
-        self.pictures = pictures(pair(), backbone.size, backbone.map_side)
+        self.pictures = pictures(pair(backbone.size), backbone.size, backbone.map_side)
         words = {p.word: p.word.strip("<>") for p in self.pictures}
         starts = backbone.add_words(words)
         if self.recipe.checkpointing:
@@ -125,7 +83,10 @@ class Keeping:
     def __init__(self, kept: list[tuple[bool, Tensor]]) -> None:
         self.kept = kept
 
-    def __call__(self, attn: Any, hidden: Tensor, text: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(
+        self, attn: Any, hidden: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        text = encoder_hidden_states
         context = hidden if text is None else text
         query, key, value = (attn.head_to_batch_dim(f(x)) for f, x in ((attn.to_q, hidden), (attn.to_k, context), (attn.to_v, context)))  # fmt: skip
         probabilities = attn.get_attention_scores(query, key)
@@ -220,7 +181,7 @@ def equal(options: argparse.Namespace) -> dict[str, float]:
     """The largest difference of losses and gradients between the two ways, relative to the gradients' own size."""
     worst = {}
     for stage, step in STAGES.items():
-        ours = Ours(base(options.width, options.device, "fp32"), [])
+        ours = Ours(base("sd2", options.width, options.device), [])
         first, gradients = ours.backward(step), ours.gradients()
         ours.optimizer.zero_grad(set_to_none=True)
         other = TheReferencesWay(ours)
@@ -233,7 +194,7 @@ def equal(options: argparse.Namespace) -> dict[str, float]:
 
 def timed(options: argparse.Namespace) -> dict[str, float]:
     """Median seconds a step and the process's peak, of one way in one stage."""
-    way: Any = Ours(base(options.width, options.device, options.precision), options.settings)
+    way: Any = Ours(base("sd2", options.width, options.device, options.precision), options.settings)
     if options.way == "reference":
         way = TheReferencesWay(way)
     on_card = way.backbone.device.type == "cuda"

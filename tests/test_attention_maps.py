@@ -56,8 +56,9 @@ def test_maps_equal_the_layers_probabilities(prediction: str) -> None:
     maps.record(tokens)
     read = base.predict(noisy, times, condition)
     assert torch.equal(read, plain)
-    assert maps.mean().shape == (2, 4, 4)
-    torch.testing.assert_close(maps.mean().flatten(1), expected)
+    mean = maps.mean()
+    assert mean.shape == (2, 4, 4)
+    torch.testing.assert_close(mean.flatten(1), expected)
 
 
 @pytest.mark.parametrize(("family", "side"), [("sd1", 8), ("sdxl", 4)])
@@ -92,14 +93,17 @@ def test_nothing_is_read_while_suspended_and_again_afterwards() -> None:
     noisy, times, condition = inputs(base)
     tokens = torch.zeros(condition.sequence.shape[:2])
     tokens[:, 4] = 1
-    maps.record(tokens)
-    base.predict(noisy, times, condition)
-    first = maps.mean()
-    with maps.suspended():
-        base.predict(noisy * 2, times, condition)
-    assert torch.equal(maps.mean(), first)
-    base.predict(noisy * 2, times, condition)
-    assert not torch.equal(maps.mean(), first)
+
+    def read(scale: float) -> Tensor:
+        maps.record(tokens)
+        base.predict(noisy * scale, times, condition)
+        with maps.suspended():
+            base.predict(noisy * 3, times, condition)
+        return maps.mean()
+
+    first = read(1)
+    assert torch.equal(read(1), first)
+    assert not torch.equal(read(2), first)
 
 
 def test_a_word_in_the_prompt_is_found_at_its_place() -> None:

@@ -1,5 +1,6 @@
 """A step's loss and gradients against straightforward code, whatever the micro-batch."""
 
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -150,6 +151,25 @@ def test_micro_batches_and_checkpointing_change_nothing(prediction: str, step: i
         close(others, gradients)
 
 
+def test_what_checkpointing_computes_again_is_let_go_of() -> None:
+    rig = Rig(recipe("checkpointing=true"), pair())
+    maps = rig.objective.maps
+    assert maps is not None
+    read, graphs = maps.read, []
+
+    def reading(attn: Any, hidden: Tensor, text: Tensor) -> None:
+        graphs.append(weakref.ref(hidden))
+        read(attn, hidden, text)
+
+    maps.read = reading  # type: ignore[method-assign]
+    outcome = rig.objective.forward(rig.objective.inputs.batch(0, [0, 1], rig.recipe.phase(0)), rig.objective.text())
+    assert outcome.attention is not None
+    once = len(graphs)
+    (outcome.diffusion.sum() + outcome.attention.sum()).backward()
+    assert len(graphs) == 2 * once
+    assert all(ref() is None for ref in graphs[once:])
+
+
 def test_a_step_depends_on_seed_and_number_alone() -> None:
     def run(before: int, step: int, seed: int) -> tuple[dict[str, float], dict[str, Tensor]]:
         rig = Rig(recipe(f"seed={seed}"), pair((2, 1)))
@@ -194,7 +214,9 @@ def test_the_momentum_network_runs_only_for_samples_that_are_not_the_worst(
     assert sum(seen) == sum(counts) - counts[int(figures["worst"])]
 
 
-@pytest.mark.parametrize(("micro_batch", "step", "forwards"), [("none", BALANCE, 1), ("1", WARM_UP, 1), ("1", BALANCE, 2)])
+@pytest.mark.parametrize(
+    ("micro_batch", "step", "forwards"), [("none", BALANCE, 1), ("1", WARM_UP, 1), ("1", BALANCE, 2)]
+)
 def test_a_prompt_is_encoded_once_a_step_and_an_image_seen_twice_only_to_select(
     micro_batch: str, step: int, forwards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

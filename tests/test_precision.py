@@ -43,7 +43,12 @@ def test_what_is_frozen_is_half_and_what_is_trained_is_full(precision: str, base
     assert {d for n, d in kinds.items() if "lora" not in n} == {HALVES[precision]}
     assert {p.dtype for p in run.trained.parameters()} == {torch.float32}
     before = {n: p.detach().clone() for n, p in run.trained.named().items()}
+    inputs = set()
+    for name, module in pipeline.unet.named_modules():
+        if name.endswith(("lora_A.default", "lora_B.default")):
+            module.register_forward_pre_hook(lambda _, given: inputs.add(given[0].dtype))
     figures = run.advance()
+    assert inputs == {HALVES[precision]}  # a copy in full would be kept for each layer
     moved = {n for n, p in run.trained.named().items() if not torch.equal(p, before[n])}
     assert {n for n in moved if n.startswith("words.") or ".lora_B." in n} == {
         n for n in before if n.startswith("words.") or ".lora_B." in n

@@ -13,26 +13,29 @@ class AttentionMaps:
     """Patches the named layers of ``denoiser``; `record` before a forward, `mean` after it.
 
     Gradient checkpointing runs a layer again in the backward pass and wants the same computation, so what was
-    asked for stays asked until the next `record` or `stop`; what the second run adds is discarded there.
+    asked for stays asked until the next `record` or `stop`; what the second run reads is not kept, or its graphs would
+    hold what checkpointing lets go of.
     """
 
     def __init__(self, denoiser: nn.Module, layers: Sequence[str]) -> None:
         self._tokens: Tensor | None = None
         self._maps: list[Tensor] = []
+        self._gathers = False
         for name in layers:
             denoiser.get_submodule(name).set_processor(_Reading(self))  # type: ignore[operator]
 
     def record(self, tokens: Tensor) -> None:
         """From now on gather the maps of these tokens: weights [N, L] that add up to 1 for each image."""
-        self._tokens, self._maps = tokens, []
+        self._tokens, self._maps, self._gathers = tokens, [], True
 
     def stop(self) -> None:
         """Read nothing more, and let go of what was read and of its graphs."""
         self._tokens, self._maps = None, []
 
     def mean(self) -> Tensor:
-        """The mean over heads and layers, [N, h, w]. Maps are square."""
+        """The mean over heads and layers, [N, h, w], taken once after a forward. Maps are square."""
         maps = torch.stack(self._maps).mean(0)
+        self._maps, self._gathers = [], False
         side = int(maps.shape[1] ** 0.5)
         return maps.reshape(len(maps), side, side)
 
@@ -50,7 +53,9 @@ class AttentionMaps:
             return
         query, key = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (attn.to_q(hidden), attn.to_k(text)))
         probabilities = (query.float() @ key.float().transpose(-1, -2) * attn.scale).softmax(-1)
-        self._maps.append(torch.einsum("nhql,nl->nq", probabilities, self._tokens) / attn.heads)
+        read = torch.einsum("nhql,nl->nq", probabilities, self._tokens) / attn.heads
+        if self._gathers:
+            self._maps.append(read)
 
 
 class _Reading(AttnProcessor2_0):  # type: ignore[misc]

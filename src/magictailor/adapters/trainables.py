@@ -5,13 +5,45 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear
 
 from magictailor.backbones.contract import Backbone, WordVectors
 from magictailor.errors import InputError
 from magictailor.recipe import EmbeddingMatrix, LoRA, PseudoWords, Recipe
 
 LORA, WORDS, MATRIX = "lora", "words", "embedding"
+
+
+class _HalfLinear(nn.Linear):
+    """Computes in its input's precision, with weights that are kept in full."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight.to(input.dtype))
+
+
+class _HalfConv2d(nn.Conv2d):
+    """The same for a convolution."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return conv2d(input, self.weight.to(input.dtype), None, self.stride, self.padding)
+
+
+def _compute_in_half(denoiser: nn.Module) -> None:
+    """peft raises a layer's input to its weights' precision, and each raised copy would be kept for the backward pass."""
+    for layer in (m for m in denoiser.modules() if isinstance(m, LoraLayer)):
+        layer.cast_input_dtype_enabled = False
+        for factors in (layer.lora_A, layer.lora_B):
+            for name, factor in factors.items():
+                sizes: Any = {"bias": False, "device": "meta"}
+                if isinstance(factor, nn.Conv2d):
+                    channels: Any = factor.in_channels, factor.out_channels, factor.kernel_size
+                    half: nn.Module = _HalfConv2d(*channels, factor.stride, factor.padding, **sizes)
+                else:
+                    half = _HalfLinear(factor.in_features, factor.out_features, **sizes)
+                half.weight = factor.weight
+                factors[name] = half
 
 
 def add_lora(backbone: Backbone, how: LoRA, seed: int) -> dict[str, nn.Parameter]:
@@ -29,6 +61,8 @@ def add_lora(backbone: Backbone, how: LoRA, seed: int) -> dict[str, nn.Parameter
     added = {n: p for n, p in backbone.denoiser.named_parameters() if p.requires_grad}
     for parameter in added.values():
         parameter.data = parameter.data.float()
+    if backbone.precision != "fp32":
+        _compute_in_half(backbone.denoiser)
     return added
 
 

@@ -1,0 +1,87 @@
+"""Models of the real families' shapes with random weights, and a pair of noise images, for the benchmarks."""
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+import transformers
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from PIL import Image
+
+from magictailor.backbones.clip_tokenizer import END, clip_tokenizer
+from magictailor.backbones.configurations import CONFIGURATIONS, NOISE
+from magictailor.backbones.load import PAPER
+from magictailor.backbones.placement import placement
+from magictailor.backbones.sdxl import StableDiffusionXL
+from magictailor.backbones.stable_diffusion import StableDiffusion
+from magictailor.data import Pair, Reference, Sample
+
+FAMILIES = tuple(CONFIGURATIONS)
+
+
+def _scaled(config: Any, width: float, *names: str) -> dict[str, Any]:
+    sizes = {n: config[n] for n in names}
+    return {**config, **{n: tuple(int(v * width) for v in s) if isinstance(s, tuple) else int(s * width) for n, s in sizes.items()}}  # fmt: skip
+
+
+def _networks(family: str, width: float) -> dict[str, Any]:
+    how = CONFIGURATIONS[family]
+    groups = max(1, int(32 * width)) * (2 if width < 1 else 1)
+    unet = _scaled(how.unet, width, "block_out_channels", "cross_attention_dim")
+    parts: dict[str, Any] = {
+        "unet": UNet2DConditionModel(**unet, norm_num_groups=groups),
+        "vae": AutoencoderKL(**_scaled(how.vae, width, "block_out_channels"), norm_num_groups=groups),
+    }
+    for name, (kind, config) in how.encoders.items():
+        text = _scaled(config, width, "hidden_size", "intermediate_size", "projection_dim")
+        parts[name] = getattr(transformers, kind)(transformers.CLIPTextConfig(**text))
+    return parts
+
+
+def _untouched(network: Any, dtype: torch.dtype) -> Any:
+    """Of a network without memory, one whose weights have some that no page was ever written of; buffers keep their values."""
+    buffers = dict(network.named_buffers())
+    network.to(dtype).to_empty(device="cpu")
+    for name, values in network.named_buffers():
+        values.copy_(buffers[name])
+    return network
+
+
+def base(
+    family: str, width: float = 1, device: str = "cpu", precision: str = "fp32", empty: bool = False
+) -> StableDiffusion:
+    """A family's networks with all widths times ``width``; ``empty``: weights of no value, whose memory is never touched."""
+    torch.manual_seed(0)
+    where, how = placement(device, precision), CONFIGURATIONS[family]
+    if empty:
+        with init_empty_weights():
+            parts = _networks(family, width)
+        parts = {n: _untouched(part, where.dtype) for n, part in parts.items()}
+    else:
+        parts = _networks(family, width)
+    for name in how.encoders:
+        tokenizer = name.replace("text_encoder", "tokenizer")
+        parts[tokenizer] = clip_tokenizer(how.pads.get(tokenizer, END))
+    more: dict[str, Any] = {"add_watermarker": False}
+    if how.pipeline == "StableDiffusionPipeline":
+        more = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    pipeline = getattr(diffusers, how.pipeline)(scheduler=DDIMScheduler(**NOISE), **parts, **more)
+    kind = StableDiffusionXL if family == "sdxl" else StableDiffusion
+    return kind(family, pipeline, PAPER, place=where)
+
+
+def pair(size: int, images: int = 3) -> Pair:
+    """Two samples of ``images`` noise images each."""
+    random = np.random.default_rng(0)
+
+    def reference(number: int, top: int) -> Reference:
+        pixels, mask = random.integers(0, 256, (size, size, 3), np.uint8), np.zeros((size, size), np.uint8)
+        mask[:top] = 255
+        return Reference.of(Path(f"{number}.png"), Image.fromarray(pixels), Image.fromarray(mask))
+
+    tops = {"person": size * 3 // 4, "hair": size // 4}
+    samples = [Sample(n, f"<{n}>", tuple(reference(i, top) for i in range(images))) for n, top in tops.items()]
+    return Pair("noise", tuple(samples))

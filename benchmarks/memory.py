@@ -1,0 +1,129 @@
+"""How much memory a step takes, counted without having it: the real step on tensors that have sizes and no values.
+
+    python benchmarks/memory.py                    # all families, with and without gradient checkpointing, half precision
+    python benchmarks/memory.py --check            # the same count on real tensors, against what a small run really takes
+
+Of every tensor that the step makes the bytes are counted from when it is made until it is let go of; the peak of that is what a
+card's allocator must give (beside what it loses to fragments, and some 0.5 GB of CUDA's own). Attention is counted as the fused
+kernels keep it. Printed are gigabytes for one image a forward, and for each further one: what `backbones/presets.py` expects with.
+"""
+
+import argparse
+import json
+import weakref
+from typing import Any
+
+import torch
+from bases import FAMILIES, base, pair
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from magictailor.adapters.trainables import Trainables
+from magictailor.data.batches import pictures
+from magictailor.inputs import Batch
+from magictailor.methods import METHODS
+from magictailor.objective import Objective
+from magictailor.recipe import with_settings
+
+
+class Living(TorchDispatchMode):
+    """Bytes of the tensors that were made inside and still live, and the most there ever were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self._known:
+                    self._known[storage._cdata] = storage.nbytes()
+                    self.now += storage.nbytes()
+                    weakref.finalize(storage, self._gone, storage._cdata)
+        self.peak = max(self.peak, self.now)
+        return out
+
+    def _gone(self, key: int) -> None:
+        self.now -= self._known.pop(key)
+
+
+class Case:
+    """A base of a family with the method's trainables, ready for a step."""
+
+    def __init__(self, family: str, checkpointing: bool, precision: str, width: float = 1, empty: bool = True) -> None:
+        self.backbone = backbone = base(family, width, precision=precision, empty=empty)
+        settings = [f"checkpointing={str(checkpointing).lower()}"]
+        self.recipe = with_settings(METHODS["magictailor"](backbone.defaults), settings)
+        images = pictures(pair(backbone.size), backbone.size, backbone.map_side)
+        starts = backbone.add_words({p.word: p.word.strip("<>") for p in images})
+        if checkpointing:
+            backbone.enable_checkpointing()
+        self.trained = Trainables(backbone, self.recipe, starts)
+        self.objective = Objective(backbone, images, self.recipe, self.trained.parameters())
+        self.text = self.objective.text().leaf()
+
+    def batch(self, images: int) -> Batch:
+        side = self.objective.inputs.latent[-1]
+        latents, masks = torch.ones(images, 4, side, side), torch.ones(images, 1, side, side)
+        maps = torch.ones(images, self.backbone.map_side, self.backbone.map_side)
+        return Batch(list(range(images)), latents, torch.ones(images, dtype=torch.long), latents, masks, maps)
+
+    def step(self, images: int) -> None:
+        """A micro-batch of the balance stage: forward, the momentum network's forward, backward."""
+        outcome = self.objective.forward(self.batch(images), self.text)
+        momentum = {n: p.detach() for n, p in self.trained.lora.items()}
+        with torch.no_grad(), self.objective.maps.suspended():  # type: ignore[union-attr]
+            held = self.backbone.predict(outcome.batch.noisy, outcome.batch.timesteps, outcome.condition, momentum)
+        assert outcome.attention is not None
+        loss = outcome.diffusion.sum() + outcome.attention.sum() + (held - outcome.prediction).square().mean()
+        torch.autograd.grad(loss, [*self.trained.lora.values(), self.text.sequence])
+        self.objective.maps.stop()  # type: ignore[union-attr]
+
+    def encode(self) -> None:
+        size, latent = self.backbone.size, self.objective.inputs.latent
+        with torch.no_grad():
+            self.backbone.encode_images(torch.ones(2, 3, size, size), torch.ones(2, *latent))
+
+
+def counted(work: Any, *args: Any) -> float:
+    """The peak of the work on tensors without values, in GB."""
+    with FakeTensorMode(allow_non_fake_inputs=True), Living() as living:
+        work(*args)
+    return living.peak / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", nargs="*", default=FAMILIES)
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--check", action="store_true", help="count a real step of an eighth's width both ways")
+    options = parser.parse_args()
+    if options.check:
+        case = Case("sd2", False, "fp32", 1 / 8, empty=False)
+        with Living() as living:
+            case.step(1)
+        print(f"counted with values {living.peak / 1e9:.4f} GB, without {counted(case.step, 1):.4f} GB")
+        return
+    for family in options.families:
+        row: dict[str, Any] = {"family": family}
+        for checkpointing in (False, True):
+            case = Case(family, checkpointing, options.precision)
+            one, two = counted(case.step, 1), counted(case.step, 2)
+            row["checkpointing" if checkpointing else "kept"] = [round(one, 2), round(two - one, 2)]
+        pipeline: Any = case.backbone.pipeline
+        parts = {"unet": pipeline.unet, "vae": pipeline.vae, **case.backbone.text_encoders}
+        trained = {id(p) for p in case.trained.parameters()}
+        weights = {n: sum(p.nbytes for p in m.parameters() if id(p) not in trained) / 1e9 for n, m in parts.items()}
+        row["encode"] = round(counted(case.encode), 2)
+        row["weights"] = {n: round(v, 2) for n, v in weights.items()}
+        row["trained"] = round(sum(p.numel() for p in case.trained.parameters()) / 1e6, 1)
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
