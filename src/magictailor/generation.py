@@ -4,13 +4,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from zlib import crc32
 
 from PIL import Image
 
 from magictailor.adapters.trainables import MATRIX, WORDS
 from magictailor.backbones import Backbone, community_lora, load_backbone
+from magictailor.backbones.placement import Where
+from magictailor.backbones.presets import FAST
 from magictailor.checkpoint import LORA_FILE, WORDS_FILE, RunInfo, finished, read_run
 from magictailor.errors import InputError
 from magictailor.pictures import grid, save_png
@@ -71,22 +73,32 @@ def finished_run(run: Path | str) -> tuple[Path, RunInfo]:
     return folder, info
 
 
-def load(run: Path | str, loras: Sequence[str] = (), device: str | None = None, precision: str | None = None) -> Any:
+def load(run: Path | str, loras: Sequence[str] = (), **where: Unpack[Where]) -> Any:
     """A plain, unpatched diffusers pipeline with the run's LoRA and pseudo-words.
 
-    ``loras``: community LoRAs to draw with, ``FILE`` or ``FILE=STRENGTH``, beside those that the run was trained with.
-    ``device``, ``precision``: the best device that there is and the run's precision, unless given.
+    Args:
+        loras: community LoRAs to draw with, ``FILE`` or ``FILE=STRENGTH``, beside those that the run was trained with.
+        where: see `Where`; the run's precision, unless given. A preset that keeps parts off the card has diffusers
+            move each there when its turn comes.
 
     Raises:
         InputError: no run there, or not finished; no such device; a LoRA that does not fit.
     """
+    return _loaded(run, loras, where).pipeline
+
+
+def _loaded(run: Path | str, loras: Sequence[str], where: Where) -> Backbone:
     folder, info = finished_run(run)
-    added = [*info.loras, *map(community_lora, loras)]
-    backbone = load_backbone(info.model, added, device, precision or info.precision)
-    pipeline = _with_result(backbone, info, folder)
-    if pipeline.vae.dtype != pipeline.unet.dtype:  # a pipeline by itself wants one precision, and mends what it must
-        pipeline.vae.to(pipeline.unet.dtype)
-    return pipeline
+    where["precision"] = where.get("precision") or info.precision
+    backbone = load_backbone(info.model, [*info.loras, *map(community_lora, loras)], **where)
+    pipeline, place = _with_result(backbone, info, folder), backbone.place
+    if pipeline.vae.dtype != place.dtype:  # a pipeline by itself wants one precision, and mends what it must
+        pipeline.vae.to(place.dtype)
+    if place.preset.offload and place.device.type == "cuda":
+        pipeline.enable_model_cpu_offload(device=place.device)
+    if place.compiled:
+        backbone.compile()
+    return backbone
 
 
 def check_prompt(prompt: str, words: Sequence[str]) -> None:
@@ -107,17 +119,17 @@ def generate(
     steps: int | None = None,
     guidance: float | None = None,
     scheduler_name: str = "ddim",
-    batch: int = 8,
+    batch: int | None = None,
     loras: Sequence[str] = (),
-    device: str | None = None,
-    precision: str | None = None,
     pipeline: Any = None,
+    **where: Unpack[Where],
 ) -> Iterator[Generated]:
     """Pictures of the prompts, lazily: ``number`` of each, image i from seed ``seed + i`` whatever the batch.
 
     Args:
         steps, guidance: the run's recipe's, unless given.
-        loras, device, precision: see `load`.
+        batch: pictures at a time; the preset's, unless given.
+        loras, where: see `load`.
         pipeline: what `load` returned, to load it only once.
 
     Raises:
@@ -131,13 +143,17 @@ def generate(
     guidance = info.recipe.guidance if guidance is None else guidance
     if number < 1 or not 1 <= steps <= 1000 or not 0 <= seed <= 2**32 - number or not 0 <= guidance <= 100:
         raise InputError("number must be at least 1, steps in 1 .. 1000, seeds in 0 .. 2^32 - 1, guidance in 0 .. 100")
-    pipeline = pipeline or load(folder, loras, device, precision)
+    if pipeline is None:
+        backbone = _loaded(folder, loras, where)
+        pipeline, batch = backbone.pipeline, batch or backbone.place.preset.pictures
     pipeline.scheduler = scheduler(scheduler_name, pipeline.scheduler.config)
     size = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     keys = [(text, seed + i) for text in texts for i in range(number)]
 
     def draw() -> Iterator[Generated]:
-        images = sample(pipeline, [k[0] for k in keys], [k[1] for k in keys], steps, guidance, size, batch)
+        images = sample(
+            pipeline, [k[0] for k in keys], [k[1] for k in keys], steps, guidance, size, batch or FAST.pictures
+        )
         for image, (text, own_seed) in zip(images, keys, strict=True):
             record = Record(
                 info.pair["name"], text, own_seed, info.recipe.method, info.model, steps, guidance, scheduler_name

@@ -31,6 +31,23 @@ class Outcome:
     attention: Tensor | None
 
 
+class Prompts:
+    """A step's prompts, encoded once; micro-batches take ``read``, where their gradients gather for `backward`.
+
+    ``again``: encode them a second time to go back through the encoders, so that these need not stay in between.
+    """
+
+    def __init__(self, encode: Callable[[], Condition], again: bool) -> None:
+        self._encode, self._again = encode, again
+        with torch.set_grad_enabled(not again):
+            self._encoded = encode()
+        self.read = self._encoded.leaf()
+
+    def backward(self) -> None:
+        encoded = self._encode() if self._again else self._encoded
+        encoded.backward(self.read)
+
+
 class Objective:
     """The recipe's loss of a step on one pair."""
 
@@ -142,16 +159,15 @@ class Objective:
         number, processes = process()
         parts = self._micro_batches()
         batches = [self.inputs.batch(step, images, phase) for images in parts[number::processes]]
-        encoded = self.text()
-        text = encoded.leaf()
-        outcomes: Iterable[Outcome] = (self.forward(batch, text) for batch in batches)
+        prompts = Prompts(self.text, self.backbone.place.preset.offload)
+        outcomes: Iterable[Outcome] = (self.forward(batch, prompts.read) for batch in batches)
         known = torch.zeros(self.count, device=self.backbone.device)  # where nothing is selected, none is asked for
         if len(parts) <= processes:
             outcomes = list(outcomes)
             known = self._sample_losses(outcomes)
         elif phase.selects:
             with torch.no_grad():
-                known = self._sample_losses(self.forward(batch, text) for batch in batches)
+                known = self._sample_losses(self.forward(batch, prompts.read) for batch in batches)
         totals = torch.zeros(3, device=self.backbone.device)
 
         def back_propagated(outcome: Outcome) -> Outcome:
@@ -159,7 +175,7 @@ class Objective:
             return outcome
 
         losses = self._sample_losses(map(back_propagated, outcomes))
-        encoded.backward(text)
+        prompts.backward()
         return totals, losses
 
     def _image_weights(self, images: Sequence[int], weights: Tensor) -> Tensor:

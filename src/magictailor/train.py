@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Unpack
 
 import torch
 
@@ -11,6 +12,7 @@ from magictailor.adapters.momentum import Momentum
 from magictailor.adapters.start import Start, begin_from, read_start
 from magictailor.adapters.trainables import Trainables
 from magictailor.backbones import Backbone, community_lora, load_backbone
+from magictailor.backbones.placement import Where
 from magictailor.checkpoint import (
     STATE_FILE,
     RunInfo,
@@ -26,6 +28,7 @@ from magictailor.data import Pair, overview, read_pair
 from magictailor.data.batches import pictures
 from magictailor.errors import InputError, RunError
 from magictailor.files import output_folder
+from magictailor.memory import expected_peak, forget_peak, seen_peak
 from magictailor.methods import METHODS
 from magictailor.metrics import Metrics
 from magictailor.objective import Objective
@@ -39,14 +42,14 @@ Watch = Callable[[int, int, dict[str, float]], None]
 
 
 def recipe_for(backbone: Backbone, method: str = "magictailor", settings: list[str] | None = None) -> Recipe:
-    """The method's recipe on this base, with ``key=value`` settings.
+    """The method's recipe on this base, as its preset has it, with ``key=value`` settings.
 
     Raises:
         InputError: unknown method or key, value out of range.
     """
     if method not in METHODS:
         raise InputError(f"--method {method}: choose one of {', '.join(METHODS)}")
-    return with_settings(METHODS[method](backbone.defaults), settings or [])
+    return with_settings(METHODS[method](backbone.defaults), [*backbone.place.preset.settings, *(settings or [])])
 
 
 def learning_rate(recipe: Recipe, step: int, images: int) -> float:
@@ -70,18 +73,21 @@ class Run:
         sides += [backbone.map_side] * any(phase.attention for phase in recipe.phases)
         self.pictures = pictures(pair, backbone.size, min(sides))
         begun = start.sha256 if start else None
-        self.info = RunInfo(backbone.name, describe_pair(pair), recipe, backbone.loras, begun, backbone.precision)
+        self.info = RunInfo(backbone.name, describe_pair(pair), recipe, backbone.loras, begun, backbone.place.precision)
         if recipe.checkpointing:
             backbone.enable_checkpointing()
         starts = backbone.add_words(self.info.words)
         self.trained = Trainables(backbone, recipe, starts)
         if start is not None:
             begin_from(start, self.trained, backbone, recipe.lora_scale)
-        scaler = torch.amp.GradScaler(backbone.device.type, enabled=backbone.precision == "fp16")
+        scaler = torch.amp.GradScaler(backbone.device.type, enabled=backbone.place.dtype == torch.float16)
         self.objective = Objective(backbone, self.pictures, recipe, self.trained.parameters(), scaler.scale)
         optimizer = torch.optim.AdamW(
             self.trained.groups(), lr=0.0, betas=(0.9, 0.999), weight_decay=recipe.weight_decay, fused=True
         )
+        if backbone.place.compiled:
+            backbone.compile()
+        self.expected = expected_peak(backbone, recipe, self.trained, len(self.pictures))
         claim(folder, self.info)  # here, after all that can be refused: bad input writes nothing
         if first():
             save_png(overview(pair), folder / "pair.png")
@@ -133,10 +139,10 @@ class Run:
         words = list(self.info.words)
         texts = [self.recipe.prompt.format(w) for w in (" with ".join([words[0], " and ".join(words[1:])]), *words)]
         texts = texts if len(words) > 1 else texts[1:]
-        images = sample(
-            self.backbone.pipeline, texts, [self.recipe.seed] * len(texts),
-            self.recipe.sampling_steps, self.recipe.guidance, self.backbone.size,
-        )  # fmt: skip
+        seeds, batch = [self.recipe.seed] * len(texts), self.backbone.place.preset.pictures
+        how = (self.recipe.sampling_steps, self.recipe.guidance, self.backbone.size, batch)
+        with self.backbone.drawing():
+            images = list(sample(self.backbone.pipeline, texts, seeds, *how))
         for number, (image, text) in enumerate(zip(images, texts, strict=True)):
             path = self.folder / "previews" / f"{self.state.step:06d}-{number}.png"
             save_png(image, path, {"prompt": text, "seed": str(self.recipe.seed), "step": str(self.state.step)})
@@ -152,9 +158,9 @@ def personalize(
     recipe: Recipe | None = None,
     loras: Sequence[str] = (),
     start: Path | str | None = None,
-    device: str | None = None,
-    precision: str | None = None,
     watch: Watch = lambda step, steps, figures: None,
+    tell: Callable[[str], None] = lambda line: None,
+    **where: Unpack[Where],
 ) -> Path:
     """Fine-tune on a pair; the same call goes on after any interruption.
 
@@ -166,8 +172,9 @@ def personalize(
         recipe: instead of ``method`` and ``settings``.
         loras: community LoRAs merged into a model that is given by name, ``FILE`` or ``FILE=STRENGTH``.
         start: a finished run or an exported folder, whose LoRA and pseudo-words the training begins from.
-        device, precision: of a model that is given by name, see `load_backbone`.
         watch: called after each step with (steps done, all steps, figures).
+        tell: called with lines for the user: the memory that the run expects to take, and what it took.
+        where: of a model that is given by name, see `Where`.
 
     Returns:
         The run's folder, ready for `load` and `generate`.
@@ -180,18 +187,22 @@ def personalize(
     pair = pair if isinstance(pair, Pair) else read_pair(pair)
     folder = output_folder(output, outside=source)
     added = [community_lora(text) for text in loras]
-    backbone = load_backbone(model, added, device, precision) if isinstance(model, str) else model
+    backbone = load_backbone(model, added, **where) if isinstance(model, str) else model
     begun = None if start is None else read_start(start)
     with joined(backbone.device):
         run = Run(pair, folder, recipe or recipe_for(backbone, method, settings), backbone, begun)
         if not finished(folder):
-            _train(run, watch)
+            _train(run, watch, tell)
     return folder
 
 
-def _train(run: Run, watch: Watch) -> None:
+def _train(run: Run, watch: Watch, tell: Callable[[str], None]) -> None:
     """The loop. Of several processes each takes all steps, and the first writes and draws."""
     folder, state, every, writes = run.folder, run.state, run.recipe.preview_every, first()
+    forget_peak(run.backbone.device)
+    preset = run.backbone.place.preset.name
+    if run.expected is not None:
+        tell(f"expected to take {run.expected:.1f} GB beside CUDA's own (preset {preset})")
     if state.step == 0 and writes:
         state.save(folder)
         if every:
@@ -202,8 +213,8 @@ def _train(run: Run, watch: Watch) -> None:
             figures = run.advance()
         except torch.OutOfMemoryError as error:
             raise RunError(
-                f"step {state.step}: out of memory; the last checkpoint is kept. Start in a new folder with --set "
-                "micro_batch=1 --set checkpointing=true, or a lower --precision"
+                f"step {state.step}: out of memory; the last checkpoint is kept. Start in a new folder with a smaller "
+                "--preset, 8gb the smallest, or with --set micro_batch=1 --set checkpointing=true"
             ) from error
         state.seconds += time.monotonic() - started
         if not writes:
@@ -217,4 +228,7 @@ def _train(run: Run, watch: Watch) -> None:
             state.save(folder)
     if writes:
         save_result(folder, run.backbone, run.trained)
-        note(folder, seconds=round(state.seconds, 1), finished=True)
+        peak = seen_peak(run.backbone.device)
+        if peak is not None:
+            tell(f"took {peak:.1f} GB at most")
+        note(folder, seconds=round(state.seconds, 1), peak_gb=None if peak is None else round(peak, 2), finished=True)

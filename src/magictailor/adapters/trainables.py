@@ -30,20 +30,25 @@ class _HalfConv2d(nn.Conv2d):
         return conv2d(input, self.weight.to(input.dtype), None, self.stride, self.padding)
 
 
+def _in_half(factor: nn.Linear | nn.Conv2d) -> nn.Module:
+    """The same factor, with the same parameter."""
+    half: Any
+    if isinstance(factor, nn.Linear):
+        half = _HalfLinear(factor.in_features, factor.out_features, bias=False, device="meta")
+    else:
+        sizes: Any = {"kernel_size": factor.kernel_size, "stride": factor.stride, "padding": factor.padding}
+        half = _HalfConv2d(factor.in_channels, factor.out_channels, bias=False, device="meta", **sizes)
+    half.weight = factor.weight
+    return half
+
+
 def _compute_in_half(denoiser: nn.Module) -> None:
     """peft raises a layer's input to its weights' precision, and each raised copy would be kept for the backward pass."""
     for layer in (m for m in denoiser.modules() if isinstance(m, LoraLayer)):
         layer.cast_input_dtype_enabled = False
         for factors in (layer.lora_A, layer.lora_B):
             for name, factor in factors.items():
-                sizes: Any = {"bias": False, "device": "meta"}
-                if isinstance(factor, nn.Conv2d):
-                    channels: Any = factor.in_channels, factor.out_channels, factor.kernel_size
-                    half: nn.Module = _HalfConv2d(*channels, factor.stride, factor.padding, **sizes)
-                else:
-                    half = _HalfLinear(factor.in_features, factor.out_features, **sizes)
-                half.weight = factor.weight
-                factors[name] = half
+                factors[name] = _in_half(factor)
 
 
 def add_lora(backbone: Backbone, how: LoRA, seed: int) -> dict[str, nn.Parameter]:
@@ -61,7 +66,7 @@ def add_lora(backbone: Backbone, how: LoRA, seed: int) -> dict[str, nn.Parameter
     added = {n: p for n, p in backbone.denoiser.named_parameters() if p.requires_grad}
     for parameter in added.values():
         parameter.data = parameter.data.float()
-    if backbone.precision != "fp32":
+    if backbone.place.dtype != torch.float32:
         _compute_in_half(backbone.denoiser)
     return added
 
@@ -84,7 +89,9 @@ def add_rows(backbone: Backbone, starts: Mapping[str, WordVectors]) -> dict[str,
     parameters = {}
     for name, encoder in backbone.text_encoders.items():
         table: Any = encoder.get_input_embeddings()  # type: ignore[operator]
-        rows = [nn.Parameter(vectors[name].clone().float()) for vectors in starts.values()]
+        rows = [
+            nn.Parameter(vectors[name].to(backbone.device, torch.float32, copy=True)) for vectors in starts.values()
+        ]
         table.register_forward_hook(_WordRows(len(table.weight) - len(rows), rows))
         parameters.update({f"{word}.{name}": row for word, row in zip(starts, rows, strict=True)})
     return parameters
@@ -112,9 +119,9 @@ class Trainables:
                 case PseudoWords():
                     self.words, self.word_rate = add_rows(backbone, starts), part.rate
                 case EmbeddingMatrix():
-                    if backbone.precision != "fp32":
+                    if backbone.place.precision != "fp32":
                         raise InputError(
-                            f"--precision {backbone.precision}: --method {recipe.method} trains the embedding matrix "
+                            f"--precision {backbone.place.precision}: --method {recipe.method} trains the embedding matrix "
                             "itself, which half precision would not let move; add --precision fp32"
                         )
                     self.matrices = _matrices(backbone)

@@ -5,6 +5,7 @@ Epsilon, v or flow, latent scale and packing, map sizes and text encoders never 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +13,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from magictailor.backbones.community import CommunityLoRA
+from magictailor.backbones.placement import Placement
 
 # A pseudo-word's vectors: text encoder's name -> [n, dim].
 WordVectors = dict[str, Tensor]
@@ -54,16 +56,19 @@ class Condition:
     def leaf(self) -> "Condition":
         """The same values, cut from the encoders: what micro-batches read, and where their gradients gather."""
         cut = self.detach()
-        for ours, its in zip(self._encoded(), cut._encoded(), strict=True):
-            its.requires_grad_(ours.requires_grad)
+        for tensor in cut._encoded():
+            tensor.requires_grad_()
         return cut
 
     def backward(self, leaf: "Condition") -> None:
         """Hand the gradients that gathered in ``leaf`` on to the encoders and the pseudo-words."""
-        pairs = zip(self._encoded(), leaf._encoded(), strict=True)
-        known = [(ours, its.grad) for ours, its in pairs if its.grad is not None]
-        if known:
-            torch.autograd.backward([ours for ours, _ in known], [grad for _, grad in known])
+        pairs = [
+            (ours, its.grad)
+            for ours, its in zip(self._encoded(), leaf._encoded(), strict=True)
+            if ours.requires_grad and its.grad is not None
+        ]
+        if pairs:
+            torch.autograd.backward([ours for ours, _ in pairs], [grad for _, grad in pairs])
 
     def _encoded(self) -> list[Tensor]:
         return [self.sequence] if self.pooled is None else [self.sequence, self.pooled]
@@ -86,7 +91,7 @@ class Backbone(ABC):
     defaults: Defaults
     pipeline: DiffusionPipeline
     loras: tuple[CommunityLoRA, ...] = ()  # merged into its weights
-    precision: str  # of its frozen weights: fp32, bf16 or fp16
+    place: Placement  # where it runs, and how precise
     assumed: str = ""  # about a file that does not say it, for the user to check
 
     @property
@@ -158,6 +163,18 @@ class Backbone(ABC):
         self, noisy: Tensor, timesteps: Tensor, condition: Condition, weights: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         """The denoiser's output; ``weights`` stand in for its parameters of those names, for this call."""
+
+    @abstractmethod
+    def put(self, place: Placement) -> None:
+        """Move the networks where they run, in the precision that they run in; what may wait elsewhere does."""
+
+    @abstractmethod
+    def drawing(self) -> AbstractContextManager[None]:
+        """Inside, all of the pipeline is where it runs."""
+
+    @abstractmethod
+    def compile(self) -> None:
+        """Compile the denoiser's repeated blocks; after all that is added to it."""
 
     @abstractmethod
     def enable_checkpointing(self) -> None:

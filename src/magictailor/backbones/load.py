@@ -5,10 +5,11 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from magictailor.backbones.community import CommunityLoRA, merge
 from magictailor.backbones.contract import Backbone, Defaults
+from magictailor.backbones.placement import Where, fitted, placement
 from magictailor.errors import InputError
 from magictailor.progress import quiet_loading
 
@@ -18,12 +19,6 @@ HUB = re.compile(r"[\w.-]+/[\w.-]+")
 # Rank and rates from a small search on other pairs than the reported ones (docs/status.md).
 EMBEDDED = Defaults(steps=(120, 180), lr=(1e-4, 1e-4), rank=4, guidance=4.0, sampling_steps=25, word_rate=3.0)
 PAPER = Defaults(steps=(200, 300), lr=(1e-4, 1e-5), rank=32, guidance=7.5, sampling_steps=50)
-
-
-def _with_loras(backbone: Backbone, loras: Sequence[CommunityLoRA]) -> Backbone:
-    merge(backbone.pipeline, loras)
-    backbone.loras = tuple(loras)
-    return backbone
 
 
 def _class_name(folder: str) -> str:
@@ -114,18 +109,12 @@ def _opened(model: str, dtype: Any) -> tuple[str, Any, str]:
     return model, _from_hub(model, dtype), ""
 
 
-def load_backbone(
-    model: str = "embedded",
-    loras: Sequence[CommunityLoRA] = (),
-    device: str | None = None,
-    precision: str | None = None,
-) -> Backbone:
+def load_backbone(model: str = "embedded", loras: Sequence[CommunityLoRA] = (), **where: Unpack[Where]) -> Backbone:
     """A model with ``loras`` merged in: Stable Diffusion 1.x, 2.x or SDXL, or the base that is shipped.
 
     Args:
         model: ``embedded``; a folder in diffusers format; a checkpoint in one .safetensors file; or a hub's name.
-        device: cpu, cuda, mps; the best that there is, unless given.
-        precision: fp32, bf16 or fp16; half on CUDA and full elsewhere, unless given. The embedded base is small: full.
+        where: see `Where`. The embedded base is small: full precision, unless given.
 
     Raises:
         InputError: no such model or device, a family that is not known, a damaged file, a pickle, or a LoRA that does not fit.
@@ -133,30 +122,34 @@ def load_backbone(
     # Importing diffusers' pipelines takes seconds: only when a model is really loaded.
     import torch
 
-    from magictailor.backbones.placement import placement
     from magictailor.backbones.sdxl import StableDiffusionXL
     from magictailor.backbones.stable_diffusion import StableDiffusion
     from magictailor.world.embedded import load_embedded
 
     quiet_loading()
     if model == "embedded":
-        place = placement(device, precision or "fp32")
-        return _with_loras(StableDiffusion(model, load_embedded(), EMBEDDED, place=place), loras)
-    place = placement(device, precision)
+        where["precision"] = where.get("precision") or "fp32"
+    place = placement(**where)
     try:
-        name, pipeline, assumed = _opened(model, place.dtype)
-        kind = StableDiffusionXL if type(pipeline).__name__ == "StableDiffusionXLPipeline" else StableDiffusion
-        backbone = kind(name, pipeline, PAPER, place=place)
+        if model == "embedded":
+            backbone = StableDiffusion(model, load_embedded(), EMBEDDED, place=None)
+        else:
+            name, pipeline, assumed = _opened(model, place.dtype)
+            kind = StableDiffusionXL if type(pipeline).__name__ == "StableDiffusionXLPipeline" else StableDiffusion
+            backbone = kind(name, pipeline, PAPER, place=None)
+            backbone.assumed = assumed
+        merge(backbone.pipeline, loras)
+        backbone.loras = tuple(loras)
+        backbone.put(fitted(place, backbone.family, where))
     except InputError:
         raise
     except torch.OutOfMemoryError as error:
         raise InputError(
-            f"--model {model}: does not fit on {place.device} in {place.precision}; try --precision bf16 or --device cpu"
+            f"--model {model}: does not fit on {place.device} in {place.precision}; try --preset 8gb or --device cpu"
         ) from error
     except Exception as error:  # on damaged files the libraries raise nearly anything
         raise InputError(
             f"--model {model}: not a whole Stable Diffusion with safetensors "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); download it again"
         ) from error
-    backbone.assumed = assumed
-    return _with_loras(backbone, loras)
+    return backbone

@@ -33,7 +33,9 @@ class StableDiffusionXL(StableDiffusion):
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
         """The last layer but one of each encoder, joined; pooled by the second alone; as if nothing were cropped."""
         ids = {name: self._token_ids(name, prompts) for name in self.encoders}
-        outputs: list[Any] = [self.text_encoders[n](ids[n], output_hidden_states=True) for n in self.encoders]
+        encoders = self.text_encoders
+        with self._on_card(*encoders.values()):
+            outputs: list[Any] = [encoders[n](ids[n], output_hidden_states=True) for n in encoders]
         sizes = torch.tensor([[self.size, self.size, 0, 0, self.size, self.size]], device=self.device)
         return Condition(
             torch.cat([out.hidden_states[-2] for out in outputs], -1),

@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x / 2.x and the embedded base: one text encoder, a U-Net, epsilon or v prediction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,10 +11,12 @@ from torch.func import functional_call
 
 from magictailor.backbones.contract import Backbone, Condition, Defaults, WordVectors
 from magictailor.backbones.placement import ON_CPU, Placement
+from magictailor.backbones.quantized import quantize
 from magictailor.errors import InputError
 
 ENCODER = "clip"
 CLIP_WORDS = 49_408
+COMPILER = "inductor"
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.2")
 LARGE = 512  # pixels
 MAP_FRACTION, MAP_SIDE = 32, 16  # the paper's maps are 16 x 16 at 512 pixels; a small base's should not be smaller
@@ -30,8 +33,9 @@ class StableDiffusion(Backbone):
         pipeline: DiffusionPipeline,
         defaults: Defaults,
         map_side: int | None = None,
-        place: Placement = ON_CPU,
+        place: Placement | None = ON_CPU,
     ) -> None:
+        """``place``: None leaves the networks where and as they are until `put`."""
         self.name, self.defaults = name, defaults
         self.pipeline: Any = pipeline
         parts = ("unet", "vae", *(part for both in self.encoders.values() for part in both))
@@ -53,14 +57,44 @@ class StableDiffusion(Backbone):
         self.schedule = pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=clipped)
         for part in (pipeline.unet, pipeline.vae, *self.text_encoders.values()):
             part.requires_grad_(False).eval()
-            part.to(place.device, place.dtype)
-        self.precision = place.precision
-        if place.precision == "fp16" and pipeline.vae.config.force_upcast:  # SDXL's overflows there
-            pipeline.vae.float()
         if self.size >= LARGE:  # one picture at a time: a batch's activations would be the peak of the whole run
             pipeline.vae.enable_slicing()
         self._scale = float(pipeline.vae.config.scaling_factor)
         self._shift = float(pipeline.vae.config.shift_factor or 0.0)
+        if place is not None:
+            self.put(place)
+
+    def put(self, place: Placement) -> None:
+        self.place, vae = place, self.pipeline.vae
+        if place.bits is not None:
+            quantize(self.pipeline.unet, place.bits, place.dtype)
+        self.pipeline.unet.to(place.device, place.dtype)
+        waiting = torch.device("cpu") if place.preset.offload else place.device
+        for encoder in self.text_encoders.values():
+            encoder.to(waiting, place.dtype)
+        careful = place.dtype == torch.float16 and vae.config.force_upcast  # SDXL's overflows there
+        vae.to(waiting, torch.float32 if careful else place.dtype)
+        if place.preset.tiling:
+            vae.enable_tiling()
+
+    @contextmanager
+    def _on_card(self, *networks: nn.Module) -> Iterator[None]:
+        """Inside, networks that wait off the card are there."""
+        if not self.place.preset.offload:
+            yield
+            return
+        for network in networks:
+            network.to(self.place.device)
+        try:
+            yield
+        finally:
+            for network in networks:
+                network.to("cpu")
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        with self._on_card(self.pipeline.vae, *self.text_encoders.values()):
+            yield
 
     def _map_sides(self) -> dict[int, int]:
         """The side of the cross-attention maps of each block on the way down that has some."""
@@ -163,17 +197,19 @@ class StableDiffusion(Backbone):
 
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
         ids = self._token_ids(ENCODER, prompts)
-        return Condition(
-            self.pipeline.text_encoder(ids).last_hidden_state, positions=self._places({ENCODER: ids}, words)
-        )
+        with self._on_card(self.pipeline.text_encoder):
+            sequence = self.pipeline.text_encoder(ids).last_hidden_state
+        return Condition(sequence, positions=self._places({ENCODER: ids}, words))
 
     def encode_images(self, pixels: Tensor, noise: Tensor) -> Tensor:
-        posterior = self.pipeline.vae.encode(pixels.to(self.pipeline.vae.dtype)).latent_dist
+        with self._on_card(self.pipeline.vae):
+            posterior = self.pipeline.vae.encode(pixels.to(self.pipeline.vae.dtype)).latent_dist
         return (posterior.mean.float() + posterior.std.float() * noise - self._shift) * self._scale
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        scaled = latents / self._scale + self._shift
-        return self.pipeline.vae.decode(scaled.to(self.pipeline.vae.dtype)).sample.float()
+        scaled = (latents / self._scale + self._shift).to(self.pipeline.vae.dtype)
+        with self._on_card(self.pipeline.vae):
+            return self.pipeline.vae.decode(scaled).sample.float()
 
     def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
         return self.pipeline.unet.config.in_channels, height // self.factor, width // self.factor
@@ -193,13 +229,16 @@ class StableDiffusion(Backbone):
     def predict(
         self, noisy: Tensor, timesteps: Tensor, condition: Condition, weights: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        inputs = (noisy.to(self.pipeline.unet.dtype), timesteps, condition.sequence)
+        inputs = (noisy.to(self.place.dtype), timesteps, condition.sequence)
         out: Any = functional_call(self.denoiser, dict(weights or {}), inputs, self._added(condition))
         return out.sample.float()
 
     def _added(self, condition: Condition) -> dict[str, Any]:
         """What else the U-Net's forward takes, by argument."""
         return {}
+
+    def compile(self) -> None:
+        self.pipeline.unet.compile_repeated_blocks(backend=COMPILER)
 
     def enable_checkpointing(self) -> None:
         self.pipeline.unet.enable_gradient_checkpointing()

@@ -18,7 +18,9 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="A new or empty fol
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: key=value, many times.")]
 LoRAs = Annotated[list[str] | None, typer.Option("--lora", help="A community LoRA: FILE or FILE=0.8, many times.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best there is.")]
-Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16; default: half on CUDA, else full.")]
+Precision = Annotated[str | None, typer.Option(help="fp32, bf16, fp16, int8 or nf4; default: half on CUDA, else full.")]
+Preset = Annotated[str | None, typer.Option(help="8gb, 12gb, 16gb, 24gb or fast; default: the card's.")]
+Compiled = Annotated[bool, typer.Option("--compile", help="Compile the denoiser's blocks, for long runs.")]
 Model = Annotated[str, typer.Option(help="'embedded', a diffusers folder, a .safetensors file or a hub id.")]
 
 

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from magictailor.cli.shared import Device, LoRAs, Model, PairPath, Precision, Settings, console, started
+from magictailor.cli.shared import (
+    Compiled,
+    Device,
+    LoRAs,
+    Model,
+    PairPath,
+    Precision,
+    Preset,
+    Settings,
+    console,
+    started,
+)
 from magictailor.errors import InputError
 from magictailor.progress import bar
 
@@ -75,6 +86,8 @@ def train(
     loras: LoRAs = None,
     device: Device = None,
     precision: Precision = None,
+    preset: Preset = None,
+    compiled: Compiled = False,
     start: Annotated[Path | None, typer.Option(help="Begin from a finished run or an exported folder.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole recipe and stop.")] = False,
 ) -> None:
@@ -90,7 +103,8 @@ def train(
 
         count = launched()
 
-        backbone = load_backbone(model, [community_lora(text) for text in loras or ()], device, precision)
+        added = [community_lora(text) for text in loras or ()]
+        backbone = load_backbone(model, added, device=device, precision=precision, preset=preset, compiled=compiled)
         recipe = recipe_for(backbone, method, settings)
     if backbone.assumed:
         print(backbone.assumed, file=sys.stderr)  # what --dry-run prints is JSON
@@ -104,7 +118,7 @@ def train(
     if count > 1:
         console.print(f"{count} processes share each step")
     with bar("training", console) as watch:
-        personalize(read, output, model=backbone, recipe=recipe, start=start, watch=watch)
+        personalize(read, output, model=backbone, recipe=recipe, start=start, watch=watch, tell=console.print)
     console.print(
         f'done: {output}\ntry: magictailor generate {output} "{" with ".join(s.word for s in read.samples[:2])}"'
     )
@@ -120,10 +134,12 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the recipe's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     scheduler: Annotated[str, typer.Option(help="ddim, dpm++, dpm++-karras or sde-dpm++.")] = "ddim",
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
+    batch: Annotated[int | None, typer.Option(min=1, help="Pictures at a time; default: the preset's.")] = None,
     loras: LoRAs = None,
     device: Device = None,
     precision: Precision = None,
+    preset: Preset = None,
+    compiled: Compiled = False,
 ) -> None:
     """Draw pictures with a run's pseudo-words: PNGs with prompt and seed inside, and a contact sheet."""
     with started("loading"):
@@ -143,6 +159,8 @@ def generate(
             loras=loras or (),
             device=device,
             precision=precision,
+            preset=preset,
+            compiled=compiled,
         )
     target = output_folder(output or run / "images")
     with bar("drawing", console) as watch:

@@ -197,7 +197,7 @@ def _read(run: Path | str, half: bool) -> Exported:
             f"{folder}: --method {info.recipe.method} trains the whole embedding matrix, which no other tool reads; "
             "export a run of --method magictailor"
         )
-    backbone: Any = load_backbone(info.model, info.loras, "cpu", "fp32")
+    backbone: Any = load_backbone(info.model, info.loras, device="cpu", precision="fp32")
     if "pseudo-words" in kinds:
         rows = unprefixed(WORDS, read_tensors(folder / WORDS_FILE))
         words = {w: {e: rows[f"{w}.{e}"] for e in backbone.text_encoders} for w in info.words}

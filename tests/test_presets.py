@@ -1,0 +1,216 @@
+"""What fits a small card: bits, parts that wait elsewhere, presets, and the memory that a run expects."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import magictailor.backbones.stable_diffusion as sd
+from magictailor import personalize
+from magictailor.adapters.trainables import Trainables
+from magictailor.backbones import Backbone, load_backbone
+from magictailor.backbones.placement import ON_CPU, Placement, fitted
+from magictailor.backbones.presets import COSTS, FAST, NAMES, PRESETS, Preset, preset_for
+from magictailor.backbones.sdxl import StableDiffusionXL
+from magictailor.backbones.stable_diffusion import StableDiffusion
+from magictailor.checkpoint import LORA_FILE, WORDS_FILE, read_run
+from magictailor.errors import InputError
+from magictailor.generation import generate, load
+from magictailor.memory import expected_peak, seen_peak
+from magictailor.train import Run, recipe_for
+from tiny import DEFAULTS, FAMILIES, Rig, pair, recipe
+
+BITS = {"int8": 1.0, "nf4": 0.5625}  # bytes a weight: nf4 has a float32 scale for each 64
+
+
+def base(family: str, place: Placement | None = ON_CPU) -> StableDiffusion:
+    kind = StableDiffusionXL if family == "sdxl" else StableDiffusion
+    return kind(family, FAMILIES[family](), DEFAULTS, place=place)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target: Path = tmp_path_factory.mktemp(request.param) / "base"
+    FAMILIES[request.param]().save_pretrained(target)
+    return target
+
+
+# --- bits
+
+
+@pytest.mark.parametrize("precision", BITS)
+def test_the_attention_blocks_weights_have_fewer_bits_and_nearly_the_same_output(precision: str, folder: Path) -> None:
+    whole = load_backbone(str(folder), device="cpu")
+    backbone = load_backbone(str(folder), device="cpu", precision=precision)
+    layers = {n for n, m in whole.denoiser.named_modules() if type(m) is nn.Linear and ".attentions." in n}
+    assert len(layers) > 20
+    for name, module in backbone.denoiser.named_modules():
+        assert (type(module).__module__.startswith("bitsandbytes")) == (name in layers)
+    some = next(n for n in sorted(layers) if n.endswith("ff.net.2"))
+    weight, bits = whole.denoiser.get_submodule(some).weight, backbone.denoiser.get_submodule(some).weight
+    assert bits.nbytes == weight.numel() * (1 if precision == "int8" else 0.5)
+    random = torch.Generator().manual_seed(0)
+    noisy, times = torch.randn(2, 4, 8, 8, generator=random), torch.tensor([100, 800])
+    outputs = [b.predict(noisy, times, b.encode_text(["a photo of hair"] * 2)) for b in (whole, backbone)]
+    error = float((outputs[0] - outputs[1]).std() / outputs[0].std())
+    assert 0 < error < (0.02 if precision == "int8" else 0.1)
+
+
+@pytest.mark.parametrize("precision", BITS)
+def test_a_run_on_bits_trains_in_full_resumes_to_the_byte_and_draws(
+    precision: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened() -> Backbone:
+        return load_backbone(str(folder), device="cpu", precision=precision)
+
+    monkeypatch.setattr("magictailor.train.SAVE_SECONDS", 0.0)
+    whole = personalize(pair(), tmp_path / "whole", model=opened(), recipe=recipe())
+
+    class Stop(Exception):
+        pass
+
+    def stop(step: int, *_: object) -> None:
+        if step == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        personalize(pair(), tmp_path / "run", model=opened(), recipe=recipe(), watch=stop)
+    again = personalize(pair(), tmp_path / "run", model=opened(), recipe=recipe())
+    for name in (LORA_FILE, WORDS_FILE):
+        assert (again / name).read_bytes() == (whole / name).read_bytes()
+    assert read_run(again).precision == precision
+    pipeline = load(again, device="cpu")
+    assert any(type(m).__module__.startswith("bitsandbytes") for m in pipeline.unet.modules())
+    (drawn,) = generate(again, "<person> with <hair>", pipeline=pipeline)
+    assert drawn.image.size == (16, 16)
+
+
+def test_without_bitsandbytes_one_line_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(InputError, match="pip install 'magictailor"):
+        load_backbone(str(folder), device="cpu", precision="nf4")
+
+
+# --- parts that wait off the card
+
+
+OFFLOADING = replace(ON_CPU, preset=Preset("small", offload=True, tiling=True))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("step", [0, 2])
+def test_parts_that_wait_elsewhere_change_no_gradient_and_are_away_during_the_step(
+    family: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients, moves = [], list[str]()
+    for place in (ON_CPU, OFFLOADING):
+        run = Run(pair((2, 1)), tmp_path / f"{place.preset.name}", recipe("micro_batch=2"), base(family, place))
+        with torch.no_grad():
+            for number, parameter in enumerate(run.trained.lora.values()):
+                parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)))
+        backbone: Any = run.backbone
+        parts = {"vae": backbone.pipeline.vae, **backbone.text_encoders}
+        for name, part in parts.items():
+            to = part.to
+            moving = lambda where, name=name, to=to: (moves.append(f"{name} to {where}"), to(where))[1]  # noqa: E731
+            monkeypatch.setattr(part, "to", moving)
+        predict = backbone.predict
+
+        def predicting(*given: Any, predict: Callable[..., Tensor] = predict) -> Tensor:
+            moves.append("step")
+            return predict(*given)
+
+        monkeypatch.setattr(backbone, "predict", predicting)
+        run.objective.backward(step, None)
+        gradients.append({n: p.grad for n, p in run.trained.named().items()})
+        if place is ON_CPU:
+            assert set(moves) == {"step"}
+            moves.clear()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-7)
+    between = moves[moves.index("step") : len(moves) - moves[::-1].index("step")]
+    assert set(between) == {"step"}
+    assert moves.count("vae to cpu") == 4  # there and back for each micro-batch
+    assert moves[-1] == f"{list(run.backbone.text_encoders)[-1]} to cpu"
+
+
+def test_while_it_draws_all_of_it_is_there() -> None:
+    backbone, seen = base("sd1", OFFLOADING), list[str]()
+    for name in ("vae", "text_encoder"):
+        part: Any = getattr(backbone.pipeline, name)
+        part.to = lambda where, name=name: seen.append(f"{name} to {where}")
+    with backbone.drawing():
+        assert seen == ["vae to cpu", "text_encoder to cpu"]  # this card is the CPU
+    assert len(seen) == 4
+
+
+# --- presets
+
+
+@pytest.mark.parametrize(("gigabytes", "name"), [(4, "8gb"), (7.8, "8gb"), (8.5, "8gb"), (11.6, "12gb"), (15.8, "16gb"), (23.6, "24gb"), (47, "24gb"), (84, "fast")])  # fmt: skip
+def test_a_card_has_the_largest_preset_that_it_has_room_for(gigabytes: float, name: str) -> None:
+    assert preset_for("sdxl", None, int(gigabytes * 1e9)).name == name
+
+
+def test_a_preset_goes_into_the_recipe_and_what_is_set_goes_over_it() -> None:
+    small = base("sdxl", replace(ON_CPU, preset=PRESETS["sdxl"]["8gb"]))
+    assert recipe_for(small).micro_batch == 2
+    assert recipe_for(small).checkpointing
+    assert recipe_for(small, settings=["micro_batch=1", "checkpointing=false"]).micro_batch == 1
+    assert recipe_for(base("sdxl")).micro_batch is None
+    assert preset_for("embedded", "8gb", None) is FAST
+
+
+def test_a_presets_precision_holds_unless_another_is_named(folder: Path) -> None:
+    assert fitted(ON_CPU, "sdxl", {"preset": "8gb"}).precision == "nf4"
+    assert fitted(ON_CPU, "sdxl", {"preset": "8gb", "precision": "fp32"}).precision == "fp32"
+    assert fitted(ON_CPU, "sd1", {"preset": "8gb"}).precision == "fp32"
+    with pytest.raises(InputError, match=f"choose one of {', '.join(NAMES)}"):
+        load_backbone(str(folder), preset="9gb")
+
+
+def test_what_a_step_is_expected_to_take() -> None:
+    """Weights, 20 bytes a trained parameter, and the family's counted activations."""
+    rig = Rig(recipe(), pair((3, 3)))
+    assert expected_peak(rig.backbone, rig.recipe, rig.trained, 6) is None  # nothing was counted in full precision
+    half = Placement(torch.device("cpu"), "bf16")
+    backbone = base("sdxl", half)
+    run_recipe = recipe("micro_batch=2", "checkpointing=true")
+    starts = backbone.add_words({"<person>": "person"})
+    trained = Trainables(backbone, run_recipe, starts)
+    weights = sum(p.nbytes for m in (backbone.pipeline.unet, backbone.pipeline.vae, *backbone.text_encoders.values()) for p in m.parameters())  # fmt: skip
+    parameters = sum(p.numel() for p in trained.parameters())
+    own = sum(p.nbytes for p in trained.lora.values())
+    cost = COSTS["sdxl"]
+    expected = (weights - own + 20 * parameters) / 1e9 + max(sum(cost.checkpointed), cost.encode)
+    assert expected_peak(backbone, run_recipe, trained, 6) == pytest.approx(expected)
+    assert expected_peak(backbone, recipe(), trained, 6) == pytest.approx(expected - sum(cost.checkpointed) + cost.kept[0] + 5 * cost.kept[1])  # fmt: skip
+
+
+def test_the_run_tells_what_it_took(tmp_path: Path) -> None:
+    lines = list[str]()
+    done = personalize(pair(), tmp_path / "run", model=base("sd1"), recipe=recipe(), tell=lines.append)
+    assert lines[-1].startswith("took ")
+    peak = json.loads((done / "run.json").read_text())["peak_gb"]
+    assert 0.1 < peak <= (seen_peak(torch.device("cpu")) or 0) + 0.01
+
+
+# --- compiled
+
+
+def test_compiled_blocks_give_the_same_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sd, "COMPILER", "eager")  # what is compiled is what matters; inductor takes minutes
+    figures = []
+    for compiled in (False, True):
+        run = Run(pair(), tmp_path / f"{compiled}", recipe(), base("sd1", replace(ON_CPU, compiled=compiled)))
+        blocks = [m for n, m in run.backbone.denoiser.named_modules() if type(m).__name__ == "BasicTransformerBlock"]
+        assert all((b._compiled_call_impl is not None) == compiled for b in blocks)
+        figures.append([run.advance() for _ in range(4)])
+    for plain, other in zip(*figures):
+        assert other == pytest.approx(plain, rel=1e-4)
