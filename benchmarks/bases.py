@@ -30,13 +30,15 @@ def _scaled(config: Any, width: float, *names: str) -> dict[str, Any]:
 def _networks(family: str, width: float) -> dict[str, Any]:
     how = CONFIGURATIONS[family]
     groups = max(1, int(32 * width)) * (2 if width < 1 else 1)
+    heads = how.unet["attention_head_dim"]  # their number, whatever the option is called; a head keeps its width
     unet = _scaled(how.unet, width, "block_out_channels", "cross_attention_dim")
+    unet["attention_head_dim"] = tuple(max(1, round(h * width)) for h in (heads if isinstance(heads, tuple) else (heads,) * 4))  # fmt: skip
     parts: dict[str, Any] = {
         "unet": UNet2DConditionModel(**unet, norm_num_groups=groups),
         "vae": AutoencoderKL(**_scaled(how.vae, width, "block_out_channels"), norm_num_groups=groups),
     }
     for name, (kind, config) in how.encoders.items():
-        text = _scaled(config, width, "hidden_size", "intermediate_size", "projection_dim")
+        text = _scaled(config, width, "hidden_size", "intermediate_size", "projection_dim", "num_attention_heads")
         parts[name] = getattr(transformers, kind)(transformers.CLIPTextConfig(**text))
     return parts
 

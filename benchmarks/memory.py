@@ -1,6 +1,7 @@
 """How much memory a step takes, counted without having it: the real step on tensors that have sizes and no values.
 
     python benchmarks/memory.py                    # all families, with and without gradient checkpointing, half precision
+    python benchmarks/memory.py --presets          # what a run on each preset is expected to take (docs/models.md)
     python benchmarks/memory.py --check            # the same count on real tensors, against what a small run really takes
 
 Of every tensor that the step makes the bytes are counted from when it is made until it is let go of; the peak of that is what a
@@ -11,6 +12,7 @@ kernels keep it. Printed are gigabytes for one image a forward, and for each fur
 import argparse
 import json
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,8 +23,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from magictailor.adapters.trainables import Trainables
+from magictailor.backbones.placement import BITS
+from magictailor.backbones.presets import NAMES, preset_for
+from magictailor.backbones.quantized import quantize
 from magictailor.data.batches import pictures
 from magictailor.inputs import Batch
+from magictailor.memory import expected_peak
 from magictailor.methods import METHODS
 from magictailor.objective import Objective
 from magictailor.recipe import with_settings
@@ -55,13 +61,23 @@ class Living(TorchDispatchMode):
 class Case:
     """A base of a family with the method's trainables, ready for a step."""
 
-    def __init__(self, family: str, checkpointing: bool, precision: str, width: float = 1, empty: bool = True) -> None:
+    def __init__(
+        self,
+        family: str,
+        precision: str,
+        settings: list[str],
+        bits: int | None = None,
+        width: float = 1,
+        empty: bool = True,
+    ) -> None:
         self.backbone = backbone = base(family, width, precision=precision, empty=empty)
-        settings = [f"checkpointing={str(checkpointing).lower()}"]
+        if bits is not None:
+            quantize(backbone.denoiser, bits, backbone.place.dtype)
+            backbone.denoiser.to("cpu")
         self.recipe = with_settings(METHODS["magictailor"](backbone.defaults), settings)
         images = pictures(pair(backbone.size), backbone.size, backbone.map_side)
         starts = backbone.add_words({p.word: p.word.strip("<>") for p in images})
-        if checkpointing:
+        if self.recipe.checkpointing:
             backbone.enable_checkpointing()
         self.trained = Trainables(backbone, self.recipe, starts)
         self.objective = Objective(backbone, images, self.recipe, self.trained.parameters())
@@ -97,22 +113,36 @@ def counted(work: Any, *args: Any) -> float:
     return living.peak / 1e9
 
 
+def presets(family: str, precision: str) -> None:
+    """A line for each preset: what a run of six images is expected to take."""
+    for name in NAMES:
+        preset = preset_for(family, name, None)
+        case = Case(family, precision, preset.settings, BITS.get(preset.precision or ""))
+        case.backbone.place = replace(case.backbone.place, preset=preset)
+        expected = expected_peak(case.backbone, case.recipe, case.trained, 6)
+        print(f"{family} {name}: {expected:.1f} GB  {preset}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", nargs="*", default=FAMILIES)
     parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--presets", action="store_true", help="what a run on each preset is expected to take")
     parser.add_argument("--check", action="store_true", help="count a real step of an eighth's width both ways")
     options = parser.parse_args()
     if options.check:
-        case = Case("sd2", False, "fp32", 1 / 8, empty=False)
+        case = Case("sd2", "fp32", [], width=1 / 8, empty=False)
         with Living() as living:
             case.step(1)
         print(f"counted with values {living.peak / 1e9:.4f} GB, without {counted(case.step, 1):.4f} GB")
         return
     for family in options.families:
+        if options.presets:
+            presets(family, options.precision)
+            continue
         row: dict[str, Any] = {"family": family}
         for checkpointing in (False, True):
-            case = Case(family, checkpointing, options.precision)
+            case = Case(family, options.precision, [f"checkpointing={str(checkpointing).lower()}"])
             one, two = counted(case.step, 1), counted(case.step, 2)
             row["checkpointing" if checkpointing else "kept"] = [round(one, 2), round(two - one, 2)]
         pipeline: Any = case.backbone.pipeline

@@ -1,7 +1,9 @@
 """Our training step against the same step written the reference's way: seconds, peak memory, and equal gradients.
 
     python benchmarks/step.py                                   # an eighth of Stable Diffusion 2.1's widths, on the CPU
-    python benchmarks/step.py --width 1 --device cuda --precision bf16 --steps 20
+    python benchmarks/step.py --width 1 --device cuda --precision bf16 --steps 20 --warm 5 --rounds 2 --peak-tflops 989
+    python benchmarks/step.py --family sdxl --way ours --width 1 --device cuda --precision bf16 --steps 10 \
+        --set micro_batch=2 checkpointing=true
 
 U-Net, autoencoder and text encoder have random weights of Stable Diffusion 2.1's shape, scaled alike; 512 pixels, two samples
 of three images. Both ways have the same losses (MagicTailor's), the same batch and the same trained parameters. The
@@ -14,16 +16,18 @@ ways are timed in turn, each in a process of its own, so that a peak is its own.
 import argparse
 import copy
 import json
-import resource
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from bases import base, pair
+from bases import FAMILIES, base, pair
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from magictailor.adapters.momentum import Momentum
 from magictailor.adapters.trainables import Trainables
@@ -192,27 +196,38 @@ def equal(options: argparse.Namespace) -> dict[str, float]:
     return worst
 
 
+def own_peak() -> int:
+    """Bytes, of this process since its program began: what getrusage says is its parent's where that was larger."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
 def timed(options: argparse.Namespace) -> dict[str, float]:
     """Median seconds a step and the process's peak, of one way in one stage."""
-    way: Any = Ours(base("sd2", options.width, options.device, options.precision), options.settings)
+    way: Any = Ours(base(options.family, options.width, options.device, options.precision), options.settings)
     if options.way == "reference":
         way = TheReferencesWay(way)
     on_card = way.backbone.device.type == "cuda"
-    first, seconds = STAGES[options.stage], []
+    first, seconds, flop = STAGES[options.stage], [], 0
     for number in range(options.warm + options.steps):
         started = time.monotonic()
-        way.backward(first + number)
+        with FlopCounterMode(display=False) if number == 0 else nullcontext() as counter:
+            way.backward(first + number)
+        flop = counter.get_total_flops() if counter is not None else flop
         way.update(first + number)
         if on_card:
             torch.cuda.synchronize()
         seconds.append(time.monotonic() - started)
-    peak = torch.cuda.max_memory_allocated() if on_card else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": float(np.median(seconds[options.warm :])), "gigabytes": peak / 1e9}
+    peak = torch.cuda.max_memory_allocated() if on_card else own_peak()
+    middle = float(np.median(seconds[options.warm :]))
+    row = {"seconds": middle, "gigabytes": peak / 1e9, "tflop": flop / 1e12}
+    return row | ({"utilisation": flop / 1e12 / middle / options.peak_tflops} if options.peak_tflops else {})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=float, default=1 / 8, help="of Stable Diffusion 2.1's")
+    parser.add_argument("--family", choices=FAMILIES, default="sd2", help="another than sd2 goes with --way ours")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--steps", type=int, default=3)
@@ -221,6 +236,7 @@ def main() -> None:
     parser.add_argument(
         "--set", dest="settings", nargs="*", default=[], help="of our recipe, for instance micro_batch=1"
     )
+    parser.add_argument("--peak-tflops", type=float, help="of the hardware in this precision: adds the utilisation")
     parser.add_argument("--way", choices=("ours", "reference"), help="one way only, as JSON")
     parser.add_argument("--stage", choices=tuple(STAGES), default="warm-up")
     options = parser.parse_args()
@@ -239,8 +255,12 @@ def main() -> None:
                 rows.append(json.loads(done.stdout.splitlines()[-1]))
         means = {w: {k: float(np.median([r[k] for r in rows])) for k in rows[0]} for w, rows in found.items()}
         for way, row in means.items():
-            print(f"{stage}, {way}: {row['seconds']:.2f} s a step, peak {row['gigabytes']:.2f} GB")
-        ratios = {k: means["reference"][k] / means["ours"][k] for k in means["ours"]}
+            used = f", {row['utilisation']:.0%} of the hardware" if "utilisation" in row else ""
+            print(
+                f"{stage}, {way}: {row['seconds']:.2f} s a step, {1 / row['seconds']:.2f} a second, "
+                f"peak {row['gigabytes']:.2f} GB, {row['tflop']:.2f} TFLOP a step{used}"
+            )
+        ratios = {k: means["reference"][k] / means["ours"][k] for k in ("seconds", "gigabytes")}
         print(
             f"{stage}: {ratios['seconds']:.1f} times as fast, {1 / ratios['gigabytes']:.2f} of the memory", flush=True
         )

@@ -2,19 +2,18 @@
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import magictailor.backbones.stable_diffusion as sd
 from magictailor import personalize
 from magictailor.adapters.trainables import Trainables
-from magictailor.backbones import Backbone, load_backbone
+from magictailor.backbones import Backbone, Condition, load_backbone
 from magictailor.backbones.placement import ON_CPU, Placement, fitted
 from magictailor.backbones.presets import COSTS, FAST, NAMES, PRESETS, Preset, preset_for
 from magictailor.backbones.sdxl import StableDiffusionXL
@@ -108,46 +107,63 @@ OFFLOADING = replace(ON_CPU, preset=Preset("small", offload=True, tiling=True))
 def test_parts_that_wait_elsewhere_change_no_gradient_and_are_away_during_the_step(
     family: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gradients, moves = [], list[str]()
+    gradients, told = [], list[str]()
     for place in (ON_CPU, OFFLOADING):
         run = Run(pair((2, 1)), tmp_path / f"{place.preset.name}", recipe("micro_batch=2"), base(family, place))
         with torch.no_grad():
             for number, parameter in enumerate(run.trained.lora.values()):
                 parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)))
+        told.clear()
         backbone: Any = run.backbone
-        parts = {"vae": backbone.pipeline.vae, **backbone.text_encoders}
-        for name, part in parts.items():
-            to = part.to
-            moving = lambda where, name=name, to=to: (moves.append(f"{name} to {where}"), to(where))[1]  # noqa: E731
-            monkeypatch.setattr(part, "to", moving)
-        predict = backbone.predict
+        for target, name in ((backbone, "predict"), (backbone, "encode_text"), (backbone, "encode_images"), (Condition, "backward")):  # fmt: skip
+            does = getattr(target, name)
 
-        def predicting(*given: Any, predict: Callable[..., Tensor] = predict) -> Tensor:
-            moves.append("step")
-            return predict(*given)
+            def telling(*given: Any, what: str = name, does: Any = does, of: Any = backbone) -> Any:
+                told.append(f"{what} {sorted(of._present)}")
+                return does(*given)
 
-        monkeypatch.setattr(backbone, "predict", predicting)
+            monkeypatch.setattr(target, name, telling)
         run.objective.backward(step, None)
         gradients.append({n: p.grad for n, p in run.trained.named().items()})
-        if place is ON_CPU:
-            assert set(moves) == {"step"}
-            moves.clear()
+        monkeypatch.undo()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-7)
-    between = moves[moves.index("step") : len(moves) - moves[::-1].index("step")]
-    assert set(between) == {"step"}
-    assert moves.count("vae to cpu") == 4  # there and back for each micro-batch
-    assert moves[-1] == f"{list(run.backbone.text_encoders)[-1]} to cpu"
+    seen = "encode_images ['vae']"
+    forwards = ["predict []"] * (2 if step == 0 else 4)
+    assert told == [seen, seen, "encode_text []", *forwards, "encode_text ['text']", "backward ['text']"]
 
 
-def test_while_it_draws_all_of_it_is_there() -> None:
-    backbone, seen = base("sd1", OFFLOADING), list[str]()
-    for name in ("vae", "text_encoder"):
-        part: Any = getattr(backbone.pipeline, name)
-        part.to = lambda where, name=name: seen.append(f"{name} to {where}")
+def test_what_waits_is_on_the_card_while_it_is_present_and_goes_back_uncopied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sd, "_moved", lambda home, device: home.clone())  # no card here: another place in memory
+    backbone = base("sdxl", OFFLOADING)
+    parts = {"vae": [backbone.pipeline.vae], "text": list(backbone.text_encoders.values())}
+
+    def places(name: str) -> list[int]:
+        return [t.data_ptr() for m in parts[name] for t in (*m.parameters(), *m.buffers())]
+
+    homes = {name: places(name) for name in parts}
+
+    def away() -> set[str]:
+        return {name for name in parts if not set(places(name)) & set(homes[name])}
+
+    with backbone.present("text"):
+        assert away() == {"text"}
+        with backbone.drawing():
+            assert away() == {"text", "vae"}
+            assert backbone.pipeline.vae.use_tiling
+        assert away() == {"text"}
+        assert not backbone.pipeline.vae.use_tiling
+    assert {name: places(name) for name in parts} == homes
+
+
+def test_pictures_decoded_in_tiles_are_nearly_the_same() -> None:
+    backbone = base("sd1", replace(ON_CPU, preset=Preset("small", tiling=True)))
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    whole = backbone.decode_latents(latents)
     with backbone.drawing():
-        assert seen == ["vae to cpu", "text_encoder to cpu"]  # this card is the CPU
-    assert len(seen) == 4
+        tiled = backbone.decode_latents(latents)
+    assert not torch.equal(tiled, whole)  # tiles of half the side
+    assert tiled.shape == whole.shape
 
 
 # --- presets
@@ -204,13 +220,22 @@ def test_the_run_tells_what_it_took(tmp_path: Path) -> None:
 # --- compiled
 
 
-def test_compiled_blocks_give_the_same_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sd, "COMPILER", "eager")  # what is compiled is what matters; inductor takes minutes
-    figures = []
+def test_compiled_blocks_give_the_same_step_under_checkpointing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sd, "COMPILER", "aot_eager")  # the same graphs; inductor takes minutes
+    figures, plan = [], recipe("checkpointing=true", "phases.0.steps=1", "phases.1.steps=1")
     for compiled in (False, True):
-        run = Run(pair(), tmp_path / f"{compiled}", recipe(), base("sd1", replace(ON_CPU, compiled=compiled)))
+        run = Run(pair(), tmp_path / f"{compiled}", plan, base("sdxl", replace(ON_CPU, compiled=compiled)))
         blocks = [m for n, m in run.backbone.denoiser.named_modules() if type(m).__name__ == "BasicTransformerBlock"]
         assert all((b._compiled_call_impl is not None) == compiled for b in blocks)
-        figures.append([run.advance() for _ in range(4)])
+        figures.append([run.advance() for _ in range(2)])
     for plain, other in zip(*figures):
         assert other == pytest.approx(plain, rel=1e-4)
+
+
+def test_without_a_compiler_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sd, "COMPILER", "no-such-compiler")
+    with pytest.raises(InputError, match="leave it out"):
+        Run(pair(), tmp_path / "run", recipe(), base("sd1", replace(ON_CPU, compiled=True)))
+    assert not (tmp_path / "run").exists()

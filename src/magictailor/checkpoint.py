@@ -17,7 +17,7 @@ from magictailor.backbones.contract import Backbone
 from magictailor.data import Pair
 from magictailor.errors import InputError
 from magictailor.files import write_json
-from magictailor.processes import first
+from magictailor.processes import first, wait
 from magictailor.recipe import Recipe, recipe_from
 from magictailor.tensors import (
     optimizer_tensors,
@@ -44,6 +44,7 @@ class RunInfo:
     loras: tuple[CommunityLoRA, ...] = ()  # merged into the model before
     start: str | None = None  # sha256 of what the training began from, if not from nothing
     precision: str = "fp32"  # of the model's frozen weights
+    preset: str = "fast"  # that its recipe was begun with
 
     @property
     def words(self) -> dict[str, str]:
@@ -86,7 +87,8 @@ def read_run(folder: Path) -> RunInfo:
     try:
         tree = json.loads(path.read_text("utf-8"))
         loras = tuple(CommunityLoRA(**lora) for lora in tree.get("loras", []))
-        more = {"loras": loras, "start": tree.get("start"), "precision": tree.get("precision", "fp32")}
+        more = {"loras": loras, "start": tree.get("start")}
+        more |= {"precision": tree.get("precision", "fp32"), "preset": tree.get("preset", "fast")}
         info = RunInfo(tree["model"], tree["pair"], recipe_from(tree["recipe"]), **more)
         if not all(
             isinstance(text, str)
@@ -98,24 +100,30 @@ def read_run(folder: Path) -> RunInfo:
         raise InputError(f"{path}: damaged ({error!r}); train into a new folder") from error
 
 
+def _check(folder: Path, info: RunInfo) -> None:
+    if (folder / RUN_FILE).exists():
+        there = read_run(folder)
+        differs = [k for k, v in info.identity().items() if there.identity()[k] != v]
+        if differs:
+            preset = f", and its preset was {there.preset}" if there.preset != info.preset else ""
+            raise InputError(
+                f"--output {folder}: holds another run (its {', '.join(differs)} differs{preset}); choose another folder"
+            )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"--output {folder}: exists and is not a run; choose a new or empty folder")
+
+
 def claim(folder: Path, info: RunInfo) -> None:
-    """Make ``folder`` this run's, or check that it already is; of several processes the first writes.
+    """Make ``folder`` this run's, or check that it already is; of several processes all check, then the first writes.
 
     Raises:
         InputError: the folder holds another run, or other files.
     """
-    if (folder / RUN_FILE).exists():
-        there = read_run(folder).identity()
-        differs = [k for k, v in info.identity().items() if there[k] != v]
-        if differs:
-            raise InputError(
-                f"--output {folder}: holds another run (its {', '.join(differs)} differs); choose another folder"
-            )
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"--output {folder}: exists and is not a run; choose a new or empty folder")
-    if first():
-        write_json(folder / RUN_FILE, {**info.identity(), **environment(), "seconds": 0.0, "finished": False})
+    _check(folder, info)
+    wait()
+    if first() and not (folder / RUN_FILE).exists():
+        more = {**environment(), "preset": info.preset, "seconds": 0.0, "finished": False}
+        write_json(folder / RUN_FILE, {**info.identity(), **more})
 
 
 def note(folder: Path, **changes: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 from zlib import crc32
 
+import torch
 from PIL import Image
 
 from magictailor.adapters.trainables import MATRIX, WORDS
@@ -14,7 +15,7 @@ from magictailor.backbones import Backbone, community_lora, load_backbone
 from magictailor.backbones.placement import Where
 from magictailor.backbones.presets import FAST
 from magictailor.checkpoint import LORA_FILE, WORDS_FILE, RunInfo, finished, read_run
-from magictailor.errors import InputError
+from magictailor.errors import InputError, RunError
 from magictailor.pictures import grid, save_png
 from magictailor.sampling import sample, scheduler
 from magictailor.tensors import read_tensors, unprefixed
@@ -94,7 +95,9 @@ def _loaded(run: Path | str, loras: Sequence[str], where: Where) -> Backbone:
     pipeline, place = _with_result(backbone, info, folder), backbone.place
     if pipeline.vae.dtype != place.dtype:  # a pipeline by itself wants one precision, and mends what it must
         pipeline.vae.to(place.dtype)
-    if place.preset.offload and place.device.type == "cuda":
+    if place.preset.tiling:
+        backbone.decode_in_tiles()
+    if place.preset.offload and place.device.type != "cpu":
         pipeline.enable_model_cpu_offload(device=place.device)
     if place.compiled:
         backbone.compile()
@@ -128,7 +131,7 @@ def generate(
 
     Args:
         steps, guidance: the run's recipe's, unless given.
-        batch: pictures at a time; the preset's, unless given.
+        batch: pictures at a time; unless given, the preset's, and 8 with a ``pipeline``.
         loras, where: see `load`.
         pipeline: what `load` returned, to load it only once.
 
@@ -154,11 +157,12 @@ def generate(
         images = sample(
             pipeline, [k[0] for k in keys], [k[1] for k in keys], steps, guidance, size, batch or FAST.pictures
         )
-        for image, (text, own_seed) in zip(images, keys, strict=True):
-            record = Record(
-                info.pair["name"], text, own_seed, info.recipe.method, info.model, steps, guidance, scheduler_name
-            )
-            yield Generated(image, record)
+        how = (info.recipe.method, info.model, steps, guidance, scheduler_name)
+        try:
+            for image, (text, own_seed) in zip(images, keys, strict=True):
+                yield Generated(image, Record(info.pair["name"], text, own_seed, *how))
+        except torch.OutOfMemoryError as error:
+            raise RunError("out of memory; draw fewer at a time with --batch 1, or with a smaller --preset") from error
 
     return draw()
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from magictailor.backbones.contract import Backbone
 from magictailor.data.batches import Picture, augmented, shrunk
 from magictailor.randomness import generator, normal, uniform
-from magictailor.recipe import Degradation, Phase, Recipe
+from magictailor.recipe import Degradation, DMDeg, Phase, Recipe
 from magictailor.techniques.degradation import degraded
 
 
@@ -29,7 +29,8 @@ class Inputs:
     """The batches of one pair's run."""
 
     def __init__(self, backbone: Backbone, pictures: Sequence[Picture], recipe: Recipe) -> None:
-        self.backbone, self.pictures, self.recipe = backbone, pictures, recipe
+        self.backbone, self.recipe = backbone, recipe
+        self.pictures = [p.on(backbone.device) for p in pictures]
         self.latent = backbone.latent_shape(backbone.size, backbone.size)
         self._drawn_at = -1
         self._drawn: dict[tuple[tuple[int, ...], Degradation], tuple[Tensor, Tensor]] = {}
@@ -55,12 +56,14 @@ class Inputs:
         pixels, masks = [], []
         for i in images:
             image, mask = augmented(self.pictures[i], self.recipe.augment, self._augmentation(step, i))
-            noise = normal(tuple(image.shape), self.recipe.seed, step, i, "degradation")
+            if isinstance(how, DMDeg):
+                noise = normal(tuple(image.shape), self.recipe.seed, step, i, "degradation").to(image.device)
+            else:
+                noise = torch.zeros_like(image)
             pixels.append(degraded(image, mask, noise, how, step, self.recipe.steps))
             masks.append(mask)
-        device = self.backbone.device
-        latents = self.backbone.encode_images(torch.stack(pixels).to(device), self._noises(step, images, "posterior"))
-        return latents, torch.stack(masks).to(device)
+        latents = self.backbone.encode_images(torch.stack(pixels), self._noises(step, images, "posterior"))
+        return latents, torch.stack(masks)
 
     def _latents(self, step: int, images: list[int], how: Degradation) -> tuple[Tensor, Tensor]:
         """Drawn anew every ``redraw`` steps, as of the first of them; so a resumed run draws the same again."""

@@ -1,42 +1,39 @@
 """What a step is expected to take of a card, and what a process has taken."""
 
 import sys
+from typing import Any
 
 import torch
+from torch import nn
 
 from magictailor.adapters.trainables import Trainables
 from magictailor.backbones.contract import Backbone
 from magictailor.backbones.presets import COSTS, GIGABYTE, TRAINED_BYTES
-from magictailor.processes import process
 from magictailor.recipe import Recipe
 
 
-def _weights(backbone: Backbone, trained: Trainables) -> tuple[int, int]:
-    """Bytes of the frozen weights: the denoiser's, and those of all else."""
-    own = {id(p) for p in trained.parameters()}
-    denoiser = sum(p.nbytes for p in backbone.denoiser.parameters() if id(p) not in own)
-    pipeline = backbone.pipeline
-    rest = (pipeline.vae, *backbone.text_encoders.values())
-    return denoiser, sum(p.nbytes for network in rest for p in network.parameters())
+def _weigh(*networks: nn.Module) -> float:
+    """GB of their frozen weights."""
+    return sum(p.nbytes for network in networks for p in network.parameters() if not p.requires_grad) / GIGABYTE
 
 
 def expected_peak(backbone: Backbone, recipe: Recipe, trained: Trainables, images: int) -> float | None:
-    """GB that a step's tensors take on the card, by `COSTS`; None for a family or precision that nothing was counted for.
+    """GB that a step's tensors take on the card, by `COSTS`; None for a family or precision that nothing was counted for
+    (int8 keeps what checkpointing would let go of).
 
     ``images``: of the pair. Not in it: what the allocator loses to fragments, and some 0.5 GB of CUDA's own.
     """
-    cost = COSTS.get(backbone.family)
-    if cost is None or backbone.place.dtype == torch.float32:
+    cost, place = COSTS.get(backbone.family), backbone.place
+    if cost is None or place.dtype == torch.float32 or place.precision == "int8":
         return None
-    together = min(recipe.micro_batch or images, -(-images // process()[1]))
-    denoiser, rest = _weights(backbone, trained)
-    step, encode = cost.of_step(together, recipe.checkpointing), cost.encode
-    if backbone.place.preset.offload:  # on the card in turn: what encodes, and the denoiser's step
-        working = max(step, encode + rest / GIGABYTE)
-    else:
-        working = rest / GIGABYTE + max(step, encode)
+    pipeline: Any = backbone.pipeline
+    vae, text = _weigh(pipeline.vae), _weigh(*backbone.text_encoders.values())
+    step = cost.of_step(min(recipe.micro_batch or images, images), recipe.checkpointing)
+    encode = cost.encode * pipeline.vae.dtype.itemsize / 2  # it may have to stay in float32
+    in_turn = max(step, vae + encode, text)
+    working = in_turn if place.preset.offload else vae + text + max(step, encode)
     parameters = sum(p.numel() for p in trained.parameters())
-    return denoiser / GIGABYTE + TRAINED_BYTES * parameters / GIGABYTE + working
+    return _weigh(backbone.denoiser) + TRAINED_BYTES * parameters / GIGABYTE + working
 
 
 def forget_peak(device: torch.device) -> None:

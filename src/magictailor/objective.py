@@ -34,18 +34,19 @@ class Outcome:
 class Prompts:
     """A step's prompts, encoded once; micro-batches take ``read``, where their gradients gather for `backward`.
 
-    ``again``: encode them a second time to go back through the encoders, so that these need not stay in between.
+    Where the encoders wait off the card, they encode a second time to go back, so that they need not stay in between.
     """
 
-    def __init__(self, encode: Callable[[], Condition], again: bool) -> None:
-        self._encode, self._again = encode, again
-        with torch.set_grad_enabled(not again):
+    def __init__(self, backbone: Backbone, encode: Callable[[], Condition]) -> None:
+        self._backbone, self._encode, self._again = backbone, encode, backbone.place.preset.offload
+        with torch.set_grad_enabled(not self._again):
             self._encoded = encode()
         self.read = self._encoded.leaf()
 
     def backward(self) -> None:
-        encoded = self._encode() if self._again else self._encoded
-        encoded.backward(self.read)
+        with self._backbone.present("text"):
+            encoded = self._encode() if self._again else self._encoded
+            encoded.backward(self.read)
 
 
 class Objective:
@@ -158,8 +159,9 @@ class Objective:
         phase = self.recipe.phase(step)
         number, processes = process()
         parts = self._micro_batches()
-        batches = [self.inputs.batch(step, images, phase) for images in parts[number::processes]]
-        prompts = Prompts(self.text, self.backbone.place.preset.offload)
+        with self.backbone.present("vae"):
+            batches = [self.inputs.batch(step, images, phase) for images in parts[number::processes]]
+        prompts = Prompts(self.backbone, self.text)
         outcomes: Iterable[Outcome] = (self.forward(batch, prompts.read) for batch in batches)
         known = torch.zeros(self.count, device=self.backbone.device)  # where nothing is selected, none is asked for
         if len(parts) <= processes:

@@ -44,7 +44,8 @@ def joined(device: torch.device) -> Iterator[None]:
     """Inside, one of the processes that a launcher has started; nothing changes where there is none."""
     begins = local_rank() is not None and not _together()
     if begins:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        on_card = device.type == "cuda"
+        dist.init_process_group("nccl" if on_card else "gloo", device_id=device if on_card else None)
     try:
         yield
         if begins:

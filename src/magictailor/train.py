@@ -73,19 +73,21 @@ class Run:
         sides += [backbone.map_side] * any(phase.attention for phase in recipe.phases)
         self.pictures = pictures(pair, backbone.size, min(sides))
         begun = start.sha256 if start else None
-        self.info = RunInfo(backbone.name, describe_pair(pair), recipe, backbone.loras, begun, backbone.place.precision)
+        place = backbone.place
+        how = (begun, place.precision, place.preset.name)
+        self.info = RunInfo(backbone.name, describe_pair(pair), recipe, backbone.loras, *how)
         if recipe.checkpointing:
             backbone.enable_checkpointing()
         starts = backbone.add_words(self.info.words)
         self.trained = Trainables(backbone, recipe, starts)
         if start is not None:
             begin_from(start, self.trained, backbone, recipe.lora_scale)
-        scaler = torch.amp.GradScaler(backbone.device.type, enabled=backbone.place.dtype == torch.float16)
+        scaler = torch.amp.GradScaler(backbone.device.type, enabled=place.dtype == torch.float16)
         self.objective = Objective(backbone, self.pictures, recipe, self.trained.parameters(), scaler.scale)
         optimizer = torch.optim.AdamW(
             self.trained.groups(), lr=0.0, betas=(0.9, 0.999), weight_decay=recipe.weight_decay, fused=True
         )
-        if backbone.place.compiled:
+        if place.compiled:
             backbone.compile()
         self.expected = expected_peak(backbone, recipe, self.trained, len(self.pictures))
         claim(folder, self.info)  # here, after all that can be refused: bad input writes nothing
@@ -169,7 +171,7 @@ def personalize(
         output: the run's folder, new, empty or this run's.
         model: ``embedded``, a diffusers folder, or a backbone that nothing was added to.
         settings: ``key=value`` changes of the method's recipe.
-        recipe: instead of ``method`` and ``settings``.
+        recipe: instead of ``method``, ``settings`` and what the preset says of micro-batches and checkpointing.
         loras: community LoRAs merged into a model that is given by name, ``FILE`` or ``FILE=STRENGTH``.
         start: a finished run or an exported folder, whose LoRA and pseudo-words the training begins from.
         watch: called after each step with (steps done, all steps, figures).
@@ -189,10 +191,16 @@ def personalize(
     added = [community_lora(text) for text in loras]
     backbone = load_backbone(model, added, **where) if isinstance(model, str) else model
     begun = None if start is None else read_start(start)
-    with joined(backbone.device):
-        run = Run(pair, folder, recipe or recipe_for(backbone, method, settings), backbone, begun)
-        if not finished(folder):
-            _train(run, watch, tell)
+    try:
+        with joined(backbone.device):
+            run = Run(pair, folder, recipe or recipe_for(backbone, method, settings), backbone, begun)
+            if not finished(folder):
+                _train(run, watch, tell)
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            "out of memory; the last checkpoint is kept. Start in a new folder with a smaller --preset, 8gb the smallest, "
+            "or with --set micro_batch=1 --set checkpointing=true"
+        ) from error
     return folder
 
 
@@ -201,7 +209,7 @@ def _train(run: Run, watch: Watch, tell: Callable[[str], None]) -> None:
     folder, state, every, writes = run.folder, run.state, run.recipe.preview_every, first()
     forget_peak(run.backbone.device)
     preset = run.backbone.place.preset.name
-    if run.expected is not None:
+    if run.expected is not None and run.backbone.device.type != "cpu":
         tell(f"expected to take {run.expected:.1f} GB beside CUDA's own (preset {preset})")
     if state.step == 0 and writes:
         state.save(folder)
@@ -209,13 +217,7 @@ def _train(run: Run, watch: Watch, tell: Callable[[str], None]) -> None:
             run.preview()
     while state.step < run.recipe.steps:
         started = time.monotonic()
-        try:
-            figures = run.advance()
-        except torch.OutOfMemoryError as error:
-            raise RunError(
-                f"step {state.step}: out of memory; the last checkpoint is kept. Start in a new folder with a smaller "
-                "--preset, 8gb the smallest, or with --set micro_batch=1 --set checkpointing=true"
-            ) from error
+        figures = run.advance()
         state.seconds += time.monotonic() - started
         if not writes:
             continue

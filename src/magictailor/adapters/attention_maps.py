@@ -48,6 +48,7 @@ class AttentionMaps:
         finally:
             self._tokens = kept
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled, what is read but not kept would be left out, and checkpointing would miss it
     def read(self, attn: Any, hidden: Tensor, text: Tensor) -> None:
         if self._tokens is None:
             return

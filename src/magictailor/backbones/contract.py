@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from diffusers import DiffusionPipeline
@@ -17,6 +18,7 @@ from magictailor.backbones.placement import Placement
 
 # A pseudo-word's vectors: text encoder's name -> [n, dim].
 WordVectors = dict[str, Tensor]
+Part = Literal["text", "vae"]  # what a preset may keep off the card
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,16 @@ class Backbone(ABC):
         """Move the networks where they run, in the precision that they run in; what may wait elsewhere does."""
 
     @abstractmethod
+    def present(self, *parts: Part) -> AbstractContextManager[None]:
+        """Inside, these are where it runs, even if they wait elsewhere. What goes back through an encoder has to be inside."""
+
+    @abstractmethod
     def drawing(self) -> AbstractContextManager[None]:
-        """Inside, all of the pipeline is where it runs."""
+        """Inside, all of the pipeline is where it runs, and decodes as its preset says."""
+
+    @abstractmethod
+    def decode_in_tiles(self) -> None:
+        """From here on."""
 
     @abstractmethod
     def compile(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 from magictailor.backbones.community import CommunityLoRA, merge
 from magictailor.backbones.contract import Backbone, Defaults
-from magictailor.backbones.placement import Where, fitted, placement
+from magictailor.backbones.placement import Placement, Where, fitted, placement
 from magictailor.errors import InputError
 from magictailor.progress import quiet_loading
 
@@ -109,6 +109,23 @@ def _opened(model: str, dtype: Any) -> tuple[str, Any, str]:
     return model, _from_hub(model, dtype), ""
 
 
+def _put(backbone: Backbone, place: Placement) -> None:
+    import torch
+
+    try:
+        backbone.put(place)
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"--model {backbone.name}: does not fit on {place.device} in {place.precision} (preset {place.preset.name}); "
+            "try --preset 8gb or --device cpu"
+        ) from error
+    except RuntimeError as error:  # a bitsandbytes without a library for this card says so only now
+        raise InputError(
+            f"--precision {place.precision} (preset {place.preset.name}) on {place.device}: {' '.join(str(error).split())[:160]}; "
+            "try --precision bf16"
+        ) from error
+
+
 def load_backbone(model: str = "embedded", loras: Sequence[CommunityLoRA] = (), **where: Unpack[Where]) -> Backbone:
     """A model with ``loras`` merged in: Stable Diffusion 1.x, 2.x or SDXL, or the base that is shipped.
 
@@ -120,7 +137,6 @@ def load_backbone(model: str = "embedded", loras: Sequence[CommunityLoRA] = (), 
         InputError: no such model or device, a family that is not known, a damaged file, a pickle, or a LoRA that does not fit.
     """
     # Importing diffusers' pipelines takes seconds: only when a model is really loaded.
-    import torch
 
     from magictailor.backbones.sdxl import StableDiffusionXL
     from magictailor.backbones.stable_diffusion import StableDiffusion
@@ -138,18 +154,14 @@ def load_backbone(model: str = "embedded", loras: Sequence[CommunityLoRA] = (), 
             kind = StableDiffusionXL if type(pipeline).__name__ == "StableDiffusionXLPipeline" else StableDiffusion
             backbone = kind(name, pipeline, PAPER, place=None)
             backbone.assumed = assumed
-        merge(backbone.pipeline, loras)
-        backbone.loras = tuple(loras)
-        backbone.put(fitted(place, backbone.family, where))
     except InputError:
         raise
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            f"--model {model}: does not fit on {place.device} in {place.precision}; try --preset 8gb or --device cpu"
-        ) from error
     except Exception as error:  # on damaged files the libraries raise nearly anything
         raise InputError(
             f"--model {model}: not a whole Stable Diffusion with safetensors "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); download it again"
         ) from error
+    merge(backbone.pipeline, loras)
+    backbone.loras = tuple(loras)
+    _put(backbone, fitted(place, backbone.family, where))
     return backbone

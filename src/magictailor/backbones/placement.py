@@ -52,7 +52,7 @@ ON_CPU = Placement(torch.device("cpu"), "fp32")
 
 def _best_device() -> str:
     if torch.cuda.is_available():
-        return "cuda" if (number := local_rank()) is None else f"cuda:{number}"
+        return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
@@ -72,19 +72,26 @@ def placement(
     Raises:
         InputError: a device that is not there, or an unknown precision or preset.
     """
-    there = device_named(device or _best_device())
+    name = device or _best_device()
+    rank = local_rank()
+    there = device_named(f"cuda:{rank}" if name == "cuda" and rank is not None else name)
     precision = precision or _best_precision(there)
     if precision not in (*PRECISIONS, *BITS):
         raise InputError(f"--precision {precision}: choose one of {', '.join((*PRECISIONS, *BITS))}")
-    if precision in BITS and there.type == "mps":
-        raise InputError(f"--precision {precision}: not on mps; choose fp32, bf16 or fp16")
     if preset is not None and preset not in NAMES:
         raise InputError(f"--preset {preset}: choose one of {', '.join(NAMES)}")
     return Placement(there, precision, compiled=compiled)
 
 
 def fitted(place: Placement, family: str, where: Where) -> Placement:
-    """With the preset for this family on this card, and its precision where the caller named none."""
+    """With the preset for this family on this card, and its precision where the caller named none.
+
+    Raises:
+        InputError: bits on a device that has none.
+    """
     card = torch.cuda.get_device_properties(place.device).total_memory if place.device.type == "cuda" else None
     preset = preset_for(family, where.get("preset"), card)
-    return replace(place, preset=preset, precision=where.get("precision") or preset.precision or place.precision)
+    precision = where.get("precision") or preset.precision or place.precision
+    if precision in BITS and place.device.type not in ("cpu", "cuda"):
+        raise InputError(f"--precision {precision}: not on {place.device.type}; choose fp32, bf16 or fp16")
+    return replace(place, preset=preset, precision=precision)

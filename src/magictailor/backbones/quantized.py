@@ -34,7 +34,7 @@ def quantize(denoiser: nn.Module, bits: int, dtype: torch.dtype) -> None:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
         raise InputError(
-            "--precision int8 and nf4 need bitsandbytes, which is not installed: pip install 'magictailor[quantize]'"
+            "int8 and nf4 (which --preset 8gb means for SDXL) need bitsandbytes: pip install 'magictailor[quantize]'"
         ) from error
     for name, module in list(denoiser.named_modules()):
         if ".attentions." in name and type(module) is nn.Linear:

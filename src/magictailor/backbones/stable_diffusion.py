@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from magictailor.backbones.contract import Backbone, Condition, Defaults, WordVectors
+from magictailor.backbones.contract import Backbone, Condition, Defaults, Part, WordVectors
 from magictailor.backbones.placement import ON_CPU, Placement
 from magictailor.backbones.quantized import quantize
 from magictailor.errors import InputError
@@ -20,6 +20,10 @@ COMPILER = "inductor"
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.2")
 LARGE = 512  # pixels
 MAP_FRACTION, MAP_SIDE = 32, 16  # the paper's maps are 16 x 16 at 512 pixels; a small base's should not be smaller
+
+
+def _moved(home: Tensor, device: torch.device) -> Tensor:
+    return home.to(device)
 
 
 class StableDiffusion(Backbone):
@@ -36,7 +40,7 @@ class StableDiffusion(Backbone):
         place: Placement | None = ON_CPU,
     ) -> None:
         """``place``: None leaves the networks where and as they are until `put`."""
-        self.name, self.defaults = name, defaults
+        self.name, self.defaults, self._present = name, defaults, set[Part]()
         self.pipeline: Any = pipeline
         parts = ("unet", "vae", *(part for both in self.encoders.values() for part in both))
         lacking = [n for n in parts if getattr(pipeline, n, None) is None]
@@ -74,27 +78,41 @@ class StableDiffusion(Backbone):
             encoder.to(waiting, place.dtype)
         careful = place.dtype == torch.float16 and vae.config.force_upcast  # SDXL's overflows there
         vae.to(waiting, torch.float32 if careful else place.dtype)
-        if place.preset.tiling:
-            vae.enable_tiling()
 
     @contextmanager
-    def _on_card(self, *networks: nn.Module) -> Iterator[None]:
-        """Inside, networks that wait off the card are there."""
-        if not self.place.preset.offload:
-            yield
-            return
-        for network in networks:
-            network.to(self.place.device)
+    def present(self, *parts: Part) -> Iterator[None]:
+        networks = {"text": tuple(self.text_encoders.values()), "vae": (self.pipeline.vae,)}
+        wanted = [part for part in parts if self.place.preset.offload and part not in self._present]
+        homes = [
+            (tensor, tensor.data)
+            for part in wanted
+            for network in networks[part]
+            for tensor in (*network.parameters(), *network.buffers())
+        ]
+        self._present.update(wanted)
+        for tensor, home in homes:
+            tensor.data = _moved(home, self.place.device)
         try:
             yield
         finally:
-            for network in networks:
-                network.to("cpu")
+            self._present.difference_update(wanted)
+            for tensor, home in homes:  # frozen: nothing has to be copied back
+                tensor.data = home
+
+    def decode_in_tiles(self) -> None:
+        vae = self.pipeline.vae
+        vae.enable_tiling()
+        vae.tile_sample_min_size, vae.tile_latent_min_size = self.size // 2, self.size // self.factor // 2
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
-        with self._on_card(self.pipeline.vae, *self.text_encoders.values()):
-            yield
+        with self.present("text", "vae"):
+            if self.place.preset.tiling:
+                self.decode_in_tiles()
+            try:
+                yield
+            finally:
+                self.pipeline.vae.disable_tiling()  # what is trained on is encoded whole
 
     def _map_sides(self) -> dict[int, int]:
         """The side of the cross-attention maps of each block on the way down that has some."""
@@ -197,18 +215,18 @@ class StableDiffusion(Backbone):
 
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
         ids = self._token_ids(ENCODER, prompts)
-        with self._on_card(self.pipeline.text_encoder):
+        with self.present("text"):
             sequence = self.pipeline.text_encoder(ids).last_hidden_state
         return Condition(sequence, positions=self._places({ENCODER: ids}, words))
 
     def encode_images(self, pixels: Tensor, noise: Tensor) -> Tensor:
-        with self._on_card(self.pipeline.vae):
+        with self.present("vae"):
             posterior = self.pipeline.vae.encode(pixels.to(self.pipeline.vae.dtype)).latent_dist
         return (posterior.mean.float() + posterior.std.float() * noise - self._shift) * self._scale
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         scaled = (latents / self._scale + self._shift).to(self.pipeline.vae.dtype)
-        with self._on_card(self.pipeline.vae):
+        with self.present("vae"):
             return self.pipeline.vae.decode(scaled).sample.float()
 
     def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
@@ -230,7 +248,10 @@ class StableDiffusion(Backbone):
         self, noisy: Tensor, timesteps: Tensor, condition: Condition, weights: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         inputs = (noisy.to(self.place.dtype), timesteps, condition.sequence)
-        out: Any = functional_call(self.denoiser, dict(weights or {}), inputs, self._added(condition))
+        if weights is None:
+            out: Any = self.denoiser(*inputs, **self._added(condition))
+        else:
+            out = functional_call(self.denoiser, dict(weights), inputs, self._added(condition), tie_weights=False)
         return out.sample.float()
 
     def _added(self, condition: Condition) -> dict[str, Any]:
@@ -238,6 +259,11 @@ class StableDiffusion(Backbone):
         return {}
 
     def compile(self) -> None:
+        try:
+            torch.compile(torch.neg, backend=COMPILER)(torch.zeros(1, device=self.device))
+        except Exception as error:  # no compiler, or none that works: the library raises nearly anything
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(f"--compile: no compiler that works here ({reason}); leave it out") from error
         self.pipeline.unet.compile_repeated_blocks(backend=COMPILER)
 
     def enable_checkpointing(self) -> None:

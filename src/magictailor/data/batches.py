@@ -1,7 +1,7 @@
 """Reference images as tensors, and their augmentation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ class Picture:
     word: str
     pixels: Tensor
     mask: Tensor
+
+    def on(self, device: torch.device) -> "Picture":
+        return replace(self, pixels=self.pixels.to(device), mask=self.mask.to(device))
 
 
 def pictures(pair: Pair, size: int, smallest: int) -> list[Picture]:
@@ -54,7 +57,7 @@ def jittered(pixels: Tensor, factors: Sequence[float]) -> Tensor:
     """Brightness, contrast and saturation times these factors; pixels [3, H, W] in [-1, 1]."""
     brightness, contrast, saturation = factors
     image = ((pixels + 1) / 2 * brightness).clamp(0, 1)
-    weights = torch.tensor(GRAY)[:, None, None]
+    weights = pixels.new_tensor(GRAY)[:, None, None]
     mean = (image * weights).sum(0).mean()
     image = (mean + (image - mean) * contrast).clamp(0, 1)
     gray = (image * weights).sum(0, keepdim=True)

@@ -21,7 +21,7 @@ from magictailor.world.scene import Component, Scene, random_scene
 SCENERY, THING = 0.5, 3.0
 REACH = 5  # latents, of 16 a side: as far as a tail on the other side would go
 # Worn by fewer owners than the first component of a category, and still wrong when those were right everywhere.
-LATE = {"tail": 5.0, "hat": 4.0, "glasses": 4.0, "door": 3.0, "label": 2.0}
+LATE = {"tail": 6.0, "hat": 5.0, "glasses": 4.0, "door": 6.0, "label": 4.0}
 Progress = Callable[[int, int], None]
 Draw = Callable[[int], NDArray[np.uint8]]
 CHUNK = 1000
