@@ -70,7 +70,11 @@ def base(
     more: dict[str, Any] = {"add_watermarker": False}
     if how.pipeline == "StableDiffusionPipeline":
         more = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    pipeline = getattr(diffusers, how.pipeline)(scheduler=DDIMScheduler(**NOISE), **parts, **more)
+    pipeline = getattr(diffusers, how.pipeline)(
+        scheduler=DDIMScheduler(**NOISE, prediction_type="v_prediction" if family == "sd2-v" else "epsilon"),
+        **parts,
+        **more,
+    )
     kind = StableDiffusionXL if family == "sdxl" else StableDiffusion
     return kind(family, pipeline, PAPER, place=where)
 
