@@ -14,7 +14,7 @@ from magictailor.checkpoint import LORA_FILE, WORDS_FILE, read_run
 from magictailor.errors import InputError
 from magictailor.generation import generate, load
 from magictailor.train import Run
-from tiny import FAMILIES, pair, recipe
+from tiny import FAMILIES, interrupted_and_resumed, pair, recipe
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -65,16 +65,7 @@ def test_a_run_resumes_to_the_byte_and_draws(
     monkeypatch.setattr("magictailor.train.SAVE_SECONDS", 0.0)  # after each step
     whole = personalize(pair(), tmp_path / "whole", model=opened(base, precision), recipe=recipe())
 
-    class Stop(Exception):
-        pass
-
-    def stop(step: int, *_: object) -> None:
-        if step == 3:
-            raise Stop
-
-    with pytest.raises(Stop):
-        personalize(pair(), tmp_path / "run", model=opened(base, precision), recipe=recipe(), watch=stop)
-    again = personalize(pair(), tmp_path / "run", model=opened(base, precision), recipe=recipe())
+    again = interrupted_and_resumed(tmp_path / "run", lambda: opened(base, precision), at=3)
     for name in (LORA_FILE, WORDS_FILE):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
         assert {t.dtype for t in load_file(again / name).values()} == {torch.float32}

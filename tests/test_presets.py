@@ -23,9 +23,9 @@ from magictailor.errors import InputError
 from magictailor.generation import generate, load
 from magictailor.memory import expected_peak, seen_peak
 from magictailor.train import Run, recipe_for
-from tiny import DEFAULTS, FAMILIES, Rig, pair, recipe
+from tiny import DEFAULTS, FAMILIES, Rig, interrupted_and_resumed, pair, recipe
 
-BITS = {"int8": 1.0, "nf4": 0.5625}  # bytes a weight: nf4 has a float32 scale for each 64
+BITS = ("int8", "nf4")
 
 
 def base(family: str, place: Placement | None = ON_CPU) -> StableDiffusion:
@@ -71,16 +71,7 @@ def test_a_run_on_bits_trains_in_full_resumes_to_the_byte_and_draws(
     monkeypatch.setattr("magictailor.train.SAVE_SECONDS", 0.0)
     whole = personalize(pair(), tmp_path / "whole", model=opened(), recipe=recipe())
 
-    class Stop(Exception):
-        pass
-
-    def stop(step: int, *_: object) -> None:
-        if step == 3:
-            raise Stop
-
-    with pytest.raises(Stop):
-        personalize(pair(), tmp_path / "run", model=opened(), recipe=recipe(), watch=stop)
-    again = personalize(pair(), tmp_path / "run", model=opened(), recipe=recipe())
+    again = interrupted_and_resumed(tmp_path / "run", opened, at=3)
     for name in (LORA_FILE, WORDS_FILE):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
     assert read_run(again).precision == precision

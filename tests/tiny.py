@@ -4,6 +4,7 @@ import copy
 import os
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from magictailor import personalize
 from magictailor.adapters.momentum import Momentum
 from magictailor.adapters.trainables import Trainables
 from magictailor.backbones import Defaults
@@ -221,6 +223,23 @@ def in_child(work: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+class _Stop(Exception):
+    pass
+
+
+def interrupted_and_resumed(folder: Path, opened: Callable[[], Any], at: int) -> Path:
+    """A run that stopped after step ``at`` (each step is a checkpoint, if the caller says so), and went on."""
+
+    def stop(step: int, *_: object) -> None:
+        if step == at:
+            raise _Stop
+
+    with suppress(_Stop):
+        personalize(pair(), folder, model=opened(), recipe=recipe(), watch=stop)
+        raise AssertionError("it never came to that step")
+    return personalize(pair(), folder, model=opened(), recipe=recipe())
 
 
 PROMPT = "<person> with <hair>, on the beach"

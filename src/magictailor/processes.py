@@ -1,4 +1,6 @@
-"""Where work is done: on which device, and in how many processes. Several share a step: each takes some of its micro-batches, and sums go over all of them.
+"""Where work is done: on which device, and in how many processes.
+
+Several share a step: each takes some of its micro-batches, and sums go over all of them.
 
 Nothing here starts processes: `torchrun` or `accelerate launch` does. Without one, or without a torch.distributed group
 that the caller has made, there is one process.

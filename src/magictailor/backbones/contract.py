@@ -180,7 +180,7 @@ class Backbone(ABC):
 
     @abstractmethod
     def decode_in_tiles(self) -> None:
-        """From here on."""
+        """From here on, pictures are decoded in tiles of half their side: less memory at once, nearly the same picture."""
 
     @abstractmethod
     def compile(self) -> None:

@@ -42,6 +42,7 @@ class Cost:
     encode: float
 
     def of_step(self, images: int, checkpointing: bool) -> float:
+        """GB of a micro-batch of ``images``, with its momentum forward and its backward pass."""
         first, further = self.checkpointed if checkpointing else self.kept
         return first + further * (images - 1)
 
