@@ -1,6 +1,11 @@
 """What all tests share: one thread, and the tiny base as a diffusers folder."""
 
+import logging
 import os
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -8,6 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from tiny import Call, Said
 
 torch.set_num_threads(1)
 
@@ -28,3 +36,25 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     pipeline().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator["Call"]:
+    """The command line: exit code and what it printed."""
+    from tiny import Said
+
+    def called(*arguments: object) -> "Said":
+        monkeypatch.setattr(sys, "argv", ["magictailor", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        said = capsys.readouterr()
+        return Said(int(stop.value.code or 0), said.out, said.err)
+
+    import magictailor.backbones.stable_diffusion as family
+    from magictailor.cli import main
+
+    monkeypatch.setattr(family, "MAP_SIDE", 4)  # maps of 4 x 4
+    with warnings.catch_warnings():
+        yield called
+    logging.disable(logging.NOTSET)

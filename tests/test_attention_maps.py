@@ -24,7 +24,7 @@ def by_hand(base: Backbone, place: int) -> Tensor:
     """A[n, q] of the token at ``place``: mean over heads and layers of softmax(q k / sqrt(d)), from hooks."""
     seen: dict[str, Tensor] = {}
     hooks = []
-    for name in base.attention_layers:
+    for name in base.attention_layers():
         for part in ("to_q", "to_k"):
             layer = base.denoiser.get_submodule(f"{name}.{part}")
             hooks.append(layer.register_forward_hook(lambda m, i, out, key=f"{name}.{part}": seen.update({key: out})))
@@ -33,7 +33,7 @@ def by_hand(base: Backbone, place: int) -> Tensor:
     for hook in hooks:
         hook.remove()
     total, count = torch.zeros(2, 16), 0
-    for name in base.attention_layers:
+    for name in base.attention_layers():
         heads = base.denoiser.get_submodule(name).heads
         for q, k in zip(seen[f"{name}.to_q"].chunk(heads, -1), seen[f"{name}.to_k"].chunk(heads, -1)):
             scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5
@@ -45,20 +45,20 @@ def by_hand(base: Backbone, place: int) -> Tensor:
 def test_maps_equal_the_layers_probabilities(prediction: str) -> None:
     base = backbone(prediction)
     base.add_words(WORDS)
-    assert {n.split(".attentions")[0] for n in base.attention_layers} == {"down_blocks.1", "up_blocks.0"}
+    assert {n.split(".attentions")[0] for n in base.attention_layers()} == {"down_blocks.1", "up_blocks.0"}
     noisy, times, condition = inputs(base)
     (place,) = condition.positions[0]["<person>"]["clip"]
     expected = by_hand(base, place)
     plain = base.predict(noisy, times, condition)
-    maps = AttentionMaps(base.denoiser, base.attention_layers)
+    maps = AttentionMaps(base.denoiser, base.attention_layers())
     tokens = torch.zeros(condition.sequence.shape[:2])
     tokens[:, place] = 1
-    maps.record(tokens)
+    maps.record(tokens[:, None])
     read = base.predict(noisy, times, condition)
     assert torch.equal(read, plain)
     mean = maps.mean()
-    assert mean.shape == (2, 4, 4)
-    torch.testing.assert_close(mean.flatten(1), expected)
+    assert mean.shape == (2, 1, 4, 4)
+    torch.testing.assert_close(mean.flatten(2)[:, 0], expected)
 
 
 @pytest.mark.parametrize(("family", "side"), [("sd1", 8), ("sdxl", 4)])
@@ -68,18 +68,19 @@ def test_the_maps_are_the_nearest_that_there_are(family: str, side: int) -> None
     base = kind(family, FAMILIES[family](), DEFAULTS)
     block = {8: "down_blocks.0", 4: "down_blocks.1"}[side]
     assert base.map_side == side
-    assert all(n.startswith((block, "up_blocks")) for n in base.attention_layers)
-    assert len({n.split(".attentions")[0] for n in base.attention_layers}) == 2
+    assert all(n.startswith((block, "up_blocks")) for n in base.attention_layers())
+    assert len({n.split(".attentions")[0] for n in base.attention_layers()}) == 2
     noisy, times, condition = inputs(base)
-    maps = AttentionMaps(base.denoiser, base.attention_layers)
-    maps.record(torch.full(condition.sequence.shape[:2], 1 / condition.sequence.shape[1]))
+    maps = AttentionMaps(base.denoiser, base.attention_layers())
+    count, length = condition.sequence.shape[:2]
+    maps.record(torch.full((count, 2, length), 1 / length))
     base.predict(noisy, times, condition)
-    assert maps.mean().shape == (2, side, side)
+    assert maps.mean().shape == (2, 2, side, side)
 
 
 def test_a_base_without_such_maps_is_refused() -> None:
     with pytest.raises(InputError, match="no attention maps of 3 x 3"):
-        _ = StableDiffusion("base", pipeline(), DEFAULTS, map_side=3).attention_layers
+        _ = StableDiffusion("base", pipeline(), DEFAULTS, map_side=3).attention_layers()
     bare = pipeline()
     bare.unet.register_to_config(down_block_types=("DownBlock2D",) * 2)
     with pytest.raises(InputError, match="no cross-attention"):
@@ -89,13 +90,13 @@ def test_a_base_without_such_maps_is_refused() -> None:
 def test_nothing_is_read_while_suspended_and_again_afterwards() -> None:
     base = backbone()
     base.add_words(WORDS)
-    maps = AttentionMaps(base.denoiser, base.attention_layers)
+    maps = AttentionMaps(base.denoiser, base.attention_layers())
     noisy, times, condition = inputs(base)
     tokens = torch.zeros(condition.sequence.shape[:2])
     tokens[:, 4] = 1
 
     def read(scale: float) -> Tensor:
-        maps.record(tokens)
+        maps.record(tokens[:, None])
         base.predict(noisy * scale, times, condition)
         with maps.suspended():
             base.predict(noisy * 3, times, condition)

@@ -1,48 +1,16 @@
 """The command line: what it does, and that a mistake is one line and leaves nothing behind."""
 
 import json
-import logging
 import shutil
-import sys
-import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
-import magictailor.backbones.stable_diffusion as family
-from magictailor.cli import main
 from magictailor.errors import RunError
 from magictailor.recipe import recipe_from
-from tiny import pair
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Said]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
-    def called(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["magictailor", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        said = capsys.readouterr()
-        return Said(int(stop.value.code or 0), said.out, said.err)
-
-    monkeypatch.setattr(family, "MAP_SIDE", 4)  # maps of 4 x 4
-    with warnings.catch_warnings():
-        yield called
-    logging.disable(logging.NOTSET)
+from tiny import Call, Said, pair
 
 
 @pytest.fixture
@@ -114,7 +82,7 @@ def refused(said: Said, *words: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--method", "dreambooth"), ("--method dreambooth", "magictailor", "plain-lora")),
+        (("--method", "dreambooht"), ("--method dreambooht", "nearest is dreambooth", "clic", "magictailor recipes")),
         (("--set", "phases.0.lrr=1"), ("phases.0.lrr", "phases.0.lr")),
         (("--set", "phases.0.steps=0"), ("phases.0.steps",)),
         (("--set", "seed"), ("key=value",)),

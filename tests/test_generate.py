@@ -153,7 +153,7 @@ def test_what_is_loaded_is_what_was_trained_to_the_bit(method: str, tiny_folder:
 def test_nothing_is_drawn_before_it_is_asked_for(run: Path, loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
 
-    def counted(pipeline: Any, prompts: list[str], seeds: list[int], *args: Any) -> Iterator[Image.Image]:
+    def counted(pipeline: Any, prompts: list[str], seeds: list[int], *_: Any, **how: Any) -> Iterator[Image.Image]:
         for seed in seeds:
             drawn.append(seed)
             yield Image.new("RGB", (SIZE, SIZE))

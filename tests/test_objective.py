@@ -162,7 +162,9 @@ def test_what_checkpointing_computes_again_is_let_go_of() -> None:
         read(attn, hidden, text)
 
     maps.read = reading  # type: ignore[method-assign]
-    outcome = rig.objective.forward(rig.objective.inputs.batch(0, [0, 1], rig.recipe.phase(0)), rig.objective.text())
+    rows, prompts = rig.examples.of(0), rig.objective.prompts(0)
+    batch = rig.objective.inputs.batch(0, rows, rig.recipe.phase(0))
+    outcome = rig.objective.forward(batch, 0, rig.objective.text(prompts))
     assert outcome.attention is not None
     once = len(graphs)
     (outcome.diffusion.sum() + outcome.attention.sum()).backward()
@@ -377,11 +379,11 @@ def test_pictures_are_drawn_anew_every_so_many_steps_and_noised_anew_in_each() -
         return encode(pixels, noise)
 
     rig.backbone.encode_images = encoding  # type: ignore[method-assign]
-    batches = [rig.objective.inputs.batch(step, [0, 1], rig.recipe.phase(step)) for step in range(7)]
+    batches = [rig.objective.inputs.batch(step, rig.examples.of(step), rig.recipe.phase(step)) for step in range(7)]
     assert len(encoded) == 3
     assert not torch.equal(encoded[0], encoded[1])
     assert len({float(b.noisy.sum()) for b in batches}) == 7
     assert torch.equal(batches[3].mask, batches[5].mask)
     begun_there = Rig(recipe("redraw=3", "phases.0.steps=10"), pair())
-    again = begun_there.objective.inputs.batch(5, [0, 1], rig.recipe.phase(5))
+    again = begun_there.objective.inputs.batch(5, rig.examples.of(5), rig.recipe.phase(5))
     assert torch.equal(again.noisy, batches[5].noisy)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +29,9 @@ from magictailor.backbones import Defaults
 from magictailor.backbones.stable_diffusion import StableDiffusion
 from magictailor.data import Pair, Reference, Sample
 from magictailor.data.batches import pictures
+from magictailor.examples import Examples
 from magictailor.methods import METHODS
+from magictailor.naming import Naming
 from magictailor.objective import Objective
 from magictailor.recipe import Recipe, with_settings
 from magictailor.world.embedded import WEIGHTS
@@ -45,6 +47,15 @@ SCHEDULE = {
     "beta_schedule": "scaled_linear",
     "clip_sample": False,
 }
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Said]
 
 
 def _unet(**changes: Any) -> UNet2DConditionModel:
@@ -179,18 +190,30 @@ def recipe(*settings: str, method: str = "magictailor") -> Recipe:
     return with_settings(METHODS[method](DEFAULTS), ["preview_every=0", *settings])
 
 
+def short(method: str, *settings: str) -> Recipe:
+    """A method's recipe with two steps a phase and two prior pictures, at rates that move something in so few."""
+    made = METHODS[method](DEFAULTS)
+    steps = [f"phases.{i}.steps=2" for i in range(len(made.phases))]
+    rates = [f"phases.{i}.lr=1e-3" for i in range(len(made.phases))]
+    few = ["prior.images=2"] if made.prior else []
+    base = ["base_steps=1"] if made.base_steps or "clic" in method else []
+    return with_settings(made, ["preview_every=0", *steps, *rates, *few, *base, *settings])
+
+
 class Rig:
     """What a run's step needs, without a folder."""
 
     def __init__(self, recipe: Recipe, pair: Pair, prediction: str = "epsilon") -> None:
         self.recipe, self.backbone = recipe, backbone(prediction)
         self.pictures = pictures(pair, SIZE, MAPS)
-        starts = self.backbone.add_words({s.word: s.label for s in pair.samples})
+        naming = Naming(recipe, {s.word: s.label for s in pair.samples})
+        starts = self.backbone.add_words(naming.starts())
         if recipe.checkpointing:
             self.backbone.enable_checkpointing()
         self.trained = Trainables(self.backbone, recipe, starts)
-        self.objective = Objective(self.backbone, self.pictures, recipe, self.trained.parameters())
-        self.online = self.trained.lora
+        self.examples = Examples(self.pictures, recipe, naming)
+        self.objective = Objective(self.backbone, self.examples, recipe, self.trained.parameters())
+        self.online = self.trained.online
         self.scatter(1)
 
     def scatter(self, seed: int, scale: float = 0.05) -> None:
@@ -229,7 +252,7 @@ class _Stop(Exception):
     pass
 
 
-def interrupted_and_resumed(folder: Path, opened: Callable[[], Any], at: int) -> Path:
+def interrupted_and_resumed(folder: Path, opened: Callable[[], Any], at: int, how: Recipe | None = None) -> Path:
     """A run that stopped after step ``at`` (each step is a checkpoint, if the caller says so), and went on."""
 
     def stop(step: int, *_: object) -> None:
@@ -237,9 +260,9 @@ def interrupted_and_resumed(folder: Path, opened: Callable[[], Any], at: int) ->
             raise _Stop
 
     with suppress(_Stop):
-        personalize(pair(), folder, model=opened(), recipe=recipe(), watch=stop)
+        personalize(pair(), folder, model=opened(), recipe=how or recipe(), watch=stop)
         raise AssertionError("it never came to that step")
-    return personalize(pair(), folder, model=opened(), recipe=recipe())
+    return personalize(pair(), folder, model=opened(), recipe=how or recipe())
 
 
 PROMPT = "<person> with <hair>, on the beach"

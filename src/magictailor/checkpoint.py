@@ -31,6 +31,7 @@ from magictailor.tensors import (
 
 RUN_FILE, STATE_FILE = "run.json", "checkpoint.safetensors"
 LORA_FILE, WORDS_FILE = "pytorch_lora_weights.safetensors", "words.safetensors"
+WEIGHTS_FILE = "weights.safetensors"
 PACKAGES = ("magictailor", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
 
 
@@ -168,7 +169,7 @@ def read_state(
     tensors = read_tensors(path)
     trained.restore(unprefixed("trained", tensors))
     restore_optimizer(optimizer, unprefixed("optimizer", tensors))
-    kept = {n: t.to(trained.lora[n].device) for n, t in unprefixed("momentum", tensors).items()}
+    kept = {n: t.to(trained.online[n].device) for n, t in unprefixed("momentum", tensors).items()}
     if scaler.is_enabled():
         scaler.load_state_dict(json.loads(numbers["scaler"]))
     return State(
@@ -183,7 +184,7 @@ def read_state(
 
 
 def save_result(folder: Path, backbone: Backbone, trained: Trainables) -> None:
-    """LoRA as diffusers loads it, and the words' rows: what `load` reads."""
+    """LoRA as diffusers loads it, the words' rows, the base's weights that were trained: what `load` reads."""
     from peft import get_peft_model_state_dict
 
     if trained.lora:
@@ -196,3 +197,11 @@ def save_result(folder: Path, backbone: Backbone, trained: Trainables) -> None:
     words = prefixed(WORDS, trained.words) | prefixed(MATRIX, trained.matrices)
     if words:
         write_tensors(folder / WORDS_FILE, words)
+    if trained.weights:
+        write_tensors(folder / WEIGHTS_FILE, trained.weights)
+
+
+def stored_bytes(folder: Path) -> int:
+    """Of what a finished run is loaded from."""
+    files = (folder / name for name in (LORA_FILE, WORDS_FILE, WEIGHTS_FILE))
+    return sum(file.stat().st_size for file in files if file.exists())

@@ -1,7 +1,7 @@
 """From a run to pictures: a plain diffusers pipeline, and records of what it draws."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -9,16 +9,19 @@ from zlib import crc32
 
 import torch
 from PIL import Image
+from torch import Tensor
 
-from magictailor.adapters.trainables import MATRIX, WORDS
+from magictailor.adapters.trainables import DENOISER, MATRIX, OWN_WEIGHTS, TEXT, WORDS
 from magictailor.backbones import Backbone, community_lora, load_backbone
 from magictailor.backbones.placement import Where
 from magictailor.backbones.presets import FAST
-from magictailor.checkpoint import LORA_FILE, WORDS_FILE, RunInfo, finished, read_run
+from magictailor.checkpoint import LORA_FILE, WEIGHTS_FILE, WORDS_FILE, RunInfo, finished, read_run
 from magictailor.errors import InputError, RunError
+from magictailor.naming import Naming
 from magictailor.pictures import grid, save_png
 from magictailor.sampling import sample, scheduler
 from magictailor.tensors import read_tensors, unprefixed
+from magictailor.two_stages import two_stages
 
 WORD = re.compile(r"<[^<>\s]+>")
 
@@ -48,10 +51,18 @@ class Generated:
     record: Record
 
 
+def _put_weights(backbone: Backbone, tensors: Mapping[str, Tensor]) -> None:
+    """The base's own weights that a run trained, in their place."""
+    networks = {DENOISER: backbone.denoiser, **{f"{TEXT}.{n}": e for n, e in backbone.text_encoders.items()}}
+    for prefix, network in networks.items():
+        own = unprefixed(prefix, tensors)
+        network.load_state_dict(own, strict=False)
+
+
 def _with_result(backbone: Backbone, info: RunInfo, folder: Path) -> Any:
     pipeline: Any = backbone.pipeline
-    backbone.add_words(info.words)
-    kinds = {part.kind for part in info.recipe.train}
+    backbone.add_words(Naming(info.recipe, info.words).starts())
+    kinds = info.recipe.kinds
     tensors = read_tensors(folder / WORDS_FILE) if kinds & {"pseudo-words", "embedding-matrix"} else {}
     rows, matrices = unprefixed(WORDS, tensors), unprefixed(MATRIX, tensors)
     for name, matrix in matrices.items():
@@ -59,6 +70,8 @@ def _with_result(backbone: Backbone, info: RunInfo, folder: Path) -> Any:
         table.weight.data.copy_(matrix)
     if rows:
         backbone.set_words({w: {e: rows[f"{w}.{e}"] for e in backbone.text_encoders} for w in info.words})
+    if kinds & OWN_WEIGHTS:
+        _put_weights(backbone, read_tensors(folder / WEIGHTS_FILE))
     if "lora" in kinds:
         read_tensors(folder / LORA_FILE)  # refuses a damaged or missing one
         pipeline.load_lora_weights(str(folder), weight_name=LORA_FILE, local_files_only=True)
@@ -85,10 +98,11 @@ def load(run: Path | str, loras: Sequence[str] = (), **where: Unpack[Where]) -> 
     Raises:
         InputError: no run there, or not finished; no such device; a LoRA that does not fit.
     """
-    return _loaded(run, loras, where).pipeline
+    return loaded(run, loras, where).pipeline
 
 
-def _loaded(run: Path | str, loras: Sequence[str], where: Where) -> Backbone:
+def loaded(run: Path | str, loras: Sequence[str], where: Where) -> Backbone:
+    """A finished run as a backbone; see `load`."""
     folder, info = finished_run(run)
     where["precision"] = where.get("precision") or info.precision
     backbone = load_backbone(info.model, [*info.loras, *map(community_lora, loras)], **where)
@@ -146,17 +160,23 @@ def generate(
     guidance = info.recipe.guidance if guidance is None else guidance
     if number < 1 or not 1 <= steps <= 1000 or not 0 <= seed <= 2**32 - number or not 0 <= guidance <= 100:
         raise InputError("number must be at least 1, steps in 1 .. 1000, seeds in 0 .. 2^32 - 1, guidance in 0 .. 100")
+    if steps <= info.recipe.base_steps:
+        raise InputError(
+            f"--steps {steps}: the first {info.recipe.base_steps} are the base's own with this method; draw with more"
+        )
     if pipeline is None:
-        backbone = _loaded(folder, loras, where)
+        backbone = loaded(folder, loras, where)
         pipeline, batch = backbone.pipeline, batch or backbone.place.preset.pictures
     pipeline.scheduler = scheduler(scheduler_name, pipeline.scheduler.config)
     size = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
-    keys = [(text, seed + i) for text in texts for i in range(number)]
+    keys, naming = [(text, seed + i) for text in texts for i in range(number)], Naming(info.recipe, info.words)
 
     def draw() -> Iterator[Generated]:
         images = sample(
-            pipeline, [k[0] for k in keys], [k[1] for k in keys], steps, guidance, size, batch or FAST.pictures
-        )
+            pipeline, [naming.written(k[0]) for k in keys], [k[1] for k in keys], steps, guidance, size,
+            batch or FAST.pictures, stages=two_stages(info, folder, pipeline),
+            first_prompts=[naming.plain(k[0]) for k in keys],
+        )  # fmt: skip
         how = (info.recipe.method, info.model, steps, guidance, scheduler_name)
         try:
             for image, (text, own_seed) in zip(images, keys, strict=True):

@@ -83,7 +83,7 @@ def summed(*tensors: Tensor) -> None:
 def summed_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Add up the gradients over all processes; one that had no part of the step gives zeros."""
     if _together():
-        for parameter in parameters:
+        for parameter in (p for p in parameters if p.requires_grad):
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             dist.all_reduce(parameter.grad)

@@ -1,5 +1,6 @@
 """The one loop: status, preview, checkpoint, one step."""
 
+import difflib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -25,14 +26,17 @@ from magictailor.checkpoint import (
     save_result,
 )
 from magictailor.data import Pair, overview, read_pair
-from magictailor.data.batches import pictures
+from magictailor.data.batches import pictures, with_references
 from magictailor.errors import InputError, RunError
+from magictailor.examples import Examples
 from magictailor.files import output_folder
 from magictailor.memory import expected_peak, forget_peak, seen_peak
-from magictailor.methods import METHODS
+from magictailor.methods import COMPARED, METHODS
 from magictailor.metrics import Metrics
+from magictailor.naming import Naming
 from magictailor.objective import Objective
 from magictailor.pictures import save_png
+from magictailor.priors import Draws, prior_pictures
 from magictailor.processes import first, joined, wait
 from magictailor.recipe import Recipe, with_settings
 from magictailor.sampling import sample
@@ -48,52 +52,68 @@ def recipe_for(backbone: Backbone, method: str = "magictailor", settings: list[s
         InputError: unknown method or key, value out of range.
     """
     if method not in METHODS:
-        raise InputError(f"--method {method}: choose one of {', '.join(METHODS)}")
+        near = difflib.get_close_matches(method, METHODS, 1, 0.3) or ["magictailor"]
+        raise InputError(
+            f"--method {method}: unknown; the nearest is {near[0]}; the methods are {', '.join(COMPARED)} "
+            "(magictailor recipes lists variants and ablations as well)"
+        )
     return with_settings(METHODS[method](backbone.defaults), [*backbone.place.preset.settings, *(settings or [])])
 
 
 def learning_rate(recipe: Recipe, step: int, images: int) -> float:
-    """The phase's rate, times the images if so set (the appendix of the paper)."""
+    """The phase's rate, times the recipe's factor, and times the images if so set (the appendix of the paper)."""
     number = recipe.phase_at(step)
     first_of_phase = number > 0 and recipe.phase_at(step - 1) < number
     if recipe.reference.rate_returns and number > 0 and not first_of_phase:
         number = 0
     phase = recipe.phases[number]
-    return phase.lr * (images if phase.lr_per_image else 1)
+    return recipe.rate_factor * phase.lr * (images if phase.lr_per_image else 1)
 
 
 class Run:
     """A run in its folder: made anew, or as its last checkpoint left it."""
 
     def __init__(
-        self, pair: Pair, folder: Path, recipe: Recipe, backbone: Backbone, start: Start | None = None
+        self,
+        pair: Pair,
+        folder: Path,
+        recipe: Recipe,
+        backbone: Backbone,
+        start: Start | None = None,
+        draws: Draws = lambda done, total: None,
     ) -> None:
+        """``draws``: told of each prior picture that is drawn."""
         self.folder, self.recipe, self.backbone = folder, recipe, backbone
         sides = [backbone.latent_shape(backbone.size, backbone.size)[-1]]
         sides += [backbone.map_side] * any(phase.attention for phase in recipe.phases)
-        self.pictures = pictures(pair, backbone.size, min(sides))
+        shown = pictures(with_references(pair, recipe.references), backbone.size, min(sides))
         begun = start.sha256 if start else None
         place = backbone.place
         how = (begun, place.precision, place.preset.name)
         self.info = RunInfo(backbone.name, describe_pair(pair), recipe, backbone.loras, *how)
         if recipe.checkpointing:
             backbone.enable_checkpointing()
-        starts = backbone.add_words(self.info.words)
+        self.naming = Naming(recipe, self.info.words)
+        starts = backbone.add_words(self.naming.starts())
         self.trained = Trainables(backbone, recipe, starts)
         if start is not None:
             begin_from(start, self.trained, backbone, recipe.lora_scale)
         scaler = torch.amp.GradScaler(backbone.device.type, enabled=place.dtype == torch.float16)
-        self.objective = Objective(backbone, self.pictures, recipe, self.trained.parameters(), scaler.scale)
+        self.examples = Examples(shown, recipe, self.naming)
+        self.objective = Objective(backbone, self.examples, recipe, self.trained.parameters(), scaler.scale)
         optimizer = torch.optim.AdamW(
-            self.trained.groups(), lr=0.0, betas=(0.9, 0.999), weight_decay=recipe.weight_decay, fused=True
+            self.trained.groups(), lr=0.0, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
         )
         if place.compiled:
             backbone.compile()
-        self.expected = expected_peak(backbone, recipe, self.trained, len(self.pictures))
+        self.expected = expected_peak(backbone, recipe, self.trained, self.examples.count)
         claim(folder, self.info)  # here, after all that can be refused: bad input writes nothing
         if first():
             save_png(overview(pair), folder / "pair.png")
         wait()  # until the folder is claimed
+        if recipe.prior is not None:  # before a checkpoint is read: the base draws them, not what was trained
+            prompts = [self.examples.prior_prompt(word) for word in self.info.words]
+            self.examples.with_priors(prior_pictures(backbone, recipe, prompts, draws))
         if (folder / STATE_FILE).exists():
             self.state = read_state(folder, self.trained, optimizer, scaler)
         else:
@@ -105,8 +125,12 @@ class Run:
 
         In fp16 a gradient may overflow: then the scaler leaves the step out and scales losses less from there on.
         """
-        state, recipe, online = self.state, self.recipe, self.trained.lora
-        preserve = recipe.phase(state.step).preserve
+        state, recipe, online = self.state, self.recipe, self.trained.online
+        phase = recipe.phase(state.step)
+        preserve = phase.preserve
+        self.trained.begin(phase)
+        if phase.new_optimizer and state.step == recipe.first_step(recipe.phase_at(state.step)):
+            state.optimizer.state.clear()
         if state.momentum is None and preserve is not None:
             state.momentum = Momentum(online, recipe.reference.hard_start)  # started at the end of the warm-up
         figures = self.objective.backward(state.step, state.momentum)
@@ -123,7 +147,7 @@ class Run:
                 f"step {state.step}: the loss or its gradient is not finite; the checkpoint before it is kept. "
                 "Lower the rate (--set phases.0.lr=...) in a new folder"
             )
-        rate = learning_rate(recipe, state.step, len(self.pictures))
+        rate = learning_rate(recipe, state.step, self.examples.images)
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         if state.momentum is not None and preserve is not None:
@@ -138,9 +162,8 @@ class Run:
 
     def preview(self) -> None:
         """The composite, and each sample alone, at fixed seeds: `previews/000100-0.png` and so on."""
-        words = list(self.info.words)
-        texts = [self.recipe.prompt.format(w) for w in (" with ".join([words[0], " and ".join(words[1:])]), *words)]
-        texts = texts if len(words) > 1 else texts[1:]
+        alone = [self.naming.prompts(word)[0] for word in self.info.words]
+        texts = [self.naming.written(self.naming.composite()), *alone] if len(alone) > 1 else alone
         seeds, batch = [self.recipe.seed] * len(texts), self.backbone.place.preset.pictures
         how = (self.recipe.sampling_steps, self.recipe.guidance, self.backbone.size, batch)
         with self.backbone.drawing():
@@ -161,6 +184,7 @@ def personalize(
     loras: Sequence[str] = (),
     start: Path | str | None = None,
     watch: Watch = lambda step, steps, figures: None,
+    draws: Draws = lambda done, total: None,
     tell: Callable[[str], None] = lambda line: None,
     **where: Unpack[Where],
 ) -> Path:
@@ -175,6 +199,7 @@ def personalize(
         loras: community LoRAs merged into a model that is given by name, ``FILE`` or ``FILE=STRENGTH``.
         start: a finished run or an exported folder, whose LoRA and pseudo-words the training begins from.
         watch: called after each step with (steps done, all steps, figures).
+        draws: called after each prior picture that the base draws for the method, with (drawn, all).
         tell: called with lines for the user: the memory that the run expects to take, and what it took.
         where: of a model that is given by name, see `Where`.
 
@@ -193,7 +218,7 @@ def personalize(
     begun = None if start is None else read_start(start)
     try:
         with joined(backbone.device):
-            run = Run(pair, folder, recipe or recipe_for(backbone, method, settings), backbone, begun)
+            run = Run(pair, folder, recipe or recipe_for(backbone, method, settings), backbone, begun, draws)
             if not finished(folder):
                 _train(run, watch, tell)
     except torch.OutOfMemoryError as error:

@@ -25,7 +25,7 @@ class AttentionMaps:
             denoiser.get_submodule(name).set_processor(_Reading(self))  # type: ignore[operator]
 
     def record(self, tokens: Tensor) -> None:
-        """From now on gather the maps of these tokens: weights [N, L] that add up to 1 for each image."""
+        """From now on gather maps of these tokens: weights [N, n, L], for each image of n words, that add up to 1 for a word."""
         self._tokens, self._maps, self._gathers = tokens, [], True
 
     def stop(self) -> None:
@@ -33,11 +33,11 @@ class AttentionMaps:
         self._tokens, self._maps = None, []
 
     def mean(self) -> Tensor:
-        """The mean over heads and layers, [N, h, w], taken once after a forward. Maps are square."""
+        """The mean over heads and layers, [N, n, h, w], taken once after a forward. Maps are square."""
         maps = torch.stack(self._maps).mean(0)
         self._maps, self._gathers = [], False
-        side = int(maps.shape[1] ** 0.5)
-        return maps.reshape(len(maps), side, side)
+        side = int(maps.shape[-1] ** 0.5)
+        return maps.reshape(*maps.shape[:2], side, side)
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -54,7 +54,7 @@ class AttentionMaps:
             return
         query, key = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (attn.to_q(hidden), attn.to_k(text)))
         probabilities = (query.float() @ key.float().transpose(-1, -2) * attn.scale).softmax(-1)
-        read = torch.einsum("nhql,nl->nq", probabilities, self._tokens) / attn.heads
+        read = torch.einsum("nhql,nkl->nkq", probabilities, self._tokens) / attn.heads
         if self._gathers:
             self._maps.append(read)
 

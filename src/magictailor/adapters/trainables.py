@@ -1,6 +1,6 @@
-"""What a run trains, by name: LoRA weights and pseudo-words' rows. Everything else stays frozen."""
+"""What a run trains, by name: LoRA, pseudo-words' rows, or weights of the base themselves. Everything else stays frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,9 +11,30 @@ from torch.nn.functional import conv2d, linear
 
 from magictailor.backbones.contract import Backbone, WordVectors
 from magictailor.errors import InputError
-from magictailor.recipe import EmbeddingMatrix, LoRA, PseudoWords, Recipe
+from magictailor.recipe import (
+    CrossAttentionWeights,
+    Denoiser,
+    EmbeddingMatrix,
+    Kind,
+    LoRA,
+    Phase,
+    PseudoWords,
+    Recipe,
+    TextEncoder,
+    Trainable,
+)
 
-LORA, WORDS, MATRIX = "lora", "words", "embedding"
+LORA, WORDS, MATRIX, DENOISER, TEXT = "lora", "words", "embedding", "denoiser", "text"
+OWN_WEIGHTS = {"cross-attention", "denoiser", "text-encoder"}  # kinds that change the base's own
+PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")  # of attention
+PREFIXES: dict[Kind, str] = {
+    "lora": LORA,
+    "pseudo-words": WORDS,
+    "embedding-matrix": MATRIX,
+    "cross-attention": DENOISER,
+    "denoiser": DENOISER,
+    "text-encoder": TEXT,
+}
 
 
 class _HalfLinear(nn.Linear):
@@ -57,7 +78,7 @@ def add_lora(backbone: Backbone, how: LoRA, seed: int) -> dict[str, nn.Parameter
         r=how.rank,
         lora_alpha=how.alpha or how.rank,
         init_lora_weights="gaussian",
-        target_modules=list(backbone.lora_targets),
+        target_modules=[t for t in backbone.lora_targets if how.layers == "all" or t in PROJECTIONS],
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -97,6 +118,29 @@ def add_rows(backbone: Backbone, starts: Mapping[str, WordVectors]) -> dict[str,
     return parameters
 
 
+def _own_weights(backbone: Backbone, named: Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
+    """These weights of the base, from now on trained; the base computes in its precision, they are kept in full."""
+    chosen = dict(named)
+    for parameter in chosen.values():
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
+    backbone.mixed = backbone.place.dtype != torch.float32
+    return chosen
+
+
+def cross_attention(backbone: Backbone, layers: Iterable[str]) -> dict[str, nn.Parameter]:
+    """The weights (and biases) of these projections of the denoiser's cross-attention, by their own names."""
+    ends = tuple(f"attn2.{layer}.{what}" for layer in layers for what in ("weight", "bias"))
+    return {n: p for n, p in backbone.denoiser.named_parameters() if n.endswith(ends)}
+
+
+def _text_weights(backbone: Backbone) -> dict[str, nn.Parameter]:
+    """All of the text encoders but their tables of words."""
+    tables = {id(e.get_input_embeddings().weight) for e in backbone.text_encoders.values()}  # type: ignore[operator]
+    networks = backbone.text_encoders.items()
+    return {f"{e}.{n}": p for e, network in networks for n, p in network.named_parameters() if id(p) not in tables}
+
+
 def _matrices(backbone: Backbone) -> dict[str, nn.Parameter]:
     tables = {n: e.get_input_embeddings().weight for n, e in backbone.text_encoders.items()}  # type: ignore[operator]
     for weight in tables.values():
@@ -104,39 +148,101 @@ def _matrices(backbone: Backbone) -> dict[str, nn.Parameter]:
     return tables
 
 
+def _refuse_bits(backbone: Backbone, recipe: Recipe) -> None:
+    """Half precision or bits would not let a weight itself move, unless it is kept in full beside."""
+    precision = backbone.place.precision
+    if "embedding-matrix" in recipe.kinds and precision != "fp32":
+        raise InputError(
+            f"--precision {precision}: --method {recipe.method} trains the embedding matrix "
+            "itself, which half precision would not let move; add --precision fp32"
+        )
+    if backbone.place.preset.offload and recipe.kinds & {"text-encoder", "embedding-matrix"}:
+        raise InputError(
+            f"--preset {backbone.place.preset.name}: keeps text encoders off the device, and --method {recipe.method} trains "
+            "them; choose a larger one, for instance --preset 24gb"
+        )
+    if backbone.place.bits and recipe.kinds & {"cross-attention", "denoiser"}:
+        raise InputError(
+            f"--precision {precision}: --method {recipe.method} trains the denoiser's own weights, which bits would not "
+            "let move; add --precision bf16"
+        )
+
+
 class Trainables:
-    """The trained parameters of a run, in a fixed order."""
+    """The trained parameters of a run by kind, in a fixed order."""
 
     def __init__(self, backbone: Backbone, recipe: Recipe, starts: Mapping[str, WordVectors]) -> None:
-        self.lora: dict[str, nn.Parameter] = {}
-        self.words: dict[str, nn.Parameter] = {}
-        self.matrices: dict[str, nn.Parameter] = {}
-        self.word_rate = 1.0
-        for part in recipe.train:
-            match part:
-                case LoRA():
-                    self.lora = add_lora(backbone, part, recipe.seed)
-                case PseudoWords():
-                    self.words, self.word_rate = add_rows(backbone, starts), part.rate
-                case EmbeddingMatrix():
-                    if backbone.place.precision != "fp32":
-                        raise InputError(
-                            f"--precision {backbone.place.precision}: --method {recipe.method} trains the embedding matrix "
-                            "itself, which half precision would not let move; add --precision fp32"
-                        )
-                    self.matrices = _matrices(backbone)
+        _refuse_bits(backbone, recipe)
+        self.parts = {part.kind: self._added(part, backbone, recipe, starts) for part in recipe.train}
+        self.word_rate = next((part.rate for part in recipe.train if isinstance(part, PseudoWords)), 1.0)
+        self._active: tuple[Kind, ...] = tuple(self.parts)
+
+    @staticmethod
+    def _added(
+        part: Trainable, backbone: Backbone, recipe: Recipe, starts: Mapping[str, WordVectors]
+    ) -> dict[str, nn.Parameter]:
+        match part:
+            case LoRA():
+                return add_lora(backbone, part, recipe.seed)
+            case PseudoWords():
+                return add_rows(backbone, starts)
+            case EmbeddingMatrix():
+                return _matrices(backbone)
+            case CrossAttentionWeights():
+                return _own_weights(backbone, cross_attention(backbone, part.layers).items())
+            case Denoiser():
+                return _own_weights(backbone, backbone.denoiser.named_parameters())
+            case TextEncoder():
+                return _own_weights(backbone, _text_weights(backbone).items())
+
+    def _of(self, prefix: str) -> dict[str, nn.Parameter]:
+        return {n: p for kind, named in self.parts.items() if PREFIXES[kind] == prefix for n, p in named.items()}
+
+    @property
+    def lora(self) -> dict[str, nn.Parameter]:
+        return self._of(LORA)
+
+    @property
+    def words(self) -> dict[str, nn.Parameter]:
+        return self._of(WORDS)
+
+    @property
+    def matrices(self) -> dict[str, nn.Parameter]:
+        return self._of(MATRIX)
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """The base's own that are trained: ``denoiser.NAME``, ``text.ENCODER.NAME``."""
+        return {f"{prefix}.{n}": p for prefix in (DENOISER, TEXT) for n, p in self._of(prefix).items()}
+
+    @property
+    def online(self) -> dict[str, nn.Parameter]:
+        """The denoiser's, by their names in it: what a momentum network has other values of."""
+        return self.lora | self._of(DENOISER)
 
     def named(self) -> dict[str, nn.Parameter]:
-        parts = {LORA: self.lora, WORDS: self.words, MATRIX: self.matrices}
-        return {f"{kind}.{name}": p for kind, named in parts.items() for name, p in named.items()}
+        return {f"{PREFIXES[kind]}.{name}": p for kind, named in self.parts.items() for name, p in named.items()}
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.named().values())
 
     def groups(self) -> list[dict[str, Any]]:
         """An optimizer's groups, in the order of `named`; ``scale`` times the phase's rate is a group's own."""
-        scaled = ((self.lora, 1.0), (self.words, self.word_rate), (self.matrices, 1.0))
-        return [{"params": list(named.values()), "scale": scale} for named, scale in scaled if named]
+        return [
+            {"params": list(named.values()), "scale": self.word_rate if kind == "pseudo-words" else 1.0}
+            for kind, named in self.parts.items()
+        ]
+
+    def begin(self, phase: Phase) -> None:
+        """Train what this phase trains; the rest keeps its values and has no gradients."""
+        wanted = tuple(self.parts) if phase.train is None else phase.train
+        if wanted == self._active:
+            return
+        self._active = wanted
+        for kind, named in self.parts.items():
+            for parameter in named.values():
+                parameter.requires_grad_(kind in wanted)
+                parameter.grad = None
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Literal
 
 import torch
@@ -25,7 +26,7 @@ Part = Literal["text", "vae"]  # what a preset may keep off the card
 class Defaults:
     """What a recipe takes from the base: steps and rates of the two stages, rank, guidance, sampling steps.
 
-    ``word_rate``: the pseudo-words' rate, times a stage's.
+    ``word_rate``: the pseudo-words' rate, times a stage's. ``rate_factors``: of the compared methods' published rates.
     """
 
     steps: tuple[int, int]
@@ -34,6 +35,7 @@ class Defaults:
     guidance: float
     sampling_steps: int
     word_rate: float = 1.0
+    rate_factors: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Backbone(ABC):
     pipeline: DiffusionPipeline
     loras: tuple[CommunityLoRA, ...] = ()  # merged into its weights
     place: Placement  # where it runs, and how precise
+    mixed: bool = False  # weights are kept in full and computed with in half
     assumed: str = ""  # about a file that does not say it, for the user to check
 
     @property
@@ -116,18 +119,22 @@ class Backbone(ABC):
     def lora_targets(self) -> Sequence[str]:
         """Endings of the names of the layers that LoRA adapts."""
 
-    @property
     @abstractmethod
-    def attention_layers(self) -> Sequence[str]:
+    def attention_layers(self, up_alone: bool = False) -> Sequence[str]:
         """Names of the cross-attention layers that the attention loss reads, all with maps of one size."""
 
     @property
     @abstractmethod
     def device(self) -> torch.device: ...
 
+    def digest(self) -> str:
+        """Of the denoiser's first weights: tells two models of one name apart, in no time."""
+        weights = next(self.denoiser.parameters()).detach().float().cpu().contiguous()
+        return sha256(weights.numpy().tobytes()).hexdigest()[:16]
+
     @abstractmethod
     def add_words(self, labels: Mapping[str, str]) -> dict[str, WordVectors]:
-        """Make room for pseudo-words ``{word: label}``; returns each label's mean embedding as their start."""
+        """Make room for pseudo-words ``{word: text}``; returns the mean embedding of each text as their start."""
 
     @abstractmethod
     def set_words(self, vectors: Mapping[str, WordVectors]) -> None:

@@ -34,7 +34,7 @@ class StableDiffusionXL(StableDiffusion):
         """The last layer but one of each encoder, joined; pooled by the second alone; as if nothing were cropped."""
         ids = {name: self._token_ids(name, prompts) for name in self.encoders}
         encoders = self.text_encoders
-        with self.present("text"):
+        with self.present("text"), self._computing():
             outputs: list[Any] = [encoders[n](ids[n], output_hidden_states=True) for n in encoders]
         sizes = torch.tensor([[self.size, self.size, 0, 0, self.size, self.size]], device=self.device)
         return Condition(

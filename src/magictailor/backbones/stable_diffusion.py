@@ -159,8 +159,7 @@ class StableDiffusion(Backbone):
     def lora_targets(self) -> Sequence[str]:
         return LORA_TARGETS
 
-    @property
-    def attention_layers(self) -> Sequence[str]:
+    def attention_layers(self, up_alone: bool = False) -> Sequence[str]:
         """Down and up blocks whose maps have the wanted side: block i of the way down halves it i times."""
         depth = next((i for i, side in self._map_sides().items() if side == self.map_side), None)
         if depth is None:
@@ -168,7 +167,7 @@ class StableDiffusion(Backbone):
                 f"{self.name}: no attention maps of {self.map_side} x {self.map_side}; choose another base"
             )
         mirrored = len(self.pipeline.unet.config.block_out_channels) - 1 - depth
-        blocks = (f"down_blocks.{depth}.", f"up_blocks.{mirrored}.")
+        blocks = (f"down_blocks.{depth}.", f"up_blocks.{mirrored}.")[up_alone:]
         return [n for n, _ in self.denoiser.named_modules() if n.endswith("attn2") and n.startswith(blocks)]
 
     @property
@@ -215,7 +214,7 @@ class StableDiffusion(Backbone):
 
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
         ids = self._token_ids(ENCODER, prompts)
-        with self.present("text"):
+        with self.present("text"), self._computing():
             sequence = self.pipeline.text_encoder(ids).last_hidden_state
         return Condition(sequence, positions=self._places({ENCODER: ids}, words))
 
@@ -228,6 +227,10 @@ class StableDiffusion(Backbone):
         scaled = (latents / self._scale + self._shift).to(self.pipeline.vae.dtype)
         with self.present("vae"):
             return self.pipeline.vae.decode(scaled).sample.float()
+
+    def _computing(self) -> torch.autocast:
+        """Inside, weights that are kept in full are computed with in half."""
+        return torch.autocast(self.device.type, self.place.dtype, enabled=self.mixed)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
         return self.pipeline.unet.config.in_channels, height // self.factor, width // self.factor
@@ -248,10 +251,11 @@ class StableDiffusion(Backbone):
         self, noisy: Tensor, timesteps: Tensor, condition: Condition, weights: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         inputs = (noisy.to(self.place.dtype), timesteps, condition.sequence)
-        if weights is None:
-            out: Any = self.denoiser(*inputs, **self._added(condition))
-        else:
-            out = functional_call(self.denoiser, dict(weights), inputs, self._added(condition), tie_weights=False)
+        with self._computing():
+            if weights is None:
+                out: Any = self.denoiser(*inputs, **self._added(condition))
+            else:
+                out = functional_call(self.denoiser, dict(weights), inputs, self._added(condition), tie_weights=False)
         return out.sample.float()
 
     def _added(self, condition: Condition) -> dict[str, Any]:

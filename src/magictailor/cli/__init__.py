@@ -8,12 +8,13 @@ from typing import NoReturn
 
 import typer
 
-from magictailor.cli import files, work, world
+from magictailor.cli import files, research, work, world
 from magictailor.errors import InputError, RunError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(work.app)
 app.add_typer(files.app)
+app.add_typer(research.app)
 app.add_typer(world.app, name="world")
 
 

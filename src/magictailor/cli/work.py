@@ -81,7 +81,7 @@ def train(
     path: PairPath,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The run's folder.")] = None,
     model: Model = "embedded",
-    method: Annotated[str, typer.Option(help="magictailor, magictailor-reference or plain-lora.")] = "magictailor",
+    method: Annotated[str, typer.Option(help="See magictailor recipes.")] = "magictailor",
     settings: Settings = None,
     loras: LoRAs = None,
     device: Device = None,
@@ -127,8 +127,11 @@ def train(
 @app.command()
 def generate(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.", show_default=False)],
-    prompts: Annotated[list[str], typer.Argument(help='For instance "<person> with <hair>, on the beach".')],
+    prompts: Annotated[
+        list[str] | None, typer.Argument(help='For instance "<person> with <hair>, on the beach".', show_default=False)
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: RUN/images.")] = None,
+    study: Annotated[str | None, typer.Option(help="Prompts of the paper: see magictailor recipes.")] = None,
     number: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the first picture; the next ones count on.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the recipe's.")] = None,
@@ -144,12 +147,16 @@ def generate(
     """Draw pictures with a run's pseudo-words: PNGs with prompt and seed inside, and a contact sheet."""
     with started("loading"):
         from magictailor.files import output_folder
+        from magictailor.generation import finished_run, save_pictures
         from magictailor.generation import generate as draw
-        from magictailor.generation import save_pictures
+        from magictailor.methods.studies import study_prompts
 
+        asked = [*(prompts or ()), *(study_prompts(study, list(finished_run(run)[1].words)) if study else ())]
+        if not asked:
+            raise InputError('no prompt: write one, for instance "<person> with <hair>", or choose a --study')
         pictures = draw(
             run,
-            prompts,
+            asked,
             number=number,
             seed=seed,
             steps=steps,
@@ -164,7 +171,7 @@ def generate(
         )
     target = output_folder(output or run / "images")
     with bar("drawing", console) as watch:
-        total = number * len(prompts)
+        total = number * len(asked)
 
         def counted() -> Iterator[object]:
             for done, item in enumerate(pictures, 1):

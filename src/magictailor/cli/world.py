@@ -13,12 +13,19 @@ app = typer.Typer(no_args_is_help=True, help="The procedural world and the embed
 
 
 @app.command("pair")
-def pair(seed: Annotated[int, typer.Option(help="Same seed, same pair.")], output: Output) -> None:
+def pair(
+    seed: Annotated[int, typer.Option(help="Same seed, same pair.")],
+    output: Output,
+    difficulty: Annotated[str | None, typer.Option(help="size or category: one that is hard to combine.")] = None,
+) -> None:
     """Write a pair of the world as a user's folder, with the true composite and the attributes beside it."""
+    from magictailor.errors import InputError
+    from magictailor.world.pairs import DIFFICULTIES, write_pair
     from magictailor.world.pairs import world_pair as make
-    from magictailor.world.pairs import write_pair
 
-    console.print(f"wrote {write_pair(make(seed), output)}")
+    if difficulty is not None and difficulty not in DIFFICULTIES:
+        raise InputError(f"--difficulty {difficulty}: choose {' or '.join(DIFFICULTIES)}")
+    console.print(f"wrote {write_pair(make(seed, difficulty), output)}")
 
 
 @app.command("train")

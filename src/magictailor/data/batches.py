@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from magictailor.data.images import fit_square
@@ -28,6 +31,11 @@ class Picture:
         return replace(self, pixels=self.pixels.to(device), mask=self.mask.to(device))
 
 
+def _pixels(image: NDArray[np.uint8]) -> Tensor:
+    """[H, W, 3], 0 .. 255, to [3, H, W] in [-1, 1]."""
+    return torch.from_numpy(image).permute(2, 0, 1).float() / 127.5 - 1
+
+
 def pictures(pair: Pair, size: int, smallest: int) -> list[Picture]:
     """All reference images, samples in order, fitted to squares of ``size`` pixels.
 
@@ -37,19 +45,33 @@ def pictures(pair: Pair, size: int, smallest: int) -> list[Picture]:
     out = []
     for number, sample in enumerate(pair.samples):
         for reference in sample.references:
-            image, mask = fit_square(reference.image, reference.mask, size)
-            pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 127.5 - 1
-            area = torch.from_numpy(mask)[None]
+            image, area = square(reference.image, reference.mask, size)
             if shrunk(area[None], smallest).amax() < 0.1:
                 raise InputError(
                     f"{reference.path}: the mask vanishes at {smallest} x {smallest}; crop the image closer to the {sample.label}"
                 )
-            out.append(Picture(number, sample.word, pixels, area))
+            out.append(Picture(number, sample.word, image, area))
     return out
 
 
+def square(image: Image.Image, mask: Image.Image, size: int) -> tuple[Tensor, Tensor]:
+    """A picture and its mask as squares around the mask: [3, size, size] in [-1, 1], [1, size, size] in 0 .. 1."""
+    pixels, weights = fit_square(image, mask, size)
+    return _pixels(pixels), torch.from_numpy(weights)[None]
+
+
+def plain_picture(image: Image.Image, size: int) -> Picture:
+    """A picture of no sample, which counts everywhere."""
+    return Picture(-1, "", *square(image, Image.new("L", image.size, 255), size))
+
+
+def with_references(pair: Pair, count: int | None) -> Pair:
+    """The pair with the first ``count`` images of each sample; None: all."""
+    return replace(pair, samples=tuple(replace(s, references=s.references[:count]) for s in pair.samples))
+
+
 def shrunk(masks: Tensor, side: int) -> Tensor:
-    """Masks [N, 1, S, S] averaged by area to [N, 1, side, side]."""
+    """Masks [N, n, S, S] averaged by area to [N, n, side, side]."""
     return F.interpolate(masks, (side, side), mode="area")
 
 
@@ -68,7 +90,8 @@ def augmented(picture: Picture, how: Augment, draws: Tensor) -> tuple[Tensor, Te
     """Pixels and mask after jitter and flip; ``draws``: four numbers in [0, 1)."""
     pixels, mask = picture.pixels, picture.mask
     if how.jitter > 0:
-        pixels = jittered(pixels, (1 + how.jitter * (2 * draws[:3] - 1)).tolist())
+        brightness, *others = (1 + how.jitter * (2 * draws[:3] - 1)).tolist()
+        pixels = jittered(pixels, (brightness, *((1.0, 1.0) if how.brightness_alone else others)))
     if draws[3] < how.flip:
         pixels, mask = pixels.flip(-1), mask.flip(-1)
     return pixels, mask

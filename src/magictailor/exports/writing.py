@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from magictailor.adapters.trainables import WORDS
+from magictailor.adapters.trainables import OWN_WEIGHTS, WORDS
 from magictailor.backbones import load_backbone
 from magictailor.backbones.adapter import (
     Adapter,
@@ -28,6 +28,7 @@ from magictailor.exports.single_file import single_file
 from magictailor.exports.usage import BUNDLED, in_a1111, in_checkpoint, in_comfyui, in_diffusers, with_words
 from magictailor.files import new_folder, write_text
 from magictailor.generation import finished_run, load
+from magictailor.naming import Naming
 from magictailor.tensors import WORD, read_numbers, read_tensors, unprefixed, write_tensors
 from magictailor.world.embedded import WEIGHTS
 
@@ -51,10 +52,8 @@ class Exported:
     @property
     def prompt(self) -> str:
         """The composite's, as it was trained: ``a photo of <person> with <hair>``."""
-        concept, *components = self.info.words
-        return self.info.recipe.prompt.format(
-            " with ".join([concept, " and ".join(components)] if components else [concept])
-        )
+        naming = Naming(self.info.recipe, self.info.words)
+        return naming.written(naming.composite())
 
     @property
     def predicts_v(self) -> bool:
@@ -181,6 +180,9 @@ def _merged(run: Exported, folder: Path, bundle: bool) -> str:
 FORMATS = {"diffusers": _diffusers, "kohya": _kohya, "comfyui": _comfyui, "merged": _merged, "checkpoint": _checkpoint}
 
 
+WHOLE = ("merged", "checkpoint")  # what holds a whole model
+
+
 def _adapter(file: Path, backbone: Any) -> Adapter:
     tensors = read_tensors(file)
     modules = dict.fromkeys(key.removeprefix("unet.").split(".lora_")[0] for key in tensors)
@@ -189,9 +191,14 @@ def _adapter(file: Path, backbone: Any) -> Adapter:
     )
 
 
-def _read(run: Path | str, half: bool) -> Exported:
+def _read(run: Path | str, half: bool, format: str) -> Exported:
     folder, info = finished_run(run)
-    kinds = {part.kind for part in info.recipe.train}
+    kinds = info.recipe.kinds
+    if kinds & OWN_WEIGHTS and format not in WHOLE:
+        raise InputError(
+            f"--format {format}: --method {info.recipe.method} trains the model's own weights, which no LoRA holds; "
+            f"choose --format {' or '.join(WHOLE)}"
+        )
     if "embedding-matrix" in kinds:
         raise InputError(
             f"{folder}: --method {info.recipe.method} trains the whole embedding matrix, which no other tool reads; "
@@ -201,8 +208,8 @@ def _read(run: Path | str, half: bool) -> Exported:
     if "pseudo-words" in kinds:
         rows = unprefixed(WORDS, read_tensors(folder / WORDS_FILE))
         words = {w: {e: rows[f"{w}.{e}"] for e in backbone.text_encoders} for w in info.words}
-    else:  # never trained: their labels' means, which the LoRA was trained with
-        words = backbone.add_words(info.words)
+    else:  # never trained: what they began as, which the LoRA was trained with
+        words = backbone.add_words(Naming(info.recipe, info.words).starts())
     name = re.sub(r"[^A-Za-z0-9]+", "-", folder.resolve().name).strip("-") or "magictailor"
     return Exported(
         name=name,
@@ -241,13 +248,13 @@ def export(
         raise InputError(f"--format {format}: choose one of {', '.join(FORMATS)}")
     if bundle and format != "kohya":
         raise InputError(f"--bundle: only kohya's files hold embeddings, not {format}'s; leave it out")
-    read = _read(run, half)
+    read = _read(run, half, format)
     if bundle and not read.adapter:
         raise InputError("--bundle: this run has no LoRA to hold the embeddings; leave it out")
     with new_folder(output) as work:
         usage = FORMATS[format](read, work, bundle)
         title = f"# {read.name}\n\nMade by magictailor from {read.info.model}, method {read.info.recipe.method}.\n"
-        if format not in ("merged", "checkpoint"):  # those have them in their weights
+        if format not in WHOLE:  # those have them in their weights
             title += "".join(
                 f"Trained on top of {lora.file} at strength {lora.strength:g}: load that too.\n"
                 for lora in read.info.loras

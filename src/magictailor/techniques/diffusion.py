@@ -1,8 +1,13 @@
-"""The masked diffusion loss."""
+"""The masked diffusion loss, and CLiC's softer mask."""
 
 from typing import Literal
 
 from torch import Tensor
+
+from magictailor.recipe import ContextMask
+
+FAINT = 0.05  # what CLiC's code takes as outside
+TINY = 1e-6
 
 
 def masked_error(error: Tensor, mask: Tensor, how: Literal["mask", "whole", "off"] = "mask") -> Tensor:
@@ -15,4 +20,14 @@ def masked_error(error: Tensor, mask: Tensor, how: Literal["mask", "whole", "off
         return error.square().mean((1, 2, 3))
     if how == "whole":
         return (error * mask).square().mean((1, 2, 3))
-    return (mask * error.square()).sum((1, 2, 3)) / (error.shape[1] * mask.sum((1, 2, 3)))
+    area = mask.sum((1, 2, 3)).clamp(min=TINY)  # a picture made larger may have lost its masked part
+    return (mask * error.square()).sum((1, 2, 3)) / (error.shape[1] * area)
+
+
+def context_mask(mask: Tensor, how: ContextMask | None) -> Tensor:
+    """CLiC's M_soft, any shape: a + (1 - a) M by its paper; by its code a where M is below 0.05. None: M itself."""
+    if how is None:
+        return mask
+    if how.kind == "blend":
+        return how.value + (1 - how.value) * mask
+    return mask.masked_fill(mask < FAINT, how.value)

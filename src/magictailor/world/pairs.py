@@ -11,6 +11,7 @@ from magictailor.errors import InputError
 from magictailor.files import new_folder, write_json
 from magictailor.pictures import save_png
 from magictailor.world.captions import full_caption
+from magictailor.world.parts import PLACES
 from magictailor.world.render import BODY, Rendering, render
 from magictailor.world.scene import (
     CONTEXTS,
@@ -28,6 +29,8 @@ from magictailor.world.scene import (
 
 KINDS = tuple((category, kind) for category, kinds in SLOTS.items() for kind in kinds)
 RANGES = {"training": 0, "tuning": 10**8, "bench": 10**9, "checks": 2 * 10**9}
+SMALL, LARGE = 0.8, 1.6  # sizes of the difficult pairs; others have 0.85 .. 1.2
+DIFFICULTIES = ("size", "category")
 SMALLEST = 20  # pixels of the component in the composite, at 64 px
 SHARE = 0.05  # of the frame, for a component's reference
 
@@ -40,6 +43,7 @@ class WorldPair:
     concept: Concept
     component: Component
     owner: Concept
+    difficulty: str | None = None
 
     @property
     def kind(self) -> str:
@@ -55,7 +59,11 @@ class WorldPair:
 
     @property
     def composite(self) -> Concept:
-        return self.concept.wearing(self.component)
+        """The concept with the component, in place of its own one there."""
+        if self.difficulty != "category":
+            return self.concept.wearing(self.component)
+        others = tuple(c for c in self.concept.components if PLACES[c.kind] != PLACES[self.kind])
+        return replace(self.concept, components=(*others, self.component))
 
 
 def seed_range(seed: int) -> str:
@@ -76,24 +84,38 @@ def _wearing(rng: Random, category: str, kind: str, part: Component, taken: tupl
     return replace(concept, components=(part, *own))
 
 
-def world_pair(seed: int) -> WorldPair:
+def world_pair(seed: int, difficulty: str | None = None) -> WorldPair:
     """The pair of this seed. Concept, its own component, owner and component have four different colours.
+
+    ``difficulty``: size, a component twice as large as the concept's own and larger than any that the base has seen;
+    category, a component of another category's things, which takes the place of what the concept has there.
 
     Raises:
         InputError: a seed outside 0 .. 2^32 - 1.
     """
     seed_range(seed)
+    assert difficulty is None or difficulty in DIFFICULTIES
     rng = np.random.default_rng((seed, 5))
     category, kind = KINDS[rng.integers(len(KINDS))]
     while True:
         own = random_component(rng, kind)
         component = random_component(rng, kind, (own.surface.name,), (own.style,))
         taken = (own.surface.name, component.surface.name)
-        concept = _wearing(rng, category, kind, own, taken)
+        if difficulty == "size":
+            own, component = replace(own, size=SMALL), replace(component, size=LARGE)
+        if difficulty == "category":
+            others = [c for c in SLOTS if c != category and kind not in SLOTS[c]]
+            concept = _without(random_concept(rng, others[rng.integers(len(others))], taken), kind)
+        else:
+            concept = _wearing(rng, category, kind, own, taken)
         owner = _wearing(rng, category, kind, component, (*taken, concept.surface.name))
-        pair = WorldPair(seed, concept, component, owner)
+        pair = WorldPair(seed, concept, component, owner, difficulty)
         if int((masks(render(composite_scene(pair)), pair.composite, kind)["component"] > 127).sum()) >= SMALLEST:
             return pair
+
+
+def _without(concept: Concept, kind: str) -> Concept:
+    return replace(concept, components=tuple(c for c in concept.components if c.kind != kind))
 
 
 def masks(
@@ -102,7 +124,7 @@ def masks(
     """The concept without its component of this kind, and that component: uint8 [S, S], 255 inside."""
     owners = {c.kind: BODY + 1 + i for i, c in enumerate(concept.components)}
     rest = [BODY, *(n for k, n in owners.items() if k != kind)]
-    return {"concept": rendering.mask(*rest), "component": rendering.mask(owners[kind])}
+    return {"concept": rendering.mask(*rest), "component": rendering.mask(*(n for k, n in owners.items() if k == kind))}
 
 
 def reference_scenes(pair: WorldPair, count: int = 3) -> tuple[list[Scene], list[Scene]]:
@@ -154,6 +176,8 @@ def _write_truth(pair: WorldPair, folder: Path, size: int, captions: Mapping[str
     for name, scene in pictures.items():
         save_png(Image.fromarray(render(scene, size).image), folder / f"{name}.png")
     attributes = {"seed": pair.seed, "range": seed_range(pair.seed), "words": pair.words, "captions": captions}
+    if pair.difficulty is not None:
+        attributes["difficulty"] = pair.difficulty
     instances = {
         k: asdict(v) for k, v in (("concept", pair.concept), ("component", pair.component), ("owner", pair.owner))
     }

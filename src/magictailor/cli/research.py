@@ -1,0 +1,103 @@
+"""For comparing methods: recipes, the learning process, merging, transfer."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from magictailor.cli.shared import Device, Output, Precision, Preset, console, started
+from magictailor.progress import bar
+
+app = typer.Typer()
+Runs = Annotated[list[Path], typer.Argument(help="Folders of runs.", show_default=False)]
+Picture = Annotated[Path, typer.Option("--output", "-o", help="A PNG to write.", show_default=False)]
+
+
+@app.command()
+def recipes() -> None:
+    """List the methods, their variants, the paper's ablations with its figures, and its studies of prompts."""
+    from rich.table import Table
+
+    from magictailor.methods import CATALOGUE
+    from magictailor.methods.studies import STUDIES
+
+    for group, named in CATALOGUE.items():
+        table = Table(title=group, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for column in ("--method", "what it is", "published"):
+            table.add_column(column, no_wrap=column != "what it is")
+        for name, what in named.items():
+            table.add_row(name, what.summary, what.published)
+        console.print(table)
+        console.print()
+    table = Table(title="studies (generate RUN --study ...)", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("--study", "what it asks for", "prompts"):
+        table.add_column(column)
+    for name, study in STUDIES.items():
+        table.add_row(name, study.summary, str(len(study.prompts)))
+    console.print(table)
+    console.print("\ndifficult pairs: magictailor world pair --difficulty size (or category)")
+    console.print("published: CLIP-T, CLIP-I, DINO (higher is better), DreamSim (lower) on Stable Diffusion 2.1")
+
+
+@app.command()
+def learning(runs: Runs, output: Picture) -> None:
+    """Draw how runs learned: previews over steps, and each sample's loss beneath."""
+    with started("drawing"):
+        from magictailor.files import output_file
+        from magictailor.learning import learning_process
+        from magictailor.pictures import save_png
+
+        output_file("--output", output)
+        save_png(learning_process(runs), output)
+    console.print(f"wrote {output}")
+
+
+@app.command()
+def merge(runs: Runs, output: Output) -> None:
+    """Merge runs of --method custom-diffusion, one sample each, into one run, in closed form."""
+    with started("merging"):
+        from magictailor.merging import merge_runs
+
+        folder = merge_runs(runs, output)
+    console.print(f"wrote {folder}\ntry: magictailor generate {folder} PROMPT")
+
+
+@app.command()
+def transfer(
+    run: Annotated[Path, typer.Argument(help="A finished run.", show_default=False)],
+    image: Annotated[Path, typer.Argument(help="The picture to draw into.", show_default=False)],
+    region: Annotated[Path, typer.Argument(help="A mask of its size, white where to draw.", show_default=False)],
+    output: Output,
+    word: Annotated[str | None, typer.Option(help="Which pseudo-word; default: the last.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Default: the word's training prompt.")] = None,
+    number: Annotated[int, typer.Option(help="Pictures.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the first picture.")] = 0,
+    start: Annotated[
+        float, typer.Option(help="Share of the denoising left out: more keeps more of the picture.")
+    ] = 0.2,
+    strength: Annotated[float, typer.Option(help="Of the attention's pull into the region; 0: blending alone.")] = 0.5,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the recipe's.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
+    device: Device = None,
+    precision: Precision = None,
+    preset: Preset = None,
+) -> None:
+    """Draw a run's component into a region of another picture."""
+    with started("loading"):
+        from magictailor.files import output_folder
+        from magictailor.pictures import grid, save_png
+        from magictailor.transfer import Transfer
+        from magictailor.transfer import transfer as draw
+
+        how = Transfer(start, strength, steps, guidance)
+        where = {"device": device, "precision": precision, "preset": preset}
+        drawn = draw(run, image, region, word=word, prompt=prompt, number=number, seed=seed, how=how, **where)  # type: ignore[arg-type]
+        target = output_folder(output)
+    pictures = []
+    with bar("drawing", console) as watch:
+        for done, picture in enumerate(drawn):
+            save_png(picture, target / f"{seed + done}.png")
+            pictures.append(picture)
+            watch(done + 1, number, {})
+    save_png(grid([pictures]), target / "sheet.png")
+    console.print(f"{len(pictures)} pictures and sheet.png in {target}")

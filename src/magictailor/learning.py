@@ -1,0 +1,88 @@
+"""The learning process as a picture (the paper's figure 5): previews over steps, and each sample's loss beside them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from magictailor.checkpoint import read_run
+from magictailor.errors import InputError
+from magictailor.metrics import METRICS_FILE, read_metrics
+from magictailor.pictures import grid
+from magictailor.recipe import Recipe
+
+CELL, TITLE = 128, 28  # pixels
+SMOOTH = 15  # steps that a curve is averaged over
+COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
+
+
+def _previews(folder: Path) -> dict[int, list[Path]]:
+    """Of each step the pictures: the composite, then each sample alone."""
+    found: dict[int, list[Path]] = {}
+    for path in sorted((folder / "previews").glob("*-*.png")):
+        found.setdefault(int(path.stem.split("-")[0]), []).append(path)
+    return found
+
+
+def _smoothed(
+    steps: NDArray[np.float64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A running mean; a step that did not look at a sample has no value."""
+    width = min(SMOOTH, len(values))
+    kernel = np.full(width, 1 / width)
+    return np.convolve(steps, kernel, "valid"), np.convolve(values, kernel, "valid")
+
+
+def _curves(folder: Path, labels: Sequence[str], recipe: Recipe) -> Image.Image:
+    """L_diff of each sample over steps, with the phases' borders."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("curves need matplotlib: pip install 'magictailor[plots]'") from error
+
+    rows = read_metrics(folder)
+    figure = Figure(figsize=(5.2, 2.8), dpi=100)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for number, label in enumerate(labels):
+        seen = [(r["step"], r[f"diffusion.{number}"]) for r in rows if f"diffusion.{number}" in r]
+        if seen:
+            steps, values = np.array(seen, np.float64).T
+            axes.plot(*_smoothed(steps, values), color=COLORS[number % len(COLORS)], label=label)
+    for border in np.cumsum([phase.steps for phase in recipe.phases])[:-1]:
+        axes.axvline(border, color="grey", linestyle=":", linewidth=1)
+    axes.set(xlabel="step", ylabel=f"diffusion loss, mean of {SMOOTH}")
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def learning_process(runs: Sequence[Path | str]) -> Image.Image:
+    """One picture of runs below each other: previews at the run's seed in columns of steps, loss curves beneath.
+
+    Raises:
+        InputError: no run, none with previews or figures yet, or no matplotlib.
+    """
+    blocks = []
+    for run in map(Path, runs):
+        info, previews = read_run(run), _previews(run)
+        if not previews or not (run / METRICS_FILE).exists():
+            raise InputError(f"{run}: has no previews or figures yet; train with --set preview_every=100")
+        steps, labels = list(previews), list(info.words.values())
+        titles = [" with ".join(labels), *labels] if len(labels) > 1 else labels
+        rows = [[Image.open(previews[step][i]) for step in steps] for i in range(len(titles))]
+        sheet = grid(rows, titles, [f"step {step}" for step in steps], cell=CELL)
+        blocks.append((f"{info.recipe.method}: {run.name}", sheet, _curves(run, labels, info.recipe)))
+    width = max(max(sheet.width, curves.width) for _, sheet, curves in blocks)
+    height = sum(TITLE + sheet.height + curves.height for _, sheet, curves in blocks)
+    page, top = Image.new("RGB", (width, height), "white"), 0
+    for title, sheet, curves in blocks:
+        ImageDraw.Draw(page).text((6, top + 6), title, "black", ImageFont.load_default(14))
+        page.paste(sheet, (0, top + TITLE))
+        page.paste(curves, (0, top + TITLE + sheet.height))
+        top += TITLE + sheet.height + curves.height
+    return page

@@ -1,0 +1,98 @@
+"""The paper's ablations: MagicTailor with one thing changed, and the figures that the paper prints for it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from magictailor.backbones.contract import Defaults
+from magictailor.methods.magictailor import magictailor
+from magictailor.recipe import CrossAttention, DMDeg, MaskOut, Phase, Preserve, Recipe, Untouched
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """``published``: CLIP-T / CLIP-I / DINO / DreamSim; empty where the paper has a figure only.
+
+    ``phase`` replaces fields of every phase, ``preserve`` and ``attention`` those terms where a phase has them,
+    ``run`` fields of the recipe.
+    """
+
+    summary: str
+    published: str = ""
+    phase: Mapping[str, Any] = field(default_factory=dict)
+    preserve: Preserve | None = None
+    attention: CrossAttention | None = None
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    def changed(self, phase: Phase) -> Phase:
+        update = dict(self.phase)
+        if self.preserve is not None and phase.preserve is not None:
+            update["preserve"] = self.preserve
+        if self.attention is not None and phase.attention is not None:
+            update["attention"] = self.attention
+        return phase.model_copy(update=update)
+
+    def of(self, name: str) -> Callable[[Defaults], Recipe]:
+        """The recipe of this name, from a backbone's defaults."""
+
+        def make(base: Defaults) -> Recipe:
+            whole = magictailor(base)
+            phases = tuple(map(self.changed, whole.phases))
+            return whole.model_copy(update={"method": name, "phases": phases, **self.run})
+
+        return make
+
+
+def _intensity(**how: Any) -> dict[str, Any]:
+    return {"degradation": DMDeg(**how)}
+
+
+NO_BALANCE = {"reduce": "mean", "preserve": None}
+ABLATIONS: dict[str, Ablation] = {
+    # table 3
+    "without-dm-deg": Ablation(
+        "DS-Bal only: pictures as they are", ".270 / .845 / .802 / .304", {"degradation": Untouched()}
+    ),
+    "without-ds-bal": Ablation("DM-Deg only: the warm-up's loss to the end", ".276 / .848 / .809 / .294", NO_BALANCE),
+    "without-both": Ablation(
+        "neither DM-Deg nor DS-Bal", ".275 / .837 / .798 / .317", {"degradation": Untouched(), **NO_BALANCE}
+    ),
+    # table 5
+    "mask-out": Ablation("grey outside the mask", ".270 / .818 / .760 / .375", {"degradation": MaskOut()}),
+    "fixed-0.4": Ablation(
+        "noise of one intensity", ".270 / .849 / .800 / .297", _intensity(schedule="fixed", alpha=0.4)
+    ),
+    "fixed-0.5": Ablation("the same, of figure 4", "", _intensity(schedule="fixed", alpha=0.5)),
+    "fixed-0.6": Ablation("the same", ".271 / .845 / .794 / .310", _intensity(schedule="fixed", alpha=0.6)),
+    "fixed-0.8": Ablation("the same", ".271 / .846 / .796 / .305", _intensity(schedule="fixed", alpha=0.8)),
+    "ascending": Ablation("noise that grows linearly", ".270 / .846 / .797 / .307", _intensity(schedule="ascending")),
+    "descending": Ablation("noise that fades linearly", ".261 / .851 / .802 / .300", _intensity(schedule="descending")),
+    "gamma-8": Ablation("noise that fades earlier", ".266 / .850 / .806 / .289", _intensity(gamma=8)),
+    "gamma-16": Ablation("the same", ".268 / .854 / .813 / .282", _intensity(gamma=16)),
+    "gamma-64": Ablation("noise that fades later", ".271 / .852 / .812 / .283", _intensity(gamma=64)),
+    # table 6
+    "frozen": Ablation(
+        "held to what was after the warm-up", ".268 / .850 / .803 / .293", preserve=Preserve(regulariser="frozen")
+    ),
+    "last-step": Ablation(
+        "held to what was one step ago", ".270 / .851 / .808 / .286", preserve=Preserve(regulariser="last-step")
+    ),
+    "decay-0.5": Ablation("a quicker average", ".268 / .850 / .805 / .290", preserve=Preserve(decay=0.5)),
+    "decay-0.9": Ablation("the same", ".269 / .850 / .808 / .288", preserve=Preserve(decay=0.9)),
+    # table 7: the rates stay as they were, so that the loss alone differs
+    "no-warm-up": Ablation(
+        "DS-Bal from the first step", ".272 / .844 / .793 / .320", {"reduce": "max", "preserve": Preserve()}
+    ),
+    # figure 8
+    **{
+        f"pres-{weight:g}": Ablation(f"lambda_pres {weight:g}", preserve=Preserve(weight=weight))
+        for weight in (0.4, 0.6, 0.8, 1.0)
+    },
+    **{
+        f"attn-{weight:g}": Ablation(f"lambda_attn {weight:g}", attention=CrossAttention(weight=weight))
+        for weight in (0.001, 0.005, 0.05)
+    },
+    # figure 9
+    "references-1": Ablation("the first reference image of each sample", run={"references": 1}),
+    "references-2": Ablation("the first two", run={"references": 2}),
+}

@@ -1,0 +1,65 @@
+"""The paper's studies that change prompts, not training: what a run is asked for."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from magictailor.errors import InputError
+
+
+@dataclass(frozen=True)
+class Study:
+    """``prompts``: {concept} and {component} are the pseudo-words (of several components, joined by and)."""
+
+    summary: str
+    prompts: tuple[str, ...]
+
+
+RECONTEXTUALIZATION = ("on the beach", "in the jungle", "in the snow", "at night", "in autumn")
+RESTYLIZATION = (
+    "watercolor painting",
+    "Ukiyo-e painting",
+    "in Pixel Art style",
+    "in Von Gogh style",
+    "in a comic book",
+)
+INTERACTION = (
+    "with clouds in the background",
+    "with flowers in the background",
+    "near the Eiffel Tower",
+    "on top of water",
+    "in front of the Mount Fuji",
+)
+PROPERTY = ("from 3D rendering", "in a far view", "in a close view", "made of clay", "made of plastic")
+PROTOCOL = (*RECONTEXTUALIZATION, *RESTYLIZATION, *INTERACTION, *PROPERTY)
+TOGETHER = "{concept} with {component}"
+STUDIES: dict[str, Study] = {
+    "protocol": Study("the 20 prompts (table 4)", tuple(f"{TOGETHER}, {how}" for how in PROTOCOL)),
+    "linking-words": Study(
+        "other words between concept and component (figure 16)",
+        tuple(f"a photo of {{concept}} {link} {{component}}" for link in ("with", "and", "including", "containing")),
+    ),
+    "complex-prompts": Study(
+        "a place and a style or view at once (figure 11; the paper's own prompts are not known here)",
+        tuple(
+            f"{TOGETHER}, {place}, {style}"
+            for place, style in zip(RECONTEXTUALIZATION, (*RESTYLIZATION[:2], *PROPERTY[1:4]), strict=True)
+        ),
+    ),
+    "decoupled": Study("each pseudo-word alone (figure 10)", ("a photo of {concept}", "a photo of {component}")),
+}
+
+
+def study_prompts(name: str, words: Sequence[str]) -> list[str]:
+    """A study's prompts with a run's pseudo-words, the concept first.
+
+    Raises:
+        InputError: an unknown study, or a run of a concept alone.
+    """
+    if name not in STUDIES:
+        near = difflib.get_close_matches(name, STUDIES, 1, 0.3) or list(STUDIES)[:1]
+        raise InputError(f"--study {name}: unknown; the nearest is {near[0]}, all are {', '.join(STUDIES)}")
+    concept, *components = words
+    if not components:
+        raise InputError(f"--study {name}: needs a component, and this run has a concept alone")
+    return [text.format(concept=concept, component=" and ".join(components)) for text in STUDIES[name].prompts]

@@ -1,0 +1,33 @@
+"""The worked example of the docs: another method takes one file and one line."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import magictailor.methods as methods
+from magictailor import generate, personalize
+from magictailor.recipe import with_settings
+from magictailor.tensors import read_tensors
+from tiny import DEFAULTS, pair
+
+DOCS = Path(__file__).parents[2] / "docs" / "methods.md"
+
+
+def test_a_seventh_method_is_one_file_and_one_line(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = DOCS.read_text("utf-8").split("## A seventh method")[1]
+    file, line = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:2]
+    assert line.count("\n") == 1
+    scope: dict[str, object] = {"Named": methods.Named}
+    exec(compile(file, "soft_lora.py", "exec"), scope)
+    name, named = eval("{" + line.strip() + "}", scope).popitem()
+    monkeypatch.setitem(methods.METHODS, name, named.make)
+    how = methods.METHODS[name](DEFAULTS)
+    how = with_settings(how, ["phases.0.steps=2", "preview_every=0"])
+    run = personalize(pair(), tmp_path / "run", model=str(tiny_folder), recipe=how)
+    (picture,) = generate(run, "<person> with <hair>", steps=3)
+    assert picture.record.method == name == how.method
+    assert len(read_tensors(run / "pytorch_lora_weights.safetensors")) > 10
+    assert how.context is not None

@@ -1,0 +1,228 @@
+"""Each method trains what it says and nothing else, saves that, resumes exactly, and draws by the same command."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import magictailor.train
+from magictailor import generate, load, personalize
+from magictailor.checkpoint import LORA_FILE, STATE_FILE, WEIGHTS_FILE, WORDS_FILE
+from magictailor.errors import InputError
+from magictailor.generation import loaded
+from magictailor.methods import COMPARED, VARIANTS
+from magictailor.recipe import LoRA, Recipe
+from magictailor.tensors import read_tensors
+from magictailor.train import Run
+from magictailor.world.embedded import WEIGHTS
+from tiny import DEFAULTS, backbone, interrupted_and_resumed, opened, pair, pipeline, short
+
+KEYS_VALUES = ("to_k", "to_v")
+ALL_FOUR = ("to_q", "to_k", "to_v", "to_out.0")
+ALL = [*COMPARED, *VARIANTS]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAGICTAILOR_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def own_weights(base: Any, rows: int) -> dict[str, Tensor]:
+    """The base's weights by their plain names; of the table of words the first ``rows``."""
+    out = {}
+    for part in ("unet", "vae", "text_encoder"):
+        for name, value in getattr(base.pipeline, part).state_dict().items():
+            if "lora_" not in name:
+                value = value[:rows] if "token_embedding" in name else value
+                out[f"{part}.{name.replace('.base_layer', '')}"] = value.clone()
+    return out
+
+
+def moves(name: str, method: str) -> bool:
+    """Whether this weight of the base is the method's to train."""
+    cross = name.startswith("unet") and "attn2" in name
+    if method == "custom-diffusion":
+        return cross and any(f".{layer}." in name for layer in KEYS_VALUES)
+    if method.startswith("clic"):
+        return cross and any(f".{layer}." in name for layer in ALL_FOUR)
+    if method.startswith("break-a-scene"):
+        return name.startswith("unet") or (name.startswith("text_encoder") and "token_embedding" not in name)
+    return False
+
+
+@pytest.mark.parametrize("method", [m for m in ALL if m != "magictailor-reference"])
+def test_what_a_method_does_not_train_stays_bit_equal(method: str, tmp_path: Path) -> None:
+    base = backbone()
+    rows = len(base.pipeline.tokenizer)
+    before = own_weights(base, rows)
+    personalize(pair((2, 1)), tmp_path / "run", model=base, recipe=short(method))
+    after = own_weights(base, rows)
+    changed = {n for n, v in before.items() if not torch.equal(v, after[n])}
+    assert {n for n in changed if not moves(n, method)} == set()
+    still = {n for n in before if moves(n, method)} - changed
+    assert {n for n in still if before[n].is_floating_point() and "position_ids" not in n} == set()
+
+    kept = tmp_path / "run"
+    files = {p.name for p in kept.glob("*.safetensors")} - {STATE_FILE}
+    trains_words = method != "dreambooth"
+    trains_weights = any(moves(n, method) for n in before)
+    expected = {WORDS_FILE} if trains_words else set()
+    expected |= {WEIGHTS_FILE} if trains_weights else set()
+    expected |= {LORA_FILE} if method in ("dreambooth", "magictailor", "plain-lora") else set()
+    assert files == expected
+    if trains_weights:
+        saved = {
+            n.replace("denoiser.", "unet.").replace("text.clip.", "text_encoder.")
+            for n in read_tensors(kept / WEIGHTS_FILE)
+        }
+        assert saved == {n for n in before if moves(n, method) and "position_ids" not in n}
+    if trains_words:
+        assert set(read_tensors(kept / WORDS_FILE)) == {"words.<person>.clip", "words.<hair>.clip"}
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_interrupted_and_resumed_equals_uninterrupted(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(magictailor.train, "SAVE_SECONDS", -1.0)
+    how = short(method)
+    whole = personalize(pair(), tmp_path / "whole", model=backbone(), recipe=how)
+    for at in range(1, how.steps):
+        parts = interrupted_and_resumed(tmp_path / str(at), backbone, at, how)
+        for file in ("metrics.jsonl", *(p.name for p in whole.glob("*.safetensors") if p.name != STATE_FILE)):
+            assert (parts / file).read_bytes() == (whole / file).read_bytes(), (file, at)
+
+
+@pytest.mark.parametrize("method", [m for m in ALL if m != "magictailor-reference"])
+def test_a_run_draws_by_the_same_command_and_loads_again(method: str, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    pipeline().save_pretrained(base)
+    run = personalize(pair(), tmp_path / "run", model=str(base), recipe=short(method))
+    (drawn,) = generate(run, "<person> with <hair>", steps=4)
+    (again,) = generate(run, "<person> with <hair>", steps=4)
+    (labels,) = generate(run, "person with hair", steps=4)
+    assert np.array_equal(drawn.image, again.image)
+    assert not np.array_equal(drawn.image, labels.image) or method == "dreambooth"
+    assert drawn.record.prompt == "<person> with <hair>"
+    own = dict(loaded(run, (), {}).denoiser.named_parameters())
+    if (run / WEIGHTS_FILE).exists():
+        tensors = read_tensors(run / WEIGHTS_FILE)
+        assert all(
+            torch.equal(own[n.removeprefix("denoiser.")], v) for n, v in tensors.items() if n.startswith("denoiser.")
+        )
+    assert type(load(run)) is type(opened(base))
+
+
+def test_break_a_scene_trains_words_first_and_begins_anew(tmp_path: Path) -> None:
+    run = Run(pair(), tmp_path / "run", short("break-a-scene"), backbone())
+    words, unet = run.trained.words, run.trained.online
+    start = {n: p.detach().clone() for n, p in (words | unet).items()}
+    for _ in range(2):
+        run.advance()
+    assert all(torch.equal(p, start[n]) for n, p in unet.items())
+    assert any(not torch.equal(p, start[n]) for n, p in words.items())
+    run.advance()
+    steps = {int(entry["step"]) for entry in run.state.optimizer.state.values()}
+    assert steps == {1}
+    assert any(not torch.equal(p, start[n]) for n, p in unet.items())
+
+
+def test_dreambooths_words_are_rare_ones_beside_their_labels(tmp_path: Path) -> None:
+    run = Run(pair(), tmp_path / "run", short("dreambooth"), backbone())
+    table = run.backbone.pipeline.text_encoder.get_input_embeddings().weight  # type: ignore[attr-defined]
+    tokenizer: Any = run.backbone.pipeline.tokenizer  # type: ignore[attr-defined]
+    for word, rare in (("<person>", "sks"), ("<hair>", "ktn")):
+        (own,), (other,) = (tokenizer(text, add_special_tokens=False).input_ids for text in (word, rare))
+        assert torch.equal(table[own], table[other])
+    assert run.naming.prompts("<person>") == ["a photo of <person> person"]
+    assert run.naming.written("<person> with <hair>, on the beach") == "<person> person with <hair> hair, on the beach"
+    assert run.naming.written("a <person> person") == "a <person> person"
+    lora = {n.split(".lora_")[0].split("attn")[-1][2:] for n in run.trained.lora}
+    assert lora == set(ALL_FOUR)
+    with pytest.raises(InputError, match="rare words for 4 samples"):
+        magictailor.train.Naming(short("dreambooth"), {f"<w{i}>": "person" for i in range(5)}).starts()
+
+
+def test_clic_draws_its_first_steps_with_the_base_and_the_rest_with_the_run(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    pipeline().save_pretrained(base)
+    run = personalize(pair(), tmp_path / "run", model=str(base), recipe=short("clic"))
+    own: Any = load(run)
+    name = "up_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    plain = opened(base).unet.get_submodule(name).weight.detach()
+    tuned = read_tensors(run / WEIGHTS_FILE)[f"denoiser.{name}.weight"]
+    assert not torch.equal(plain, tuned)
+    seen: list[tuple[str, Tensor]] = []
+
+    def look(module: Any, inputs: Any) -> None:
+        which = "base" if torch.equal(module.weight, plain) else "run" if torch.equal(module.weight, tuned) else "?"
+        seen.append((which, inputs[0][-1].clone()))
+
+    own.unet.get_submodule(name).register_forward_pre_hook(look)
+    list(generate(run, "<person> with <hair>", steps=4, pipeline=own))
+    assert [which for which, _ in seen] == ["base", "run", "run", "run"]
+    texts = ("person with hair", "<person> with <hair> style")
+    told = [own.encode_prompt(text, "cpu", 1, False)[0][0] for text in texts]
+    assert torch.allclose(seen[0][1], told[0], atol=1e-5)
+    assert torch.allclose(seen[1][1], told[1], atol=1e-5)
+    with pytest.raises(InputError, match="draw with more"):
+        generate(run, "<person>", steps=1, pipeline=own)
+
+
+def test_prior_pictures_are_the_bases_own_and_shared_between_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAGICTAILOR_CACHE", str(tmp_path / "cache"))
+    drawn: list[tuple[int, int]] = []
+
+    def draws(done: int, total: int) -> None:
+        drawn.append((done, total))
+
+    how = short("dreambooth")
+    personalize(pair(), tmp_path / "one", model=backbone(), recipe=how, draws=draws)
+    assert drawn == [(1, 4), (2, 4), (3, 4), (4, 4)]  # two of each label
+    pictures = {p: p.read_bytes() for p in (tmp_path / "cache").rglob("*.png")}
+    assert len(pictures) == 4
+    gone = sorted(pictures)[0]
+    gone.unlink()
+    drawn.clear()
+    personalize(pair(start=7), tmp_path / "two", model=backbone(), recipe=how, draws=draws)
+    assert drawn == [(1, 1)]  # an interruption's rest
+    assert gone.read_bytes() == pictures[gone]
+    monkeypatch.setenv("MAGICTAILOR_CACHE", str(gone))
+    with pytest.raises(InputError, match="MAGICTAILOR_CACHE"):
+        personalize(pair(), tmp_path / "three", model=backbone(), recipe=how)
+
+
+def test_own_weights_are_refused_where_they_could_not_move(tmp_path: Path) -> None:
+    from magictailor.adapters.trainables import Trainables
+    from magictailor.backbones.placement import Placement
+    from magictailor.backbones.presets import NAMES, Preset
+
+    def refused(method: str, place: Placement) -> str:
+        base = backbone()
+        base.place = place
+        with pytest.raises(InputError) as caught:
+            Trainables(base, short(method), {})
+        return str(caught.value)
+
+    cpu = torch.device("cpu")
+    assert "--precision bf16" in refused("custom-diffusion", Placement(cpu, "nf4"))
+    away = Placement(cpu, "fp32", Preset(name="8gb", offload=True))
+    assert "--preset 24gb" in refused("break-a-scene", away)
+    assert "24gb" in NAMES
+
+
+def test_published_rates_are_multiplied_by_what_was_found_for_a_base() -> None:
+    from dataclasses import replace
+
+    plain: Recipe = COMPARED["clic"].make(DEFAULTS)
+    found = COMPARED["clic"].make(replace(DEFAULTS, rate_factors={"clic": 10.0}))
+    assert (plain.rate_factor, found.rate_factor) == (1, 10)
+    assert found.phases == plain.phases
+    assert magictailor.train.learning_rate(found, 0, 1) == pytest.approx(5e-4)
+    assert isinstance(COMPARED["magictailor"].make(DEFAULTS).train[0], LoRA)
+    assert WEIGHTS.exists()
