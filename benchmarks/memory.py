@@ -27,11 +27,15 @@ from magictailor.backbones.placement import BITS
 from magictailor.backbones.presets import NAMES, preset_for
 from magictailor.backbones.quantized import quantize
 from magictailor.data.batches import pictures
+from magictailor.examples import Examples
 from magictailor.inputs import Batch
 from magictailor.memory import expected_peak
 from magictailor.methods import METHODS
+from magictailor.naming import Naming
 from magictailor.objective import Objective
 from magictailor.recipe import with_settings
+
+BALANCE = 300  # a step of that stage
 
 
 class Living(TorchDispatchMode):
@@ -76,22 +80,24 @@ class Case:
             backbone.denoiser.to("cpu")
         self.recipe = with_settings(METHODS["magictailor"](backbone.defaults), settings)
         images = pictures(pair(backbone.size), backbone.size, backbone.map_side)
-        starts = backbone.add_words({p.word: p.word.strip("<>") for p in images})
+        naming = Naming(self.recipe, {p.word: p.word.strip("<>") for p in images})
+        starts = backbone.add_words(naming.starts())
         if self.recipe.checkpointing:
             backbone.enable_checkpointing()
         self.trained = Trainables(backbone, self.recipe, starts)
-        self.objective = Objective(backbone, images, self.recipe, self.trained.parameters())
-        self.text = self.objective.text().leaf()
+        examples = Examples(images, self.recipe, naming)
+        self.objective = Objective(backbone, examples, self.recipe, self.trained.parameters())
+        self.text = self.objective.text(self.objective.prompts(BALANCE)).leaf()
 
     def batch(self, images: int) -> Batch:
         side = self.objective.inputs.latent[-1]
         latents, masks = torch.ones(images, 4, side, side), torch.ones(images, 1, side, side)
-        maps = torch.ones(images, self.backbone.map_side, self.backbone.map_side)
-        return Batch(list(range(images)), latents, torch.ones(images, dtype=torch.long), latents, masks, maps)
+        maps = torch.ones(images, 1, self.backbone.map_side, self.backbone.map_side)
+        return Batch(list(range(images)), latents, torch.ones(images, dtype=torch.long), latents, masks, maps, None)
 
     def step(self, images: int) -> None:
         """A micro-batch of the balance stage: forward, the momentum network's forward, backward."""
-        outcome = self.objective.forward(self.batch(images), self.text)
+        outcome = self.objective.forward(self.batch(images), BALANCE, self.text)
         momentum = {n: p.detach() for n, p in self.trained.lora.items()}
         with torch.no_grad(), self.objective.maps.suspended():  # type: ignore[union-attr]
             held = self.backbone.predict(outcome.batch.noisy, outcome.batch.timesteps, outcome.condition, momentum)

@@ -33,8 +33,10 @@ from magictailor.adapters.momentum import Momentum
 from magictailor.adapters.trainables import Trainables
 from magictailor.backbones.stable_diffusion import ENCODER, StableDiffusion
 from magictailor.data.batches import pictures
+from magictailor.examples import Examples
 from magictailor.inputs import Batch
 from magictailor.methods import METHODS
+from magictailor.naming import Naming
 from magictailor.objective import Objective
 from magictailor.recipe import with_settings
 from magictailor.techniques.attention import attention_error
@@ -51,8 +53,8 @@ class Ours:
         self.backbone = backbone
         self.recipe = with_settings(METHODS["magictailor"](backbone.defaults), settings)
         self.pictures = pictures(pair(backbone.size), backbone.size, backbone.map_side)
-        words = {p.word: p.word.strip("<>") for p in self.pictures}
-        starts = backbone.add_words(words)
+        naming = Naming(self.recipe, {p.word: p.word.strip("<>") for p in self.pictures})
+        starts = backbone.add_words(naming.starts())
         if self.recipe.checkpointing:
             backbone.enable_checkpointing()
         self.trained = Trainables(backbone, self.recipe, starts)
@@ -60,7 +62,8 @@ class Ours:
         with torch.no_grad():  # off the zero start, where half of the gradients vanish
             for p in self.trained.lora.values():
                 p.add_(0.02 * torch.randn(p.shape, generator=random).to(p.device))
-        self.objective = Objective(backbone, self.pictures, self.recipe, self.trained.parameters())
+        self.examples = Examples(self.pictures, self.recipe, naming)
+        self.objective = Objective(backbone, self.examples, self.recipe, self.trained.parameters())
         self.momentum = Momentum(self.trained.lora)
         with torch.no_grad():
             for weight in self.momentum.weights.values():
@@ -139,8 +142,7 @@ class TheReferencesWay:
         ours, phase = self.ours, self.ours.recipe.phase(step)
         self.kept.clear()  # the momentum network's are never freed, but the next forward's take their names
         self.kept_by_momentum.clear()
-        images = list(range(len(ours.pictures)))
-        batch: Batch = ours.objective.inputs.batch(step, images, phase)
+        batch: Batch = ours.objective.inputs.batch(step, ours.examples.of(step), phase)
         words = [p.word for p in ours.pictures]
         texts = [self.backbone.encode_text([ours.recipe.prompt.format(w)], [w]) for w in words]  # one for each image
         text = torch.cat([t.sequence for t in texts])
@@ -150,8 +152,8 @@ class TheReferencesWay:
             tokens[row, place] = 1
         noisy = batch.noisy.to(text.dtype)
         prediction = self.backbone.denoiser(noisy, batch.timesteps, text).sample.float()
-        assert batch.map_mask is not None
-        attention = attention_error(self._map(tokens), batch.map_mask)
+        assert batch.map_masks is not None
+        attention = attention_error(self._map(tokens), batch.map_masks[:, 0])
         diffusion = masked_error(prediction - batch.target, batch.mask, ours.recipe.masked)
         losses = sample_means(diffusion, ours.objective.samples, ours.objective.count)
         total = (losses * diffusion_weights(losses.detach(), phase.reduce)).sum()
