@@ -93,7 +93,7 @@ class Case:
         side = self.objective.inputs.latent[-1]
         latents, masks = torch.ones(images, 4, side, side), torch.ones(images, 1, side, side)
         maps = torch.ones(images, 1, self.backbone.map_side, self.backbone.map_side)
-        return Batch(list(range(images)), latents, torch.ones(images, dtype=torch.long), latents, masks, maps, None)
+        return Batch(list(range(images)), latents, torch.ones(images, dtype=torch.long), latents, masks, maps)
 
     def step(self, images: int) -> None:
         """A micro-batch of the balance stage: forward, the momentum network's forward, backward."""

@@ -28,6 +28,14 @@ def on_the_cpu() -> None:
     placement._best_device = lambda: "cpu"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def checkpoints_as_often_as_a_test_says() -> None:
+    """However long a checkpoint takes beside a step of a tiny model."""
+    from magictailor import train
+
+    train.SAVE_SHARE = 0.0
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny base (epsilon) in diffusers format."""

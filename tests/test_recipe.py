@@ -82,6 +82,13 @@ def test_a_part_is_removed_with_none() -> None:
         ("seed=4294967296", ["seed", "4294967296"]),
         ('phases.0.degradation={"kind": "blur"}', ["degradation", "blur"]),
         ("phases=[]", ["phases"]),
+        ("batch=2", ["compares all samples"]),
+        ('phases.1.train=["denoiser"]', ["only what the recipe trains"]),
+        ("phases.1.attention.blocks=up", ["one for all phases"]),
+        ('phases.0.region={"prompt": "a {concept} with {}"}', ["region.prompt", "nothing else in braces"]),
+        ('train=[{"kind": "lora"}, {"kind": "denoiser"}]', ["one of lora, cross-attention and denoiser"]),
+        ("called={label}", ["called", "{word}"]),
+        ("base_steps=999", ["base_steps"]),
     ],
 )
 def test_a_bad_setting_is_one_line_that_names_it(setting: str, words: list[str]) -> None:

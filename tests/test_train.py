@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from magictailor import load, personalize
-from magictailor.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE, read_run
+from magictailor.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE, State, read_run
 from magictailor.errors import InputError, RunError
 from magictailor.methods import METHODS
 from magictailor.objective import Objective
@@ -357,3 +357,21 @@ def test_the_loras_header_has_one_order_in_every_process(tmp_path: Path) -> None
     header = json.loads(read_numbers(run / LORA_FILE)["lora_adapter_metadata"])
     assert header["unet.target_modules"] == sorted(header["unet.target_modules"])
     assert len(header["unet.target_modules"]) == 7
+
+
+def test_checkpoints_that_take_long_are_rarer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("magictailor.train.SAVE_SECONDS", 0.0)
+    saved: list[int] = []
+    save = State.save
+
+    def saving(state: State, folder: Path) -> None:
+        save(state, folder)
+        saved.append(state.step)
+        state.save_seconds = 3600.0
+
+    monkeypatch.setattr(State, "save", saving)
+    for share, steps in ((0.0, [0, 1, 2, 3, 4]), (10.0, [0, 4])):
+        monkeypatch.setattr("magictailor.train.SAVE_SHARE", share)
+        saved.clear()
+        personalize(pair(), tmp_path / str(share), model=backbone(), recipe=recipe())
+        assert saved == steps

@@ -148,8 +148,10 @@ class State:
     step: int = 0
     seconds: float = 0.0
     saved_at: float = 0.0
+    save_seconds: float = 0.0  # that the last checkpoint took
 
     def save(self, folder: Path) -> None:
+        began = time.monotonic()
         tensors = prefixed("trained", self.trained.named()) | prefixed("optimizer", optimizer_tensors(self.optimizer))
         if self.momentum is not None:
             tensors |= prefixed("momentum", self.momentum.weights)
@@ -158,6 +160,7 @@ class State:
         texts = {k: repr(v) for k, v in numbers.items()} | {"scaler": json.dumps(self.scaler.state_dict())}
         write_tensors(folder / STATE_FILE, tensors, texts)
         self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - began
 
 
 def read_state(

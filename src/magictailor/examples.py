@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -14,21 +15,22 @@ from magictailor.recipe import Phase, Recipe
 
 @dataclass(frozen=True)
 class Example:
-    """A row of a step. ``number``: whose random numbers it draws; ``shown``: its pictures, several in a collage."""
+    """A row of a step. ``number``: whose random numbers it draws; ``shown``: its pictures, several in a collage;
+    ``prior``: the file of a picture that the base drew, instead."""
 
     number: int
     shown: tuple[Picture, ...]
     prompt: str
-    prior: bool = False
+    prior: Path | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Whose attention is read: the pictures', if they have any."""
-        return () if self.prior else tuple(picture.word for picture in self.shown)
+        """Whose attention is read."""
+        return tuple(picture.word for picture in self.shown)
 
     @property
     def samples(self) -> tuple[int, ...]:
-        return () if self.prior else tuple(picture.sample for picture in self.shown)
+        return tuple(picture.sample for picture in self.shown)
 
 
 class Examples:
@@ -38,15 +40,15 @@ class Examples:
         self.pictures, self.recipe, self.naming = pictures, recipe, naming
         self.whole = recipe.batch is None and not recipe.union
         self.images = recipe.batch or len(pictures)  # of the pair, in a step
-        self._priors: Mapping[str, Sequence[Picture]] = {}
+        self._priors: Mapping[str, Sequence[Path]] = {}
 
     @property
     def count(self) -> int:
         """Rows of a step, prior pictures included."""
         return self.images * (2 if self.recipe.prior else 1)
 
-    def with_priors(self, priors: Mapping[str, Sequence[Picture]]) -> None:
-        """``priors``: by prompt, see `prior_prompt`."""
+    def with_priors(self, priors: Mapping[str, Sequence[Path]]) -> None:
+        """``priors``: pictures by prompt, see `prior_prompt`."""
         self._priors = priors
 
     def prior_prompt(self, word: str) -> str:
@@ -98,7 +100,7 @@ class Examples:
         prompt = self.prior_prompt(word)
         choice = self._priors[prompt]
         picture = choice[int(uniform(1, self.recipe.seed, step, number, "prior") * len(choice))]
-        return Example(number, (picture,), prompt, prior=True)
+        return Example(number, (), prompt, picture)
 
     def region_prompts(self, rows: Sequence[Example], phase: Phase) -> list[str]:
         """What each row is told in CLiC's second look; nothing new for prior pictures."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from magictailor.adapters.trainables import DENOISER, MATRIX, OWN_WEIGHTS, TEXT, WORDS
 from magictailor.backbones import Backbone, community_lora, load_backbone
-from magictailor.backbones.placement import Where
+from magictailor.backbones.placement import BITS, Where
 from magictailor.backbones.presets import FAST
 from magictailor.checkpoint import LORA_FILE, WEIGHTS_FILE, WORDS_FILE, RunInfo, finished, read_run
 from magictailor.errors import InputError, RunError
@@ -23,6 +23,7 @@ from magictailor.sampling import sample, scheduler
 from magictailor.tensors import read_tensors, unprefixed
 from magictailor.two_stages import two_stages
 
+WORD_KINDS = {"pseudo-words", "embedding-matrix"}
 WORD = re.compile(r"<[^<>\s]+>")
 
 
@@ -61,9 +62,9 @@ def _put_weights(backbone: Backbone, tensors: Mapping[str, Tensor]) -> None:
 
 def _with_result(backbone: Backbone, info: RunInfo, folder: Path) -> Any:
     pipeline: Any = backbone.pipeline
-    backbone.add_words(Naming(info.recipe, info.words).starts())
     kinds = info.recipe.kinds
-    tensors = read_tensors(folder / WORDS_FILE) if kinds & {"pseudo-words", "embedding-matrix"} else {}
+    backbone.add_words(info.words if kinds & WORD_KINDS else Naming(info.recipe, info.words).starts())
+    tensors = read_tensors(folder / WORDS_FILE) if kinds & WORD_KINDS else {}
     rows, matrices = unprefixed(WORDS, tensors), unprefixed(MATRIX, tensors)
     for name, matrix in matrices.items():
         table: Any = backbone.text_encoders[name].get_input_embeddings()  # type: ignore[operator]
@@ -101,12 +102,28 @@ def load(run: Path | str, loras: Sequence[str] = (), **where: Unpack[Where]) -> 
     return loaded(run, loras, where).pipeline
 
 
-def loaded(run: Path | str, loras: Sequence[str], where: Where) -> Backbone:
-    """A finished run as a backbone; see `load`."""
+def _refuse_what_would_be_lost(folder: Path, info: RunInfo, loras: Sequence[str], where: Where) -> None:
+    """A run's own weights take the place of the base's, with all that was merged into or packed in those."""
+    if not info.recipe.kinds & OWN_WEIGHTS:
+        return
+    if loras:
+        raise InputError(
+            f"--lora: {folder} has weights of its own in the place of those that a LoRA would change; "
+            "train on top of it instead: train --lora"
+        )
+    if where.get("precision") in BITS:
+        raise InputError(f"--precision {where.get('precision')}: {folder} has weights of its own; draw in bf16 or fp32")
+
+
+def loaded(run: Path | str, loras: Sequence[str], where: Where, as_pipeline: bool = True) -> Backbone:
+    """A finished run as a backbone; see `load`. ``as_pipeline``: its pipeline will be called by itself."""
     folder, info = finished_run(run)
+    _refuse_what_would_be_lost(folder, info, loras, where)
     where["precision"] = where.get("precision") or info.precision
     backbone = load_backbone(info.model, [*info.loras, *map(community_lora, loras)], **where)
     pipeline, place = _with_result(backbone, info, folder), backbone.place
+    if not as_pipeline:
+        return backbone
     if pipeline.vae.dtype != place.dtype:  # a pipeline by itself wants one precision, and mends what it must
         pipeline.vae.to(place.dtype)
     if place.preset.tiling:

@@ -4,17 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from magictailor.backbones.contract import Backbone
-from magictailor.data.batches import augmented, shrunk
+from magictailor.data.batches import augmented, plain_picture, shrunk
 from magictailor.data.collage import collage
 from magictailor.examples import Example, Examples
 from magictailor.randomness import generator, normal, uniform
-from magictailor.recipe import Degradation, DMDeg, Phase, Recipe
+from magictailor.recipe import Degradation, DMDeg, Phase, Recipe, RegionOfInterest
 from magictailor.techniques.degradation import degraded
 
 COLLAGE_DRAWS = (3, 4)  # numbers for the ground, and for each thing on it
+
+
+@dataclass
+class Look:
+    """The masked pictures alone: what the denoiser reads, and what it should say."""
+
+    noisy: Tensor
+    target: Tensor
 
 
 @dataclass
@@ -27,7 +36,7 @@ class Batch:
     target: Tensor
     mask: Tensor  # M', of all that is shown, [k, 1, h, w]
     map_masks: Tensor | None  # M'' of each thing shown, [k, n, s, s]; None: no attention loss
-    region: Tensor | None  # what CLiC's second look reads, as ``noisy``
+    region: Look | None = None  # CLiC's second look
 
 
 class Inputs:
@@ -58,9 +67,11 @@ class Inputs:
 
     def _shown(self, step: int, row: Example) -> tuple[Tensor, Tensor]:
         """A row's pixels [3, S, S], and the mask of each thing in it, [n, 1, S, S]."""
+        if row.prior is not None:
+            with Image.open(row.prior) as image:
+                prior = plain_picture(image.convert("RGB"), self.backbone.size).on(self.backbone.device)
+            return prior.pixels, prior.mask[None]
         things = [picture.on(self.backbone.device) for picture in row.shown]
-        if row.prior:
-            return things[0].pixels, things[0].mask[None]
         seed, how = self.recipe.seed, self.recipe.augment
         looks = [augmented(p, how, self._augmentation(step, row.number, i)) for i, p in enumerate(things)]
         if len(looks) > 1:
@@ -96,6 +107,12 @@ class Inputs:
             self._drawn[key] = self._draw(first, rows, how)
         return self._drawn[key]
 
+    def _look(self, alone: Tensor, masked: Tensor, noise: Tensor, timesteps: Tensor, how: RegionOfInterest) -> Look:
+        """``alone``: latents of the masked pictures. Their own target: with v it must not hold what was masked out; with
+        epsilon it is the noise either way."""
+        noisy = masked if how.masked == "latents" else self.backbone.add_noise(alone, noise, timesteps)
+        return Look(noisy, self.backbone.target(alone, noise, timesteps))
+
     @torch.no_grad()
     def batch(self, step: int, rows: Sequence[Example], phase: Phase) -> Batch:
         """Time and noise are fresh in each step."""
@@ -106,12 +123,13 @@ class Inputs:
         noise = self._noises(step, numbers, "noise")
         noisy = self.backbone.add_noise(latents, noise, timesteps)
         whole = masks.amax(1, keepdim=True)
-        mask, region = shrunk(whole, self.latent[-1]), None
-        if phase.region is not None and phase.region.masked == "latents":
-            region = noisy * mask
-        elif phase.region is not None:
-            alone = self.backbone.encode_images(pixels * whole, self._noises(step, numbers, "posterior"))
-            region = self.backbone.add_noise(alone, noise, timesteps)
+        mask = shrunk(whole, self.latent[-1])
+        region = None
+        if phase.region is not None:
+            alone = latents * mask
+            if phase.region.masked == "pixels":
+                alone = self.backbone.encode_images(pixels * whole, self._noises(step, numbers, "posterior"))
+            region = self._look(alone, noisy * mask, noise, timesteps, phase.region)
         return Batch(
             numbers,
             noisy,

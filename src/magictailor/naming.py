@@ -51,14 +51,15 @@ class Naming:
         Raises:
             InputError: more samples than there are rare words.
         """
-        if self._recipe.words_from == "label":
+        rare = self._recipe.rare_words
+        if not rare:
             return self.words
-        if len(self.words) > len(RARE):
+        if len(self.words) > len(rare):
             raise InputError(
-                f"--method {self._recipe.method}: has rare words for {len(RARE)} samples, this pair has {len(self.words)}; "
-                "add --set words_from=label"
+                f"--method {self._recipe.method}: has rare words for {len(rare)} samples, this pair has {len(self.words)}; "
+                "name more with --set 'rare_words=[...]', or [] for the labels"
             )
-        return dict(zip(self.words, RARE))
+        return dict(zip(self.words, rare))
 
     def called(self, word: str) -> str:
         """``<hair>``, ``<hair> hair`` or ``<hair> style``."""

@@ -143,7 +143,7 @@ class Objective:
         """CLiC's second look, [k]: the masked picture alone, under the pseudo-word alone."""
         if batch.region is None or phase.region is None:
             return None
-        error = self.backbone.predict(batch.region, batch.timesteps, condition) - batch.target
+        error = self.backbone.predict(batch.region.noisy, batch.timesteps, condition) - batch.region.target
         return masked_error(error, batch.mask, "off" if phase.region.masked == "latents" else "mask")
 
     @torch.no_grad()
@@ -255,7 +255,7 @@ class Objective:
             region = (outcome.region * even).sum()
             total = total + phase.region.weight * region
         if self.recipe.prior is not None:
-            prior = outcome.diffusion[[row.prior for row in rows]].sum() / self.examples.images
+            prior = outcome.diffusion[[row.prior is not None for row in rows]].sum() / self.examples.images
             total = total + self.recipe.prior.weight * prior
         if phase.preserve is not None and momentum is not None:
             preserve = self._preserved(outcome, self._shares(rows, preserve_weights(losses)), momentum)

@@ -109,7 +109,8 @@ def _decoded(pipeline: Any, latents: Tensor) -> list[Image.Image]:
     if overflows:
         vae.float()
     scaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
-    pixels = vae.decode(scaled.to(vae.dtype)).sample.float()
+    with torch.autocast(vae.device.type, enabled=False):
+        pixels = vae.decode(scaled.to(vae.dtype)).sample.float()
     if overflows:
         vae.half()
     pictures: list[Image.Image] = pipeline.image_processor.postprocess(pixels)

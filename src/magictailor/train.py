@@ -42,6 +42,7 @@ from magictailor.recipe import Recipe, with_settings
 from magictailor.sampling import sample
 
 SAVE_SECONDS = 15.0  # a kill loses less than 20 seconds of work
+SAVE_SHARE = 10.0  # but where a checkpoint is a whole model, writing it takes no more than a tenth of the time
 Watch = Callable[[int, int, dict[str, float]], None]
 
 
@@ -140,7 +141,8 @@ class Run:
             torch.nn.utils.get_total_norm([p.grad for p in everything if p.grad is not None])
         )
         clipped = list(online.values()) if recipe.reference.clip_skips_words else everything
-        torch.nn.utils.clip_grad_norm_(clipped, recipe.clip)
+        if recipe.clip is not None:
+            torch.nn.utils.clip_grad_norm_(clipped, recipe.clip)
         must_be_finite = {k: v for k, v in figures.items() if k != "gradient_norm" or not state.scaler.is_enabled()}
         if not all(math.isfinite(v) for v in must_be_finite.values()):
             raise RunError(
@@ -250,7 +252,8 @@ def _train(run: Run, watch: Watch, tell: Callable[[str], None]) -> None:
         watch(state.step, run.recipe.steps, figures)
         if every and (state.step % every == 0 or state.step == run.recipe.steps):
             run.preview()
-        if time.monotonic() - state.saved_at > SAVE_SECONDS or state.step == run.recipe.steps:
+        due = max(SAVE_SECONDS, SAVE_SHARE * state.save_seconds)
+        if time.monotonic() - state.saved_at > due or state.step == run.recipe.steps:
             run.metrics.flush()
             state.save(folder)
     if writes:

@@ -15,9 +15,10 @@ from magictailor.backbones.placement import Where
 from magictailor.data.batches import shrunk, square
 from magictailor.data.images import load_grey, load_image
 from magictailor.errors import InputError
-from magictailor.generation import finished_run, loaded
+from magictailor.generation import check_prompt, finished_run, loaded
 from magictailor.naming import Naming
 from magictailor.randomness import normal
+from magictailor.recipe import CrossAttention
 from magictailor.techniques.attention import attention_error
 
 
@@ -71,14 +72,16 @@ def transfer(
     if word not in info.words:
         raise InputError(f"--word {word}: not a pseudo-word of this run; it knows {', '.join(info.words)}")
     prompt = naming.prompts(word)[0] if prompt is None else naming.written(prompt)
+    check_prompt(prompt, list(info.words))
     if word not in prompt:
         raise InputError(f"--prompt: must hold {word}, whose attention is pulled into the region")
     steps = info.recipe.sampling_steps if how.steps is None else how.steps
     guidance = info.recipe.guidance if how.guidance is None else how.guidance
-    if not 0 <= how.start < 1 or number < 1 or how.strength < 0 or not 1 <= steps <= 1000 or not 0 <= guidance <= 100:
+    ranges = (0 <= how.start < 1, 0 <= how.strength <= 100, 1 <= steps <= 1000, 0 <= guidance <= 100)
+    if not all(ranges) or number < 1 or not 0 <= seed <= 2**32 - number:
         raise InputError(
-            "--start must be in 0 .. 1 (1 excluded), --number at least 1, --strength at least 0, --steps in 1 .. 1000, "
-            "--guidance in 0 .. 100"
+            "--start must be in 0 .. 1 (1 excluded), --strength and --guidance in 0 .. 100, --steps in 1 .. 1000, --number at "
+            "least 1, seeds in 0 .. 2^32 - 1"
         )
     how = replace(how, steps=steps, guidance=guidance)
     picture, _ = load_image(Path(image))
@@ -89,28 +92,36 @@ def transfer(
         )
     if mask.point(lambda v: 255 * (v > 127)).getbbox() is None:
         raise InputError(f"{region}: has no white in it; white is the region")
-    backbone = loaded(folder, (), where)
-    pixels, inside = (t.to(backbone.device) for t in square(picture, mask, backbone.size))
-    return _drawn(backbone, pixels, inside, (prompt, word), range(seed, seed + number), how)
+    backbone = loaded(folder, (), where, as_pipeline=False)
+    term = next((phase.attention for phase in info.recipe.phases if phase.attention), CrossAttention())
+    pixels, inside = (t[None].to(backbone.device) for t in square(picture, mask, backbone.size))
+    if shrunk(inside, backbone.map_side).amax() < 0.1:
+        raise InputError(f"{region}: its white vanishes at {backbone.map_side} x {backbone.map_side}; make it larger")
+    painter = _Painter(backbone, pixels, inside, term, how)
+    painter.tell(prompt, word)
+    return _painted(painter, range(seed, seed + number))
 
 
 class _Painter:
-    """Denoises inside a region of one picture. ``pixels`` [3, S, S] in [-1, 1], ``inside`` [1, S, S] in 0 .. 1."""
+    """Denoises inside a region of one picture. ``pixels`` [1, 3, S, S] in [-1, 1], ``inside`` [1, 1, S, S] in 0 .. 1."""
 
-    def __init__(
-        self, backbone: Backbone, pixels: Tensor, inside: Tensor, prompt: str, word: str, how: Transfer
-    ) -> None:
+    def __init__(self, backbone: Backbone, pixels: Tensor, inside: Tensor, term: CrossAttention, how: Transfer) -> None:
         self.backbone, self.how = backbone, how
-        self.pixels, self.inside = pixels[None], inside[None]
+        self.pixels, self.inside, self.normalised = pixels, inside, term.normalised
         self.pipeline: Any = backbone.pipeline
         self.shape = backbone.latent_shape(backbone.size, backbone.size)
         self.mask, self.map_mask = (shrunk(self.inside, side) for side in (self.shape[-1], backbone.map_side))
-        self.maps = AttentionMaps(backbone.denoiser, backbone.attention_layers())
-        self.told, self.untold = backbone.encode_text([prompt], [word]), backbone.encode_text([""])
-        self.tokens = torch.zeros(1, 1, self.told.sequence.shape[1], device=backbone.device)
+        self.maps = AttentionMaps(backbone.denoiser, backbone.attention_layers(term.blocks == "up"))
+
+    @torch.no_grad()
+    def tell(self, prompt: str, word: str) -> None:
+        """What to draw. Raises InputError for a word that the text encoder does not get to see."""
+        self.told, self.untold = self.backbone.encode_text([prompt], [word]), self.backbone.encode_text([""])
         places = next(iter(self.told.positions[0][word].values()))
+        if not places:
+            raise InputError(f"--prompt: {word} lies beyond the text encoder's length; shorten the prompt")
+        self.tokens = torch.zeros(1, 1, self.told.sequence.shape[1], device=self.backbone.device)
         self.tokens[..., list(places)] = 1 / len(places)
-        self.own = backbone.encode_images(self.pixels, torch.zeros(1, *self.shape, device=backbone.device))
 
     def _pulled(self, latents: Tensor, time: Tensor) -> Tensor:
         """x - eta grad || CA - M_target ||^2; eta such that the change is ``strength`` hundredths of x's own length."""
@@ -118,7 +129,7 @@ class _Painter:
             x = latents.detach().requires_grad_()
             self.maps.record(self.tokens)
             self.backbone.predict(x, time, self.told)
-            loss = attention_error(self.maps.mean()[:, 0], self.map_mask[:, 0]).sum()
+            loss = attention_error(self.maps.mean()[:, 0], self.map_mask[:, 0], self.normalised).sum()
             (gradient,) = torch.autograd.grad(loss, x)
             self.maps.stop()
         eta = self.how.strength * 0.01 * latents.norm() / gradient.norm().clamp(min=1e-12)
@@ -135,13 +146,14 @@ class _Painter:
         noise = normal(self.shape, seed, 0, 0, "transfer")[None].to(self.backbone.device)
         self.pipeline.scheduler.set_timesteps(self.how.steps, device=self.backbone.device)
         times = self.pipeline.scheduler.timesteps
+        own = self.backbone.encode_images(self.pixels, torch.zeros_like(noise))
         times = times[min(int(self.how.start * len(times)), len(times) - 1) :]
-        latents = self.backbone.add_noise(self.own, noise, times[:1])
+        latents = self.backbone.add_noise(own, noise, times[:1])
         for number, time in enumerate(times):
             if self.how.strength > 0:
                 latents = self._pulled(latents, time[None])
             later = times[number + 1 : number + 2]
-            outside = self.backbone.add_noise(self.own, noise, later) if len(later) else self.own
+            outside = self.backbone.add_noise(own, noise, later) if len(later) else own
             latents = self.mask * self._step(latents, time) + (1 - self.mask) * outside
         decoded = self.backbone.decode_latents(latents)
         whole = self.inside * decoded + (1 - self.inside) * self.pixels  # the autoencoder must not touch the rest
@@ -150,10 +162,7 @@ class _Painter:
 
 
 @torch.no_grad()
-def _drawn(
-    backbone: Backbone, pixels: Tensor, inside: Tensor, told: tuple[str, str], seeds: range, how: Transfer
-) -> Iterator[Image.Image]:
-    with backbone.drawing():
-        painter = _Painter(backbone, pixels, inside, *told, how)
+def _painted(painter: _Painter, seeds: range) -> Iterator[Image.Image]:
+    with painter.backbone.drawing():
         for seed in seeds:
             yield painter.paint(seed)

@@ -1,9 +1,12 @@
 """What the compared methods' losses mean, checked with numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from magictailor.data.batches import Picture, augmented
@@ -20,19 +23,23 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def priors(rig: Rig, count: int = 2) -> dict[str, list[Picture]]:
-    made = [
-        Picture(-1, "", random(3, SIZE, SIZE, seed=i).clamp(-1, 1), torch.ones(1, SIZE, SIZE)) for i in range(count)
-    ]
-    return {rig.examples.prior_prompt(word): made for word in rig.examples.naming.words}
+@pytest.fixture
+def priors(tmp_path: Path) -> dict[str, list[Path]]:
+    """Two pictures of noise for whatever class."""
+    paths = [tmp_path / f"{i}.png" for i in range(2)]
+    for i, path in enumerate(paths):
+        pixels = np.random.default_rng(i).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    kinds = ("a photo of a person", "a photo of a hair", "photo of a person", "photo of a hair")
+    return dict.fromkeys(kinds, paths)
 
 
-def test_the_prior_is_not_masked_and_the_instance_is() -> None:
+def test_the_prior_is_not_masked_and_the_instance_is(priors: dict[str, list[Path]]) -> None:
     """The step's loss from its own prediction: the masked mean of the pair's row, and the plain mean of the prior's."""
     rig = Rig(short("dreambooth", "prior.weight=0.7"), pair())
-    rig.examples.with_priors(priors(rig))
+    rig.examples.with_priors(priors)
     rows, prompts = rig.examples.of(0), rig.objective.prompts(0)
-    assert [row.prior for row in rows] == [False, True]
+    assert [row.prior is not None for row in rows] == [False, True]
     assert rows[1].prompt == f"a photo of a {rig.examples.naming.words[rows[0].words[0]]}"
     batch = rig.objective.inputs.batch(0, rows, rig.recipe.phase(0))
     outcome = rig.objective.forward(batch, 0, rig.objective.text(prompts))
@@ -48,11 +55,11 @@ def test_the_prior_is_not_masked_and_the_instance_is() -> None:
 
 
 @pytest.mark.parametrize("method", ["custom-diffusion", "dreambooth"])
-def test_micro_batches_change_nothing(method: str) -> None:
+def test_micro_batches_change_nothing(method: str, priors: dict[str, list[Path]]) -> None:
     results = []
     for size in ("none", "1", "3"):
         rig = Rig(short(method, f"micro_batch={size}", "batch=4"), pair((2, 1)))
-        rig.examples.with_priors(priors(rig))
+        rig.examples.with_priors(priors)
         results.append((rig.objective.backward(1, None), rig.gradients()))
     for figures, gradients in results[1:]:
         assert figures == pytest.approx(results[0][0], rel=1e-5)
@@ -124,13 +131,14 @@ def test_clics_three_losses_by_hand() -> None:
     assert row.prompt == ("a person with <hair> style" if component else "a photo of <person>")
     batch = rig.objective.inputs.batch(0, [row], rig.recipe.phase(0))
     assert batch.region is not None
-    torch.testing.assert_close(batch.region, batch.noisy * batch.mask)
+    torch.testing.assert_close(batch.region.noisy, batch.noisy * batch.mask)
     assert rig.objective.prompts(0)[1:] in ([], [f"a photo of {row.words[0]}"])
     unet, encode = rig.backbone.denoiser, rig.backbone.encode_text
     with torch.no_grad():
         seen = unet(batch.noisy, batch.timesteps, encode([row.prompt]).sequence).sample - batch.target
         alone = (
-            unet(batch.region, batch.timesteps, encode([f"a photo of {row.words[0]}"]).sequence).sample - batch.target
+            unet(batch.region.noisy, batch.timesteps, encode([f"a photo of {row.words[0]}"]).sequence).sample
+            - batch.region.target
         )
     context = ((0.5 + 0.5 * batch.mask) * seen).square().mean()
     figures = rig.objective.backward(0, None)
@@ -138,6 +146,28 @@ def test_clics_three_losses_by_hand() -> None:
     expected = float(context) + 0.5 * figures["attention"] + 0.5 * figures["region"]
     assert figures["loss"] == pytest.approx(expected, rel=1e-4)
     assert all("up_blocks" in n for n in rig.backbone.attention_layers(up_alone=True))
+
+
+@pytest.mark.parametrize("method", ["clic", "clic-official"])
+def test_the_region_alone_does_not_have_to_say_what_was_masked_out(method: str) -> None:
+    """With v prediction a target holds the picture: pairs that differ outside the mask must have one target."""
+    targets = []
+    for noise in (0, 9):
+        rig = Rig(short(method, "augment.jitter=0"), pair((1,)), "v_prediction")
+        (shown,) = rig.pictures
+        changed = replace(
+            shown, pixels=shown.pixels * shown.mask + random(3, SIZE, SIZE, seed=noise) * (1 - shown.mask)
+        )
+        rig.examples.pictures = [changed]
+        batch = rig.objective.inputs.batch(0, rig.examples.of(0), rig.recipe.phase(0))
+        assert batch.region is not None
+        targets.append((batch.region.target, batch.target))
+    inside = batch.mask.bool().expand_as(targets[0][0])
+    if method == "clic-official":
+        torch.testing.assert_close(targets[0][0], targets[1][0])
+    else:
+        torch.testing.assert_close(targets[0][0][~inside], targets[1][0][~inside])
+    assert float((targets[0][1] - targets[1][1]).abs().max()) > 0.1
 
 
 def test_clics_code_masks_pixels_and_counts_the_region_alone() -> None:
@@ -151,10 +181,10 @@ def test_clics_code_masks_pixels_and_counts_the_region_alone() -> None:
         rig.backbone.encode_images((pixels * masks[0])[None], posterior), noise, batch.timesteps
     )
     assert batch.region is not None
-    torch.testing.assert_close(batch.region, alone)
+    torch.testing.assert_close(batch.region.noisy, alone)
     with torch.no_grad():
         text = rig.backbone.encode_text([f"a photo of {row.words[0]}"]).sequence
-        error = rig.backbone.denoiser(alone, batch.timesteps, text).sample - batch.target
+        error = rig.backbone.denoiser(alone, batch.timesteps, text).sample - batch.region.target
     figures = rig.objective.backward(0, None)
     assert figures["region"] == pytest.approx(float(masked_error(error, batch.mask)), rel=1e-4)
 
@@ -188,15 +218,15 @@ def test_custom_diffusions_sizes_prefixes_and_valid_area() -> None:
     assert max(sizes) < 1.4
 
 
-def test_a_prompt_says_how_large_the_picture_was_made() -> None:
+def test_a_prompt_says_how_large_the_picture_was_made(priors: dict[str, list[Path]]) -> None:
     rig = Rig(short("custom-diffusion"), pair())
-    rig.examples.with_priors(priors(rig))
+    rig.examples.with_priors(priors)
     for row in [row for step in range(10) for row in rig.examples.of(step)]:
         scaling = rig.examples.scaling(0, row.number)
         assert scaling is not None
-        if row.prior:
+        if row.prior is not None:
             assert row.prompt in ("photo of a person", "photo of a hair")
-    starts = {row.prompt.split("photo")[0] for step in range(20) for row in rig.examples.of(step) if not row.prior}
+    starts = {row.prompt.split("photo")[0] for step in range(20) for row in rig.examples.of(step) if row.prior is None}
     assert starts == {"", "a far away ", "very small ", "zoomed in ", "close up "}
 
 

@@ -122,6 +122,10 @@ def test_bad_transfers_are_one_line(clic: Path, target: tuple[Path, Path], tmp_p
         ((clic, picture, region, "--start", "1"), "--start"),
         ((clic, picture, region, "--number", "0"), "--number"),
         ((clic, picture, region, "--steps", "0"), "--steps"),
+        ((clic, picture, region, "--seed", "-1"), "seeds"),
+        ((clic, picture, region, "--strength", "nan"), "--strength"),
+        ((clic, picture, region, "--prompt", "a <hat> and <hair>"), "<hat>"),
+        ((clic, picture, region, "--prompt", "a " * 80 + "<hair>"), "shorten the prompt"),
     ):
         said = call("transfer", *arguments, "--output", tmp_path / "out")
         assert (said.code, words in said.err, said.err.count("\n")) == (2, True, 1), said
@@ -197,5 +201,6 @@ def test_studies_are_prompts_with_the_runs_words(clic: Path, tmp_path: Path, cal
     for arguments, words in (((), "no prompt"), (("--study", "protocoll"), "nearest is protocol")):
         said = call("generate", clic, *arguments, "--output", tmp_path / "none")
         assert (said.code, words in said.err) == (2, True), said
+    assert study_prompts("decoupled", ["<a>", "<b>", "<c>"]) == [f"a photo of <{n}>" for n in "abc"]
     with pytest.raises(InputError, match="concept alone"):
         study_prompts("protocol", ["<a>"])

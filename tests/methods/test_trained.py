@@ -197,6 +197,83 @@ def test_prior_pictures_are_the_bases_own_and_shared_between_runs(
         personalize(pair(), tmp_path / "three", model=backbone(), recipe=how)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("method", list(COMPARED))
+def test_every_method_trains_in_half_precision(method: str, precision: str, tmp_path: Path) -> None:
+    """Previews and prior pictures included; weights that are trained stay in full."""
+    from magictailor.backbones.placement import Placement
+
+    base = backbone()
+    base.put(Placement(torch.device("cpu"), precision))
+    how = short(method, "preview_every=1", "sampling_steps=3", "prior.images=2" if "prior" in method else "seed=0")
+    run = Run(pair(), tmp_path / "run", how, base)
+    assert all(p.dtype == torch.float32 for p in run.trained.parameters())
+    run.preview()
+    before = {n: p.detach().clone() for n, p in run.trained.named().items()}
+    for _ in range(how.steps):
+        assert all(np.isfinite(v) for v in run.advance().values())
+    run.preview()
+    moved = {n for n, p in run.trained.named().items() if not torch.equal(p, before[n])}
+    assert len(moved) > 0.9 * len(before)
+
+
+def test_attention_is_read_in_full_under_autocast(tmp_path: Path) -> None:
+    from magictailor.backbones.placement import Placement
+
+    base = backbone()
+    base.put(Placement(torch.device("cpu"), "fp16"))
+    run = Run(pair(), tmp_path / "run", short("clic"), base)
+    maps = run.objective.maps
+    assert maps is not None
+    seen = []
+    mean = maps.mean
+
+    def looked() -> Tensor:
+        seen.append(mean())
+        return seen[-1]
+
+    maps.mean = looked  # type: ignore[method-assign]
+    run.advance()
+    assert {m.dtype for m in seen} == {torch.float32}
+
+
+def test_priors_are_drawn_by_the_base_even_where_training_begins_from_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = personalize(pair(), tmp_path / "first", model=backbone(), recipe=short("magictailor", "phases.0.lr=0.1"))
+    found = []
+    for name, start in (("plain", None), ("started", first)):
+        monkeypatch.setenv("MAGICTAILOR_CACHE", str(tmp_path / f"cache-{name}"))
+        how = short("magictailor", 'prior={"images": 1}')
+        personalize(pair(), tmp_path / name, model=backbone(), recipe=how, start=start)
+        found.append([p.read_bytes() for p in sorted((tmp_path / f"cache-{name}").rglob("*.png"))])
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+
+
+def test_a_bases_digest_knows_its_schedule_and_its_weights() -> None:
+    from magictailor.adapters.trainables import Trainables
+
+    plain = backbone()
+    known = plain.digest()
+    assert backbone().digest() == known
+    assert backbone("v_prediction").digest() != known
+    changed = backbone()
+    with torch.no_grad():
+        changed.denoiser.get_submodule("mid_block").resnets[0].conv1.weight.mul_(2)  # type: ignore[index, union-attr, operator]
+    assert changed.digest() != known
+    how = short("magictailor")
+    Trainables(plain, how, plain.add_words({"<person>": "person"}))
+    assert plain.digest() == known
+
+
+def test_what_would_be_lost_in_a_runs_own_weights_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    run = personalize(pair(), tmp_path / "run", model=str(tiny_folder), recipe=short("custom-diffusion"))
+    for more, words in (({"loras": ["a.safetensors"]}, "train --lora"), ({"precision": "nf4"}, "bf16 or fp32")):
+        with pytest.raises(InputError, match=words):
+            load(run, **more)  # type: ignore[arg-type]
+
+
 def test_own_weights_are_refused_where_they_could_not_move(tmp_path: Path) -> None:
     from magictailor.adapters.trainables import Trainables
     from magictailor.backbones.placement import Placement

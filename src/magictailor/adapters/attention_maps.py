@@ -53,8 +53,9 @@ class AttentionMaps:
         if self._tokens is None:
             return
         query, key = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (attn.to_q(hidden), attn.to_k(text)))
-        probabilities = (query.float() @ key.float().transpose(-1, -2) * attn.scale).softmax(-1)
-        read = torch.einsum("nhql,nkl->nkq", probabilities, self._tokens) / attn.heads
+        with torch.autocast(hidden.device.type, enabled=False):  # large logits overflow in half
+            probabilities = (query.float() * attn.scale @ key.float().transpose(-1, -2)).softmax(-1)
+            read = torch.einsum("nhql,nkl->nkq", probabilities, self._tokens) / attn.heads
         if self._gathers:
             self._maps.append(read)
 

@@ -3,12 +3,13 @@
 Epsilon, v or flow, latent scale and packing, map sizes and text encoders never leave the backbone.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import DiffusionPipeline
@@ -19,6 +20,7 @@ from magictailor.backbones.placement import Placement
 
 # A pseudo-word's vectors: text encoder's name -> [n, dim].
 WordVectors = dict[str, Tensor]
+SOME = 8  # numbers of each weight
 Part = Literal["text", "vae"]  # what a preset may keep off the card
 
 
@@ -128,9 +130,17 @@ class Backbone(ABC):
     def device(self) -> torch.device: ...
 
     def digest(self) -> str:
-        """Of the denoiser's first weights: tells two models of one name apart, in no time."""
-        weights = next(self.denoiser.parameters()).detach().float().cpu().contiguous()
-        return sha256(weights.numpy().tobytes()).hexdigest()[:16]
+        """Tells what this base draws from what another of its name does: the noise schedule, and some of each weight.
+        What is added for training does not count."""
+        pipeline: Any = self.pipeline
+        schedule = {k: v for k, v in pipeline.scheduler.config.items() if not k.startswith("_")}
+        found = sha256(json.dumps(schedule, sort_keys=True, default=str).encode())
+        for network in (self.denoiser, pipeline.vae, *self.text_encoders.values()):
+            for name, weight in network.named_parameters():
+                if "lora_" not in name:
+                    some = weight.detach().flatten()[:SOME].float().cpu().contiguous()
+                    found.update(some.numpy().tobytes())
+        return found.hexdigest()[:16]
 
     @abstractmethod
     def add_words(self, labels: Mapping[str, str]) -> dict[str, WordVectors]:

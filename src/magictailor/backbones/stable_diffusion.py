@@ -106,7 +106,7 @@ class StableDiffusion(Backbone):
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
-        with self.present("text", "vae"):
+        with self.present("text", "vae"), self._computing():
             if self.place.preset.tiling:
                 self.decode_in_tiles()
             try:

@@ -118,7 +118,8 @@ def train(
     if count > 1:
         console.print(f"{count} processes share each step")
     with bar("training", console) as watch:
-        personalize(read, output, model=backbone, recipe=recipe, start=start, watch=watch, tell=console.print)
+        personalize(read, output, model=backbone, recipe=recipe, start=start, watch=watch, tell=console.print,
+            draws=lambda done, total: watch(done, total, {}, "prior"))  # fmt: skip
     console.print(
         f'done: {output}\ntry: magictailor generate {output} "{" with ".join(s.word for s in read.samples[:2])}"'
     )

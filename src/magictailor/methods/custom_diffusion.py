@@ -13,7 +13,7 @@ def custom_diffusion(base: Defaults) -> Recipe:
         plain_phase(500, 1e-4),
         train=(CrossAttentionWeights(layers=("to_k", "to_v")), PseudoWords()),
         batch=8,
-        words_from="rare",
+        rare_words=("ktn", "pll", "ucd"),
         prompt="photo of a {}",
         called="{word} {label}",
         augment=Augment(jitter=0, flip=0, scale=True),

@@ -2,6 +2,7 @@
 
 from magictailor.backbones.contract import Defaults
 from magictailor.methods.common import AS_IT_IS, compared, plain_phase
+from magictailor.naming import RARE
 from magictailor.recipe import LoRA, Prior, Recipe
 
 
@@ -13,7 +14,7 @@ def dreambooth(base: Defaults) -> Recipe:
         plain_phase(500, 1e-4),
         train=(LoRA(rank=4, layers="attention"),),
         batch=1,
-        words_from="rare",
+        rare_words=RARE,
         called="{word} {label}",
         augment=AS_IT_IS,
         prior=Prior(weight=1, images=200, prompt="a photo of a {}"),

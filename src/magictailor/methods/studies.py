@@ -62,4 +62,9 @@ def study_prompts(name: str, words: Sequence[str]) -> list[str]:
     concept, *components = words
     if not components:
         raise InputError(f"--study {name}: needs a component, and this run has a concept alone")
-    return [text.format(concept=concept, component=" and ".join(components)) for text in STUDIES[name].prompts]
+    alone = [text for text in STUDIES[name].prompts if "{concept}" not in text]
+    together = " and ".join(components)
+    asked = []
+    for text in STUDIES[name].prompts:
+        asked += [text.format(concept=concept, component=c) for c in (components if text in alone else [together])]
+    return list(dict.fromkeys(asked))

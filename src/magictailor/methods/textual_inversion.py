@@ -14,6 +14,7 @@ def textual_inversion(base: Defaults) -> Recipe:
         plain_phase(3000, 5e-4, lr_per_image=True),
         train=(PseudoWords(),),
         batch=4,
+        clip=None,
         templates=TEMPLATES,
         augment=Augment(jitter=0, flip=0.5),
     )

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from magictailor.recipe.part import Part, fields_of, with_the_word
+from magictailor.recipe.part import Part, fields_of
 
 # --- what happens outside the mask
 
@@ -81,7 +81,12 @@ class RegionOfInterest(Part):
     prompt: str = "a photo of {}"
     masked: Literal["latents", "pixels"] = "latents"
 
-    _holds_the_word = field_validator("prompt")(with_the_word)
+    @field_validator("prompt")
+    @classmethod
+    def _holds_the_word(cls, prompt: str) -> str:
+        if fields_of(prompt) != [""]:
+            raise ValueError("write {} once, where the pseudo-word goes, and nothing else in braces")
+        return prompt
 
 
 class Prior(Part):

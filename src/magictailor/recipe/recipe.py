@@ -78,7 +78,7 @@ class Recipe(Part):
     templates: tuple[str, ...] = ()  # drawn from in training instead
     called: str = "{word}"  # a sample in a prompt, of {word} and {label}
     component_called: str | None = None  # another for components
-    words_from: Literal["label", "rare"] = "label"  # pseudo-words begin as their labels, or as words that nobody uses
+    rare_words: tuple[str, ...] = ()  # pseudo-words begin as these, one a sample; none: as their labels
     augment: Augment = Augment()
     prior: Prior | None = None
     # --- how it counts
@@ -89,7 +89,7 @@ class Recipe(Part):
     rate_factor: float = Field(1.0, gt=0)  # times all rates: a small base wants others than the published ones
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = Field(1e-2, ge=0)
-    clip: float = Field(1.0, gt=0)
+    clip: float | None = Field(1.0, gt=0)  # the gradient's length at most
     redraw: int = Field(1, ge=1, le=1000)  # degraded pixels are drawn, and encoded, anew every so many steps
     micro_batch: int | None = Field(None, ge=1)  # images a forward; None: all
     checkpointing: bool = False  # gradient checkpointing
@@ -176,6 +176,8 @@ class Recipe(Part):
                 raise ValueError(
                     f"phases.{number}.train: only what the recipe trains ({', '.join(sorted(self.kinds))})"
                 )
+        if len({p.attention.blocks for p in self.phases if p.attention}) > 1:
+            raise ValueError("attention.blocks: one for all phases")
         if self.base_steps >= self.sampling_steps:
             raise ValueError("base_steps: fewer than sampling_steps, or nothing of the run is drawn")
         return self
