@@ -68,13 +68,26 @@ def test_a_step_shared_by_processes_is_the_step_of_one(count: int, size: str, tm
             torch.testing.assert_close(there[f"grad.{name}"], gradient, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("launcher", ["torch.distributed.run", "accelerate.commands.launch"])
-def test_a_launcher_trains_one_run_in_two_processes(launcher: str, tmp_path: Path) -> None:
-    """Killed after some steps and started again; the result is that of one process, up to the order of sums."""
+WHOLE_PAIR = ["phases.0.steps=2", "phases.1.steps=2", "micro_batch=3"]
+DRAWN = ["phases.0.steps=4", "micro_batch=1", "prior.images=3", "sampling_steps=3"]  # prior pictures are shared too
+
+
+@pytest.mark.parametrize(
+    ("launcher", "method", "few"),
+    [
+        ("torch.distributed.run", "magictailor", WHOLE_PAIR),
+        ("accelerate.commands.launch", "dreambooth", DRAWN),
+    ],
+)
+def test_a_launcher_trains_one_run_in_two_processes(
+    launcher: str, method: str, few: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result is that of one process, up to the order of sums."""
     folder = write_pair(world_pair(3), tmp_path / "pair")
-    settings = ["phases.0.steps=2", "phases.1.steps=2", "micro_batch=3", "preview_every=0"]
+    settings = [*few, "preview_every=0"]
     chosen = [text for setting in settings for text in ("--set", setting)]
-    alone = personalize(folder, tmp_path / "alone", settings=settings)
+    monkeypatch.setenv("MAGICTAILOR_CACHE", str(tmp_path / "cache-1"))
+    alone = personalize(folder, tmp_path / "alone", method=method, settings=settings)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -84,15 +97,21 @@ def test_a_launcher_trains_one_run_in_two_processes(launcher: str, tmp_path: Pat
     }
     command = [sys.executable, "-m", launcher, *options[launcher], "-m", "magictailor", "train", str(folder)]
     done = subprocess.run(
-        [*command, "--output", str(tmp_path / "two"), "--device", "cpu", *chosen],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        [*command, "--output", str(tmp_path / "two"), "--device", "cpu", "--method", method, *chosen],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "MAGICTAILOR_CACHE": str(tmp_path / "cache-2")},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("done:") == 1
     assert "2 processes" in done.stdout
-    for name in (LORA_FILE, WORDS_FILE):
+    for name in (n for n in (LORA_FILE, WORDS_FILE) if (alone / n).exists()):
         one, two = read_tensors(alone / name), read_tensors(tmp_path / "two" / name)
         for key, tensor in one.items():
             torch.testing.assert_close(two[key], tensor, rtol=1e-3, atol=1e-5)
     assert len(read_metrics(tmp_path / "two")) == 4
+    drawn = [
+        {p.relative_to(tmp_path / c): p.read_bytes() for p in (tmp_path / c).rglob("*.png")}
+        for c in ("cache-1", "cache-2")
+    ]
+    assert drawn[0] == drawn[1]
+    assert len(drawn[0]) == (6 if method == "dreambooth" else 0)

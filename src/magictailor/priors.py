@@ -35,7 +35,13 @@ def _key(backbone: Backbone, recipe: Recipe, prompt: str) -> dict[str, object]:
     guidance = recipe.guidance if recipe.prior.guidance is None else recipe.prior.guidance
     how = {"prompt": prompt, "steps": recipe.sampling_steps, "guidance": guidance, "eta": recipe.prior.eta}
     base = {"model": backbone.name, "loras": [asdict(lora) for lora in backbone.loras], "digest": backbone.digest()}
-    return {**base, "precision": backbone.place.precision, "size": backbone.size, **how}
+    return {
+        **base,
+        "precision": backbone.place.precision,
+        "size": backbone.size,
+        "together": backbone.place.preset.pictures,
+        **how,
+    }
 
 
 def _whole(path: Path) -> bool:
@@ -70,23 +76,34 @@ def _untrained(backbone: Backbone) -> Iterator[None]:
             denoiser.enable_adapters()
 
 
-def _drawn(backbone: Backbone, key: Mapping[str, object], missing: Sequence[Path]) -> Iterator[Path]:
-    """Draw and keep these; picture ``000012.png`` is of seed 12, whatever the batch."""
-    seeds = [int(path.stem) for path in missing]
-    how = (int(str(key["steps"])), float(str(key["guidance"])), backbone.size, backbone.place.preset.pictures)
-    prompts = [str(key["prompt"])] * len(seeds)
+def _groups(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
+    return [paths[i : i + size] for i in range(0, len(paths), size)]
+
+
+def _drawn(backbone: Backbone, key: Mapping[str, object], group: Sequence[Path]) -> Iterator[Path]:
+    """Draw a group and keep what is missing of it; ``000012.png`` is of seed 12.
+
+    Always a whole group, whatever is missing or wanted of it: in a batch of another size a picture may differ by a rounding, and an
+    interrupted run would not equal an uninterrupted one.
+    """
+    steps, guidance, eta = (float(str(key[name])) for name in ("steps", "guidance", "eta"))
+    size, first = int(str(key["together"])), int(group[0].stem)
+    prompts, seeds = [str(key["prompt"])] * size, range(first, first + size)
+    missing = {path for path in group if not _whole(path)}
     with _untrained(backbone), backbone.drawing():
-        images = sample(backbone.pipeline, prompts, seeds, *how, eta=float(str(key["eta"])))
-        for image, path in zip(images, missing, strict=True):
-            save_png(image, path, {k: str(v) for k, v in key.items()})
-            yield path
+        how = (int(steps), guidance, backbone.size, size)
+        images = sample(backbone.pipeline, prompts, seeds, *how, eta=eta)
+        for image, path in zip(images, group, strict=False):
+            if path in missing:
+                save_png(image, path, {k: str(v) for k, v in key.items()})
+                yield path
 
 
 def prior_pictures(backbone: Backbone, recipe: Recipe, prompts: Sequence[str], draws: Draws) -> dict[str, list[Path]]:
     """The recipe's number of prior pictures of each distinct prompt; what is not in the cache is drawn.
 
     Interrupted, it goes on where it stopped; runs beside each other draw some twice, which are the same. Of several
-    processes each draws a part.
+    processes each draws some of the groups.
 
     Raises:
         InputError: nothing may be written in the cache's folder.
@@ -95,14 +112,17 @@ def prior_pictures(backbone: Backbone, recipe: Recipe, prompts: Sequence[str], d
     number, processes = process()
     keys = {prompt: _key(backbone, recipe, prompt) for prompt in dict.fromkeys(prompts)}
     paths = {p: [_folder(k) / f"{i:06d}.png" for i in range(recipe.prior.images)] for p, k in keys.items()}
-    missing = {prompt: [path for path in all_ if not _whole(path)] for prompt, all_ in paths.items()}
+    lacking = [
+        (prompt, group)
+        for prompt, all_ in paths.items()
+        for group in _groups(all_, backbone.place.preset.pictures)
+        if not all(_whole(path) for path in group)
+    ]
+    total, done = sum(not _whole(path) for _, group in lacking[number::processes] for path in group), 0
     wait()  # until all have looked: what one draws now must not look whole to another
-    own = {prompt: lacking[number::processes] for prompt, lacking in missing.items()}
-    total, done = sum(map(len, own.values())), 0
-    for prompt, lacking in own.items():
-        if lacking:
-            write_json(lacking[0].parent / "key.json", keys[prompt])
-        for _ in _drawn(backbone, keys[prompt], lacking):
+    for prompt, group in lacking[number::processes]:
+        write_json(group[0].parent / "key.json", keys[prompt])
+        for _ in _drawn(backbone, keys[prompt], group):
             done += 1
             draws(done, total)
     wait()
