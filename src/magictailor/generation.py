@@ -204,16 +204,25 @@ def generate(
     return draw()
 
 
+def slug(prompt: str) -> str:
+    """A prompt as a file's name; two prompts may have one."""
+    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:80] or "prompt"
+
+
+def picture_name(prompt: str, seed: int) -> str:
+    """A file's name that no other picture has, whatever else lies there."""
+    return f"{slug(prompt)}-{crc32(prompt.encode()):08x}-{seed}.png"
+
+
 def save_pictures(pictures: Iterator[Generated], folder: Path) -> list[Path]:
     """PNGs with their records in their metadata, and a contact sheet of all in ``folder``."""
     done: list[Generated] = []
     owners: dict[str, str] = {}
     paths = []
     for item in pictures:
-        slug = re.sub(r"[^a-z0-9]+", "-", item.record.prompt.lower()).strip("-")[:80] or "prompt"
-        if owners.setdefault(slug, item.record.prompt) != item.record.prompt:  # two prompts may have one slug
-            slug = f"{slug}-{crc32(item.record.prompt.encode()):08x}"
-        paths.append(folder / f"{slug}-{item.record.seed}.png")
+        prompt, seed = item.record.prompt, item.record.seed
+        plain = owners.setdefault(slug(prompt), prompt) == prompt
+        paths.append(folder / (f"{slug(prompt)}-{seed}.png" if plain else picture_name(prompt, seed)))
         save_png(item.image, paths[-1], item.record.metadata())
         done.append(item)
     prompts = list(dict.fromkeys(p.record.prompt for p in done))

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from magictailor.cli import files, research, work, world
+from magictailor.cli import bench, files, research, work, world
 from magictailor.errors import InputError, RunError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -16,6 +16,7 @@ app.add_typer(work.app)
 app.add_typer(files.app)
 app.add_typer(research.app)
 app.add_typer(world.app, name="world")
+app.add_typer(bench.app, name="bench")
 
 
 def _quiet() -> None:

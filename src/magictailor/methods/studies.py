@@ -59,12 +59,18 @@ def study_prompts(name: str, words: Sequence[str]) -> list[str]:
     if name not in STUDIES:
         near = difflib.get_close_matches(name, STUDIES, 1, 0.3) or list(STUDIES)[:1]
         raise InputError(f"--study {name}: unknown; the nearest is {near[0]}, all are {', '.join(STUDIES)}")
-    concept, *components = words
-    if not components:
+    if len(words) < 2:
         raise InputError(f"--study {name}: needs a component, and this run has a concept alone")
-    alone = [text for text in STUDIES[name].prompts if "{concept}" not in text]
+    return filled(STUDIES[name].prompts, words)
+
+
+def filled(texts: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Texts with {concept} and {component} filled in; a component alone is asked for one by one, if there are several."""
+    concept, *components = words
     together = " and ".join(components)
-    asked = []
-    for text in STUDIES[name].prompts:
-        asked += [text.format(concept=concept, component=c) for c in (components if text in alone else [together])]
+    asked = [
+        text.format(concept=concept, component=component)
+        for text in texts
+        for component in ([together] if "{concept}" in text or not components else components)
+    ]
     return list(dict.fromkeys(asked))

@@ -11,7 +11,7 @@ from magictailor.recipe.losses import (
     RegionOfInterest,
     Untouched,
 )
-from magictailor.recipe.part import Part
+from magictailor.recipe.part import Part, fields_of
 from magictailor.recipe.recipe import Augment, Phase, Recipe, Reference
 from magictailor.recipe.settings import part_from, recipe_from, with_settings
 from magictailor.recipe.trainables import (
@@ -48,6 +48,7 @@ __all__ = [
     "TextEncoder",
     "Trainable",
     "Untouched",
+    "fields_of",
     "part_from",
     "recipe_from",
     "with_settings",

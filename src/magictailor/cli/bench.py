@@ -1,0 +1,61 @@
+"""Benches: run, status, table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from magictailor.cli.shared import Device, Output, Precision, Preset, console, started
+from magictailor.errors import InputError
+from magictailor.progress import bar
+
+app = typer.Typer(no_args_is_help=True, help="Pairs x methods x prompts x seeds, in tables.")
+SpecFile = Annotated[Path, typer.Argument(help="A TOML file: docs/bench.md.", show_default=False)]
+Bench = Annotated[Path, typer.Option("--output", "-o", help="The bench's folder.", show_default=False)]
+
+
+@app.command("run")
+def run(
+    spec: SpecFile, output: Output, device: Device = None, precision: Precision = None, preset: Preset = None
+) -> None:
+    """Train, draw and score all that is missing; several processes may work on one folder."""
+    with started("reading"):
+        from magictailor.evaluate.bench import run_bench
+        from magictailor.evaluate.spec import read_spec, sources
+        from magictailor.files import output_folder
+
+        read = read_spec(spec)
+        found = sources(read, spec.resolve().parent)
+        home = output_folder(output)
+        for source in found:
+            if source.folder is not None:
+                source.read(home)  # what cannot be read is refused before anything is trained
+    with bar("units", console) as watch:
+        left = run_bench(read, found, home, watch, device=device, precision=precision, preset=preset)
+    if left:
+        console.print(f"{left} units are with other workers")
+    console.print(f"try: magictailor bench table {home}")
+
+
+@app.command("status")
+def status(spec: SpecFile, output: Bench) -> None:
+    """Which units are done, at work, or waiting."""
+    from magictailor.evaluate.bench import status as told
+    from magictailor.evaluate.spec import read_spec, sources
+
+    read = read_spec(spec)
+    for name, state in told(read, sources(read, spec.resolve().parent), output).items():
+        console.print(f"{state:<18}{name}")
+
+
+@app.command("table")
+def table(
+    bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
+    format: Annotated[str, typer.Option(help="text, markdown, latex or csv.")] = "text",
+) -> None:
+    """Print what is finished: means over pairs with 95 % intervals, the best and the second-best marked, and costs."""
+    from magictailor.evaluate.tables import FORMATS, make_table
+
+    if format not in FORMATS:
+        raise InputError(f"--format {format}: choose one of {', '.join(FORMATS)}")
+    print(FORMATS[format](make_table(bench)))

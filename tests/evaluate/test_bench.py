@@ -1,0 +1,253 @@
+"""A bench is done once, grows, survives kills to the byte, and is shared without a server."""
+
+import json
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import magictailor.backbones.stable_diffusion as family
+import magictailor.evaluate.claims as claims
+from magictailor.errors import InputError
+from magictailor.evaluate.bench import run_bench, status, units
+from magictailor.evaluate.claims import claim
+from magictailor.evaluate.metrics import Asked, TruthByColour
+from magictailor.evaluate.records import Row, all_rows, read_rows, write_rows
+from magictailor.evaluate.spec import Spec, read_spec, sources
+from magictailor.evaluate.tables import FORMATS, make_table
+from magictailor.world.pairs import composite_scene, concept_scene, world_pair
+from magictailor.world.render import render
+from tiny import Call, in_child
+
+FEW = ("phases.0.steps=1", "sampling_steps=2", "train.0.rank=2")
+
+
+@pytest.fixture(autouse=True)
+def small_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(family, "MAP_SIDE", 4)
+
+
+def spec(folder: Path, **more: object) -> Spec:
+    plan = {
+        "prompts": ["a photo of {concept} with {component}"],
+        "seeds": 2,
+        "methods": ["magictailor"],
+        "settings": [*FEW, "phases.1.steps=1"],
+    }
+    return Spec.model_validate({"model": str(folder), "pairs": ["world:5+2"], **plan, **more})
+
+
+def contents(home: Path) -> dict[str, bytes]:
+    """Scores and pictures; not costs."""
+    return {
+        str(p.relative_to(home)): p.read_bytes()
+        for kind in ("results", "images")
+        for p in sorted((home / kind).rglob("*.*"))
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed bench, made in a process of its own."""
+    home = tmp_path_factory.mktemp("bench") / "whole"
+    plan = spec(tiny_folder)
+
+    def work() -> None:
+        family.MAP_SIDE = 4
+        run_bench(plan, sources(plan, home), home)
+
+    assert in_child(work) == 0
+    return home
+
+
+def test_finished_work_is_not_done_again_and_a_bench_grows(
+    whole: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    home = tmp_path / "bench"
+    shutil.copytree(whole, home)
+    before = {p: p.stat().st_mtime_ns for p in home.rglob("*.png")}
+    assert len(all_rows(home)) == 2 * 2 * 2  # pairs, seeds, figures
+    plan = spec(tiny_folder)
+    monkeypatch.setattr("magictailor.evaluate.bench.personalize", lambda *_, **__: pytest.fail("trained again"))
+    assert run_bench(plan, sources(plan, home), home) == 0
+    larger = spec(tiny_folder, prompts=[*plan.prompts, "{concept} with {component}, on the beach"])
+    assert set(status(larger, sources(larger, home), home).values()) == {"2 rows missing"}
+    run_bench(larger, sources(larger, home), home)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert len(all_rows(home)) == 2 * 4 * 2
+    assert set(status(larger, sources(larger, home), home).values()) == {"done"}
+    other = spec(tiny_folder, settings=[*FEW, "phases.1.steps=2"])
+    with pytest.raises(InputError, match="another settings"):
+        run_bench(other, sources(other, home), home)
+
+
+def test_killed_workers_leave_the_same_bytes(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    """Killed while training, while drawing, and before the scores are written; started again each time."""
+    plan, home = spec(tiny_folder), tmp_path / "bench"
+
+    def work(kill_at: str) -> None:
+        import magictailor.evaluate.bench as bench
+
+        family.MAP_SIDE = 4
+        claims.STALE = -1.0  # nobody else is here
+
+        def die(*_: object, **__: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def watch(done: int, total: int, figures: dict[str, float], title: str | None) -> None:
+            if kill_at == "training" and figures:
+                die()
+
+        save, saved = bench.save_png, []
+
+        def saving(image: Image.Image, path: Path, metadata: dict[str, str]) -> None:
+            if kill_at == "drawing" and saved:
+                die()
+            save(image, path, metadata)
+            saved.append(path)
+
+        bench.save_png = saving  # type: ignore[assignment]
+        if kill_at == "scoring":
+            bench.write_rows = die  # type: ignore[assignment]
+        run_bench(plan, sources(plan, home), home, watch)
+
+    for kill_at in ("training", "drawing", "scoring"):
+        assert in_child(lambda kill_at=kill_at: work(kill_at)) == -signal.SIGKILL
+    assert in_child(lambda: work("never")) == 0
+    assert contents(home) == contents(whole)
+    assert len(contents(whole)) == 2 + 4
+
+
+def test_a_claim_is_one_workers_and_a_dead_ones_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "claims" / "unit.json"
+    with claim(lock) as first:
+        assert first
+        with claim(lock) as second:
+            assert not second
+        assert json.loads(lock.read_text())["process"] == os.getpid()
+    assert not lock.exists()
+    lock.write_text("{}")
+    os.utime(lock, (0, 0))
+    with claim(lock) as third:
+        assert third
+    monkeypatch.setattr(claims, "BEAT", 0.05)
+    monkeypatch.setattr(claims, "STALE", 0.5)
+    with claim(lock) as held:
+        assert held
+        time.sleep(1)  # longer than a claim lives without a heartbeat
+        with claim(lock) as other:
+            assert not other
+
+
+def test_a_worker_leaves_what_another_has(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    plan = spec(tiny_folder)
+    home = tmp_path / "bench"
+    found = sources(plan, home)
+    for unit in units(plan, found, home):
+        unit.lock.parent.mkdir(parents=True, exist_ok=True)
+        unit.lock.write_text("{}")
+    assert run_bench(plan, found, home) == 2
+    assert not (home / "runs").exists()
+    assert set(status(plan, found, home).values()) == {"at work"}
+
+
+def test_the_truth_by_colour_knows_true_renders_and_where_it_has_no_say() -> None:
+    pair = world_pair(10**8 + 4)
+    metric = TruthByColour()
+
+    def asked(text: str) -> Asked:
+        return Asked(text, pair.words, pair)
+
+    together = " with ".join(pair.words)
+    true, own = (Image.fromarray(render(scene).image) for scene in (composite_scene(pair), concept_scene(pair)))
+    good, bad = metric.score(true, asked(f"a photo of {together}")), metric.score(own, asked(f"a photo of {together}"))
+    assert (good["composite"], bad["composite"]) == (1, 0)
+    assert good["distance"] < bad["distance"]
+    beach = Image.fromarray(render(composite_scene(pair, "beach")).image)
+    assert metric.score(beach, asked(f"{together}, on the beach"))["composite"] == 1
+    for text in (f"{together}, at night", f"{together}, watercolor painting", f"a photo of {pair.words[0]}"):
+        assert metric.score(true, asked(text)) == {}
+    assert metric.score(true, Asked(f"a photo of {together}", pair.words, None)) == {}
+
+
+def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
+    values = {
+        "magictailor": {"a": (1, 1, 1, 1), "b": (0, 0)},
+        "clic": {"a": (0, 0), "b": (0.5, 0.5)},
+        "dreambooth": {"a": (0,), "b": (0,)},
+    }
+    for method, pairs in values.items():
+        for pair, figures in pairs.items():
+            rows = [Row(pair, method, "p", i, "composite", float(v)) for i, v in enumerate(figures)]
+            rows.append(Row(pair, method, "q", 0, "composite", math.nan))
+            write_rows(tmp_path / "results" / pair / f"{method}.parquet", rows)
+    (tmp_path / "costs" / "a").mkdir(parents=True)
+    (tmp_path / "costs" / "a" / "clic.json").write_text(
+        json.dumps({"seconds": 12.0, "peak_gb": None, "bytes": 3_000_000})
+    )
+    table = make_table(tmp_path)
+    means = {m: c["composite"].interval.mean for m, c in table.cells.items()}
+    assert means == {"dreambooth": 0, "clic": 0.25, "magictailor": 0.5}  # pairs weigh the same, whatever their pictures
+    assert {m: c["composite"].rank for m, c in table.cells.items()} == {"magictailor": 1, "clic": 2, "dreambooth": 0}
+    assert table.costs["clic"] == {"seconds": 12, "bytes": 3}
+    made = {name: make(table) for name, make in FORMATS.items()}
+    assert "**0.500** [0.000, 1.000]" in made["markdown"]
+    assert r"\underline{0.250}" in made["latex"]
+    assert ".270 / .854 / .813 / .279" in made["text"]
+    assert len(made["csv"].splitlines()) == 4
+
+
+def test_rows_come_back_and_their_bytes_do_not_depend_on_order(tmp_path: Path) -> None:
+    rows = [Row("a", "m", "p", i, "x", 0.5 * i) for i in range(3)]
+    write_rows(tmp_path / "one.parquet", rows)
+    write_rows(tmp_path / "two.parquet", rows[::-1])
+    assert read_rows(tmp_path / "one.parquet") == rows
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="delete it"):
+        read_rows(tmp_path / "bad.parquet")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("pairs = []", "pairs"),
+        ("pairs = 3", "pairs"),
+        ('pairs = ["world:5"]\nmethods = ["magic"]', "magic is no method"),
+        ('pairs = ["world:5"]\nprompts = ["a {thing}"]', "no study"),
+        ('pairs = ["world:5"]\nseeds = 0', "seeds"),
+        ('pairs = ["world:5"]\ncolour = 1', "colour"),
+        ('pairs = ["world:5", "world:4+3"]', "two are called world-5"),
+        ('pairs = ["world:9999999999"]', "9999999999"),
+        ('pairs = ["nowhere"]', "nowhere"),
+        ("pairs", "no TOML"),
+    ],
+)
+def test_bad_specs_are_one_line_and_write_nothing(text: str, words: str, tmp_path: Path, call: Call) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_text(text)
+    said = call("bench", "run", path, "--output", tmp_path / "bench")
+    assert (said.code, words in said.err, said.err.count("\n")) == (2, True, 1), said
+    assert not (tmp_path / "bench").exists()
+
+
+def test_the_commands(whole: Path, tmp_path: Path, call: Call) -> None:
+    said = call("bench", "table", whole, "--format", "markdown")
+    assert said.code == 0
+    assert "magictailor" in said.out
+    for arguments, words in (((whole, "--format", "word"), "--format word"), ((tmp_path,), "no finished unit")):
+        said = call("bench", "table", *arguments)
+        assert (said.code, words in said.err) == (2, True)
+    path = tmp_path / "spec.toml"
+    path.write_text('pairs = ["world:5+2"]\nprompts = ["a photo of {concept} with {component}"]')
+    said = call("bench", "status", path, "--output", whole)
+    assert said.out.split()[0::2] == ["done", "done"]
+    assert read_spec(path).seeds == 2
+    assert np.isfinite([row.value for row in all_rows(whole)]).all()
