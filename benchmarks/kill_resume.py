@@ -14,9 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from magictailor.checkpoint import LORA_FILE, STATE_FILE, WORDS_FILE, environment
-from magictailor.metrics import METRICS_FILE
 from magictailor.tensors import read_numbers, read_tensors
+from magictailor.training.checkpoint import LORA_FILE, STATE_FILE, WORDS_FILE, environment
+from magictailor.training.metrics import METRICS_FILE
 from magictailor.world.pairs import world_pair, write_pair
 
 PAIR_SEED, STAGES = 100_000_000, (range(1, 120), range(120, 300))  # the default recipe on the embedded base

@@ -27,13 +27,13 @@ from magictailor.backbones.placement import BITS
 from magictailor.backbones.presets import NAMES, preset_for
 from magictailor.backbones.quantized import quantize
 from magictailor.data.batches import pictures
-from magictailor.examples import Examples
-from magictailor.inputs import Batch
-from magictailor.memory import expected_peak
 from magictailor.methods import METHODS
 from magictailor.naming import Naming
-from magictailor.objective import Objective
 from magictailor.recipe import with_settings
+from magictailor.training.examples import Examples
+from magictailor.training.inputs import Batch
+from magictailor.training.memory import expected_peak
+from magictailor.training.objective import Objective
 
 BALANCE = 300  # a step of that stage
 

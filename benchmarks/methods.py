@@ -33,10 +33,11 @@ def run(folder: Path, seed: int, seeds: list[int], method: str, factor: str) -> 
     from magictailor import generate, load, personalize
     from magictailor.backbones import load_backbone
     from magictailor.backbones.load import EMBEDDED, PAPER
-    from magictailor.checkpoint import stored_bytes
+    from magictailor.errors import RunError
     from magictailor.files import write_json
     from magictailor.methods import METHODS as MADE
     from magictailor.pictures import save_png
+    from magictailor.training.checkpoint import stored_bytes
     from magictailor.world.pairs import composite_scene, world_pair
     from magictailor.world.render import render
     from magictailor.world.truth import alternatives, cielab, nearest_alternative
@@ -51,7 +52,11 @@ def run(folder: Path, seed: int, seeds: list[int], method: str, factor: str) -> 
     if recipe.prior is not None:
         recipe = recipe.model_copy(update={"prior": recipe.prior.model_copy(update={"images": PRIORS})})
     started = time.monotonic()
-    personalize(folder.parent / "pair", folder / "run", model=backbone, recipe=recipe)
+    try:
+        personalize(folder.parent / "pair", folder / "run", model=backbone, recipe=recipe)
+    except RunError:  # at such rates a loss may become infinite
+        write_json(folder / "result.json", {"diverged": True})
+        return
     wall = time.monotonic() - started
     said = json.loads((folder / "run" / "run.json").read_text())
     prompt = f"a photo of {pair.words[0]} with {pair.words[1]}"
@@ -130,6 +135,10 @@ def main() -> None:
     if options.part[1] > 1:
         return
     draw(options.output, [" ".join(world_pair(s).words) for s in seeds], seeds, columns)
+    for column in [c for c, results in found.items() if any("diverged" in r for r in results)]:
+        print(
+            f"{column[0]} x {column[1]}: a loss became infinite on {sum('diverged' in r for r in found.pop(column))} pairs"
+        )
     print(f"{'method':18} {'factor':>8}  share  distance  steps  seconds  wall  GB    stored  by pair")
     for (method, factor), results in found.items():
         mean = {k: sum(r[k] for r in results) / len(results) for k in ("share", "distance", "steps", "seconds", "wall", "peak_gb", "stored")}  # fmt: skip

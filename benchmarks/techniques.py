@@ -22,7 +22,7 @@ from magictailor.backbones import load_backbone
 from magictailor.files import write_json
 from magictailor.pictures import grid, save_png
 from magictailor.recipe import Recipe, Untouched
-from magictailor.train import recipe_for
+from magictailor.training.loop import recipe_for
 from magictailor.world.pairs import WorldPair, composite_scene, world_pair, write_pair
 from magictailor.world.render import render
 from magictailor.world.truth import alternatives, nearest_alternative

@@ -31,7 +31,7 @@ def on_the_cpu() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def checkpoints_as_often_as_a_test_says() -> None:
     """However long a checkpoint takes beside a step of a tiny model."""
-    from magictailor import train
+    from magictailor.training import loop as train
 
     train.SAVE_SHARE = 0.0
 

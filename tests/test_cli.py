@@ -152,7 +152,7 @@ def test_a_run_that_cannot_go_on_is_one_line(
     def stopped(*args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr("magictailor.train.personalize", stopped)
+    monkeypatch.setattr("magictailor.training.loop.personalize", stopped)
     said = call("train", folder, "--output", tmp_path / "run", "--model", tiny_folder)
     assert said.code == code
     assert len(said.err.strip().splitlines()) == 1

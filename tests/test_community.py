@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from magictailor import personalize
 from magictailor.backbones import community_lora, load_backbone
-from magictailor.checkpoint import LORA_FILE, read_run
 from magictailor.errors import InputError
 from magictailor.exports import export
-from magictailor.generation import load
+from magictailor.generation.pictures import load
+from magictailor.training.checkpoint import LORA_FILE, read_run
 from tiny import pair, recipe
 
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"

@@ -11,14 +11,14 @@ from diffusers import PNDMScheduler, StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor2_0
 from PIL import Image
 
-import magictailor.generation as module
+import magictailor.generation.pictures as module
 from magictailor import personalize
 from magictailor.backbones.stable_diffusion import StableDiffusion
-from magictailor.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE
 from magictailor.errors import InputError
-from magictailor.generation import Generated, Record, generate, load, save_pictures
+from magictailor.generation.pictures import Generated, Record, generate, load, save_pictures
 from magictailor.sampling import SCHEDULERS
 from magictailor.tensors import read_tensors
+from magictailor.training.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE
 from tiny import DEFAULTS, MAPS, SIZE, in_child, pair, recipe
 
 PROMPT = "<person> with <hair>, on the beach"

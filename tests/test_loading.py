@@ -25,7 +25,7 @@ from magictailor.backbones.single_file import ALLOW_PICKLE, Told, family_of
 from magictailor.errors import InputError
 from magictailor.exports import export
 from magictailor.exports.single_file import single_file
-from magictailor.generation import generate
+from magictailor.generation.pictures import generate
 from magictailor.tensors import write_tensors
 from tiny import SIZE, pair, recipe, sdxl, vae_config
 

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 from magictailor import personalize
 from magictailor.backbones import Backbone, load_backbone
-from magictailor.checkpoint import LORA_FILE, WORDS_FILE, read_run
 from magictailor.errors import InputError
-from magictailor.generation import generate, load
-from magictailor.train import Run
+from magictailor.generation.pictures import generate, load
+from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE, read_run
+from magictailor.training.loop import Run
 from tiny import FAMILIES, interrupted_and_resumed, pair, recipe
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -62,7 +62,7 @@ def test_what_is_frozen_is_half_and_what_is_trained_is_full(precision: str, base
 def test_a_run_resumes_to_the_byte_and_draws(
     precision: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("magictailor.train.SAVE_SECONDS", 0.0)  # after each step
+    monkeypatch.setattr("magictailor.training.loop.SAVE_SECONDS", 0.0)  # after each step
     whole = personalize(pair(), tmp_path / "whole", model=opened(base, precision), recipe=recipe())
 
     again = interrupted_and_resumed(tmp_path / "run", lambda: opened(base, precision), at=3)

@@ -18,11 +18,11 @@ from magictailor.backbones.placement import ON_CPU, Placement, fitted
 from magictailor.backbones.presets import COSTS, FAST, NAMES, PRESETS, Preset, preset_for
 from magictailor.backbones.sdxl import StableDiffusionXL
 from magictailor.backbones.stable_diffusion import StableDiffusion
-from magictailor.checkpoint import LORA_FILE, WORDS_FILE, read_run
 from magictailor.errors import InputError
-from magictailor.generation import generate, load
-from magictailor.memory import expected_peak, seen_peak
-from magictailor.train import Run, recipe_for
+from magictailor.generation.pictures import generate, load
+from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE, read_run
+from magictailor.training.loop import Run, recipe_for
+from magictailor.training.memory import expected_peak, seen_peak
 from tiny import DEFAULTS, FAMILIES, Rig, interrupted_and_resumed, pair, recipe
 
 BITS = ("int8", "nf4")
@@ -68,7 +68,7 @@ def test_a_run_on_bits_trains_in_full_resumes_to_the_byte_and_draws(
     def opened() -> Backbone:
         return load_backbone(str(folder), device="cpu", precision=precision)
 
-    monkeypatch.setattr("magictailor.train.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("magictailor.training.loop.SAVE_SECONDS", 0.0)
     whole = personalize(pair(), tmp_path / "whole", model=opened(), recipe=recipe())
 
     again = interrupted_and_resumed(tmp_path / "run", opened, at=3)

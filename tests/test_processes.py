@@ -11,9 +11,9 @@ import torch
 import torch.distributed as dist
 
 from magictailor import personalize
-from magictailor.checkpoint import LORA_FILE, WORDS_FILE
-from magictailor.metrics import read_metrics
 from magictailor.tensors import read_tensors, write_tensors
+from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE
+from magictailor.training.metrics import read_metrics
 from magictailor.world.pairs import world_pair, write_pair
 from tiny import Rig, in_child, pair, recipe
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-import magictailor.train as train
+import magictailor.training.loop as train
 from magictailor import personalize
-from magictailor.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE
 from magictailor.recipe import Recipe
 from magictailor.tensors import read_tensors
+from magictailor.training.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE
 from tiny import backbone, in_child, pair, recipe
 
 STEPS = ("phases.0.steps=4", "phases.1.steps=4")

@@ -8,12 +8,12 @@ import torch
 
 from magictailor import personalize
 from magictailor.adapters.start import read_start
-from magictailor.checkpoint import LORA_FILE, WORDS_FILE
 from magictailor.data import Pair
 from magictailor.errors import InputError
 from magictailor.exports import export
 from magictailor.tensors import read_tensors
-from magictailor.train import Run
+from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE
+from magictailor.training.loop import Run
 from tiny import backbone, pair, recipe
 
 STRONG = ("phases.0.lr=0.05", "phases.1.lr=0.05", "train.0.alpha=16")

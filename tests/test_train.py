@@ -14,13 +14,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from magictailor import load, personalize
-from magictailor.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE, State, read_run
 from magictailor.errors import InputError, RunError
 from magictailor.methods import METHODS
-from magictailor.objective import Objective
 from magictailor.recipe import Recipe
 from magictailor.tensors import read_numbers, read_tensors
-from magictailor.train import Run, learning_rate
+from magictailor.training.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE, State, read_run
+from magictailor.training.loop import Run, learning_rate
+from magictailor.training.objective import Objective
 from tiny import DEFAULTS, PREDICTIONS, backbone, in_child, pair, pipeline, recipe
 
 SHORT = ("phases.0.steps=1", "phases.1.steps=1", "sampling_steps=2")
@@ -176,7 +176,7 @@ def explode(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("magictailor.train.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("magictailor.training.loop.SAVE_SECONDS", 0.0)
     personalize(pair(), tmp_path / "whole", model=backbone(), recipe=recipe())
     with monkeypatch.context() as patch:
         explode(patch, 3)
@@ -194,7 +194,7 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A finite loss may still have a gradient that is not."""
-    monkeypatch.setattr("magictailor.train.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("magictailor.training.loop.SAVE_SECONDS", 0.0)
     run = Run(pair(), tmp_path / "run", recipe(), backbone())
     next(iter(run.trained.lora.values())).register_hook(lambda gradient: gradient * math.nan)
     with pytest.raises(RunError, match="step 0"):
@@ -206,7 +206,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, capfd: pytest.
     folder = tmp_path / "run"
 
     def filled_up() -> None:
-        import magictailor.train as train
+        import magictailor.training.loop as train
 
         train.SAVE_SECONDS = 0.0
 
@@ -360,7 +360,7 @@ def test_the_loras_header_has_one_order_in_every_process(tmp_path: Path) -> None
 
 
 def test_checkpoints_that_take_long_are_rarer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("magictailor.train.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("magictailor.training.loop.SAVE_SECONDS", 0.0)
     saved: list[int] = []
     save = State.save
 
@@ -371,7 +371,7 @@ def test_checkpoints_that_take_long_are_rarer(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(State, "save", saving)
     for share, steps in ((0.0, [0, 1, 2, 3, 4]), (10.0, [0, 4])):
-        monkeypatch.setattr("magictailor.train.SAVE_SHARE", share)
+        monkeypatch.setattr("magictailor.training.loop.SAVE_SHARE", share)
         saved.clear()
         personalize(pair(), tmp_path / str(share), model=backbone(), recipe=recipe())
         assert saved == steps

@@ -29,11 +29,11 @@ from magictailor.backbones import Defaults
 from magictailor.backbones.stable_diffusion import StableDiffusion
 from magictailor.data import Pair, Reference, Sample
 from magictailor.data.batches import pictures
-from magictailor.examples import Examples
 from magictailor.methods import METHODS
 from magictailor.naming import Naming
-from magictailor.objective import Objective
 from magictailor.recipe import Recipe, with_settings
+from magictailor.training.examples import Examples
+from magictailor.training.objective import Objective
 from magictailor.world.embedded import WEIGHTS
 
 SIZE, MAPS = 16, 4

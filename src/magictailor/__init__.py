@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from magictailor.data import Pair, read_pair
     from magictailor.errors import InputError, RunError
     from magictailor.exports import Contents, export, inspect
-    from magictailor.generation import Generated, Record, generate, load
+    from magictailor.exports.merging import merge_runs
+    from magictailor.generation.pictures import Generated, Record, generate, load
+    from magictailor.generation.transfer import transfer
     from magictailor.recipe import Recipe
-    from magictailor.train import personalize, recipe_for
+    from magictailor.training.loop import personalize, recipe_for
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,26 +38,30 @@ __all__ = [
     "generate",
     "inspect",
     "load",
+    "merge_runs",
     "personalize",
     "read_pair",
     "recipe_for",
+    "transfer",
 ]
 
 _HOMES = {
     "Contents": "exports",
-    "Generated": "generation",
+    "Generated": "generation.pictures",
     "InputError": "errors",
     "Pair": "data",
     "Recipe": "recipe",
-    "Record": "generation",
+    "Record": "generation.pictures",
     "RunError": "errors",
     "export": "exports",
-    "generate": "generation",
+    "generate": "generation.pictures",
     "inspect": "exports",
-    "load": "generation",
-    "personalize": "train",
+    "load": "generation.pictures",
+    "merge_runs": "exports.merging",
+    "personalize": "training.loop",
     "read_pair": "data",
-    "recipe_for": "train",
+    "recipe_for": "training.loop",
+    "transfer": "generation.transfer",
 }
 
 

@@ -17,13 +17,13 @@ from magictailor.backbones.adapter import Layer
 from magictailor.backbones.configurations import CONFIGURATIONS
 from magictailor.backbones.spellings import comfyui_name, kohya_name
 from magictailor.backbones.stable_diffusion import LORA_TARGETS, StableDiffusion
-from magictailor.checkpoint import LORA_FILE, WORDS_FILE
 from magictailor.errors import InputError
 from magictailor.exports import FORMATS, export, inspect
 from magictailor.exports.single_file import single_file
-from magictailor.generation import generate
+from magictailor.generation.pictures import generate
 from magictailor.recipe import LoRA, PseudoWords
 from magictailor.tensors import read_numbers
+from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE
 from tiny import DEFAULTS, MAPS, PROMPT, drawn, opened, pair, recipe
 
 NAMES = Path(__file__).parent / "names"

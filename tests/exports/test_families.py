@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from magictailor import personalize
 from magictailor.adapters.start import read_start
 from magictailor.backbones import community_lora, load_backbone
-from magictailor.checkpoint import LORA_FILE, WORDS_FILE
 from magictailor.exports import export, inspect
 from magictailor.exports.single_file import single_file
-from magictailor.generation import generate, load
+from magictailor.generation.pictures import generate, load
 from magictailor.tensors import write_tensors
-from magictailor.train import Run
+from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE
+from magictailor.training.loop import Run
 from tiny import FAMILIES, PROMPT, drawn, opened, pair, recipe
 
 STRONG = ("phases.0.lr=0.05", "phases.1.lr=0.05", "train.0.alpha=16")

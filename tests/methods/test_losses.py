@@ -11,7 +11,7 @@ from torch import Tensor
 
 from magictailor.data.batches import Picture, augmented
 from magictailor.data.collage import Scaling, collage
-from magictailor.merging import merged_weight
+from magictailor.exports.merging import merged_weight
 from magictailor.randomness import uniform
 from magictailor.recipe import Augment, ContextMask, with_settings
 from magictailor.techniques.attention import attention_error
@@ -265,7 +265,7 @@ def test_template_prompts_are_drawn_for_textual_inversion() -> None:
 
 
 def test_the_first_references_alone(tmp_path: Path) -> None:
-    from magictailor.train import Run
+    from magictailor.training.loop import Run
     from tiny import backbone
 
     one = Run(pair((3, 2)), tmp_path / "one", recipe("references=1"), backbone())

@@ -9,18 +9,18 @@ import torch
 from PIL import Image
 
 from magictailor import generate, personalize
-from magictailor.checkpoint import WEIGHTS_FILE, WORDS_FILE
 from magictailor.data import Pair
 from magictailor.errors import InputError
 from magictailor.exports import export
-from magictailor.generation import loaded
-from magictailor.learning import learning_process
-from magictailor.merging import _own_features, merge_runs
+from magictailor.exports.merging import _own_features, merge_runs
+from magictailor.generation.pictures import loaded
+from magictailor.generation.transfer import Transfer, transfer
 from magictailor.methods import CATALOGUE, METHODS
 from magictailor.methods.ablations import ABLATIONS
 from magictailor.methods.studies import PROTOCOL, STUDIES, study_prompts
 from magictailor.tensors import read_tensors
-from magictailor.transfer import Transfer, transfer
+from magictailor.training.checkpoint import WEIGHTS_FILE, WORDS_FILE
+from magictailor.training.learning import learning_process
 from magictailor.world.scene import PROMPTS
 from tiny import DEFAULTS, SIZE, Call, drawn, opened, pair, short
 
@@ -49,7 +49,7 @@ def test_merged_runs_keep_both_runs_values(custom: list[Path], tmp_path: Path) -
     for run in custom[:2]:
         backbone = loaded(run, (), {})
         info = json.loads((run / "run.json").read_text())
-        from magictailor.checkpoint import read_run
+        from magictailor.training.checkpoint import read_run
 
         features = _own_features(backbone, read_run(run))
         assert len(features) == 2, info["pair"]["name"]  # the pseudo-word and its label

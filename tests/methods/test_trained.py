@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-import magictailor.train
+import magictailor.training.loop
 from magictailor import generate, load, personalize
-from magictailor.checkpoint import LORA_FILE, STATE_FILE, WEIGHTS_FILE, WORDS_FILE
 from magictailor.errors import InputError
-from magictailor.generation import loaded
+from magictailor.generation.pictures import loaded
 from magictailor.methods import COMPARED, VARIANTS
 from magictailor.recipe import LoRA, Recipe
 from magictailor.tensors import read_tensors
-from magictailor.train import Run
+from magictailor.training.checkpoint import LORA_FILE, STATE_FILE, WEIGHTS_FILE, WORDS_FILE
+from magictailor.training.loop import Run
 from magictailor.world.embedded import WEIGHTS
 from tiny import DEFAULTS, backbone, interrupted_and_resumed, opened, pair, pipeline, short
 
@@ -87,7 +87,7 @@ def test_what_a_method_does_not_train_stays_bit_equal(method: str, tmp_path: Pat
 def test_interrupted_and_resumed_equals_uninterrupted(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(magictailor.train, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(magictailor.training.loop, "SAVE_SECONDS", -1.0)
     how = short(method)
     whole = personalize(pair(), tmp_path / "whole", model=backbone(), recipe=how)
     for at in range(1, how.steps):
@@ -143,7 +143,7 @@ def test_dreambooths_words_are_rare_ones_beside_their_labels(tmp_path: Path) -> 
     lora = {n.split(".lora_")[0].split("attn")[-1][2:] for n in run.trained.lora}
     assert lora == set(ALL_FOUR)
     with pytest.raises(InputError, match="rare words for 4 samples"):
-        magictailor.train.Naming(short("dreambooth"), {f"<w{i}>": "person" for i in range(5)}).starts()
+        magictailor.training.loop.Naming(short("dreambooth"), {f"<w{i}>": "person" for i in range(5)}).starts()
 
 
 def test_clic_draws_its_first_steps_with_the_base_and_the_rest_with_the_run(tmp_path: Path) -> None:
@@ -300,6 +300,6 @@ def test_published_rates_are_multiplied_by_what_was_found_for_a_base() -> None:
     found = COMPARED["clic"].make(replace(DEFAULTS, rate_factors={"clic": 10.0}))
     assert (plain.rate_factor, found.rate_factor) == (1, 10)
     assert found.phases == plain.phases
-    assert magictailor.train.learning_rate(found, 0, 1) == pytest.approx(5e-4)
+    assert magictailor.training.loop.learning_rate(found, 0, 1) == pytest.approx(5e-4)
     assert isinstance(COMPARED["magictailor"].make(DEFAULTS).train[0], LoRA)
     assert WEIGHTS.exists()

@@ -44,8 +44,8 @@ def learning(runs: Runs, output: Picture) -> None:
     """Draw how runs learned: previews over steps, and each sample's loss beneath."""
     with started("drawing"):
         from magictailor.files import output_file
-        from magictailor.learning import learning_process
         from magictailor.pictures import save_png
+        from magictailor.training.learning import learning_process
 
         output_file("--output", output)
         save_png(learning_process(runs), output)
@@ -56,7 +56,7 @@ def learning(runs: Runs, output: Picture) -> None:
 def merge(runs: Runs, output: Output) -> None:
     """Merge runs of --method custom-diffusion, one sample each, into one run, in closed form."""
     with started("merging"):
-        from magictailor.merging import merge_runs
+        from magictailor.exports.merging import merge_runs
 
         folder = merge_runs(runs, output)
     console.print(f"wrote {folder}\ntry: magictailor generate {folder} PROMPT")
@@ -85,9 +85,9 @@ def transfer(
     """Draw a run's component into a region of another picture."""
     with started("loading"):
         from magictailor.files import output_folder
+        from magictailor.generation.transfer import Transfer
+        from magictailor.generation.transfer import transfer as draw
         from magictailor.pictures import grid, save_png
-        from magictailor.transfer import Transfer
-        from magictailor.transfer import transfer as draw
 
         how = Transfer(start, strength, steps, guidance)
         where = {"device": device, "precision": precision, "preset": preset}

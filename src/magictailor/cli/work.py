@@ -99,7 +99,7 @@ def train(
         from magictailor.backbones import community_lora, load_backbone
         from magictailor.files import output_folder
         from magictailor.processes import launched
-        from magictailor.train import personalize, recipe_for
+        from magictailor.training.loop import personalize, recipe_for
 
         count = launched()
 
@@ -148,8 +148,8 @@ def generate(
     """Draw pictures with a run's pseudo-words: PNGs with prompt and seed inside, and a contact sheet."""
     with started("loading"):
         from magictailor.files import output_folder
-        from magictailor.generation import finished_run, save_pictures
-        from magictailor.generation import generate as draw
+        from magictailor.generation.pictures import finished_run, save_pictures
+        from magictailor.generation.pictures import generate as draw
         from magictailor.methods.studies import study_prompts
 
         asked = [*(prompts or ()), *(study_prompts(study, list(finished_run(run)[1].words)) if study else ())]

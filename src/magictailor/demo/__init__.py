@@ -7,8 +7,8 @@ from pathlib import Path
 from magictailor.demo.page import write_page
 from magictailor.errors import InputError
 from magictailor.files import json_text, output_folder, write_json
-from magictailor.generation import generate, load, save_pictures
-from magictailor.train import personalize
+from magictailor.generation.pictures import generate, load, save_pictures
+from magictailor.training.loop import personalize
 from magictailor.world.pairs import world_pair, write_pair
 
 # How the prompt ends, and the true composite's name in the pair's folder.

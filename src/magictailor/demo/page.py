@@ -9,9 +9,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
-from magictailor.checkpoint import read_run
 from magictailor.files import write_text
-from magictailor.metrics import read_metrics
+from magictailor.training.checkpoint import read_run
+from magictailor.training.metrics import read_metrics
 from magictailor.world.pairs import WorldPair
 
 WIDTH, HEIGHT = 640, 200

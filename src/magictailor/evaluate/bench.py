@@ -10,7 +10,6 @@ from PIL import Image
 
 from magictailor.backbones import load_backbone
 from magictailor.backbones.placement import Where
-from magictailor.checkpoint import describe_pair, read_run, stored_bytes
 from magictailor.data import Pair
 from magictailor.errors import InputError
 from magictailor.evaluate.claims import claim, held
@@ -18,9 +17,10 @@ from magictailor.evaluate.metrics import Asked, Metric, known_metrics
 from magictailor.evaluate.records import Row, read_rows, write_rows
 from magictailor.evaluate.spec import Source, Spec
 from magictailor.files import write_json
-from magictailor.generation import generate, load, picture_name
+from magictailor.generation.pictures import generate, load, picture_name
 from magictailor.pictures import save_png
-from magictailor.train import personalize, recipe_for
+from magictailor.training.checkpoint import describe_pair, read_run, stored_bytes
+from magictailor.training.loop import personalize, recipe_for
 
 Watch = Callable[[int, int, dict[str, float], str | None], None]
 

@@ -21,15 +21,15 @@ from magictailor.backbones.adapter import (
     kohya_tensors,
 )
 from magictailor.backbones.contract import WordVectors
-from magictailor.checkpoint import LORA_FILE, WORDS_FILE, RunInfo
 from magictailor.errors import InputError
 from magictailor.exports.families import FAMILIES, Family
 from magictailor.exports.single_file import single_file
 from magictailor.exports.usage import BUNDLED, in_a1111, in_checkpoint, in_comfyui, in_diffusers, with_words
 from magictailor.files import new_folder, write_text
-from magictailor.generation import finished_run, load
+from magictailor.generation.pictures import finished_run, load
 from magictailor.naming import Naming
 from magictailor.tensors import WORD, read_numbers, read_tensors, unprefixed, write_tensors
+from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE, RunInfo
 from magictailor.world.embedded import WEIGHTS
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from magictailor.backbones.contract import Backbone
 from magictailor.data.batches import augmented, plain_picture, shrunk
 from magictailor.data.collage import collage
-from magictailor.examples import Example, Examples
 from magictailor.randomness import generator, normal, uniform
 from magictailor.recipe import Degradation, DMDeg, Phase, Recipe, RegionOfInterest
 from magictailor.techniques.degradation import degraded
+from magictailor.training.examples import Example, Examples
 
 COLLAGE_DRAWS = (3, 4)  # numbers for the ground, and for each thing on it
 

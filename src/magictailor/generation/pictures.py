@@ -15,13 +15,13 @@ from magictailor.adapters.trainables import DENOISER, MATRIX, OWN_WEIGHTS, TEXT,
 from magictailor.backbones import Backbone, community_lora, load_backbone
 from magictailor.backbones.placement import BITS, Where
 from magictailor.backbones.presets import FAST
-from magictailor.checkpoint import LORA_FILE, WEIGHTS_FILE, WORDS_FILE, RunInfo, finished, read_run
 from magictailor.errors import InputError, RunError
+from magictailor.generation.two_stages import two_stages
 from magictailor.naming import Naming
 from magictailor.pictures import grid, save_png
 from magictailor.sampling import sample, scheduler
 from magictailor.tensors import read_tensors, unprefixed
-from magictailor.two_stages import two_stages
+from magictailor.training.checkpoint import LORA_FILE, WEIGHTS_FILE, WORDS_FILE, RunInfo, finished, read_run
 
 WORD_KINDS = {"pseudo-words", "embedding-matrix"}
 WORD = re.compile(r"<[^<>\s]+>")

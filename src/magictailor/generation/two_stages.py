@@ -8,9 +8,9 @@ from torch import Tensor
 
 from magictailor.adapters.trainables import DENOISER
 from magictailor.backbones import load_backbone
-from magictailor.checkpoint import WEIGHTS_FILE, RunInfo
 from magictailor.sampling import Stages
 from magictailor.tensors import read_tensors, unprefixed
+from magictailor.training.checkpoint import WEIGHTS_FILE, RunInfo
 
 
 def _base_weights(info: RunInfo, names: Sequence[str]) -> dict[str, Tensor]:

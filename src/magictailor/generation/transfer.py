@@ -15,7 +15,7 @@ from magictailor.backbones.placement import Where
 from magictailor.data.batches import shrunk, square
 from magictailor.data.images import load_grey, load_image
 from magictailor.errors import InputError
-from magictailor.generation import check_prompt, finished_run, loaded
+from magictailor.generation.pictures import check_prompt, finished_run, loaded
 from magictailor.naming import Naming
 from magictailor.randomness import normal
 from magictailor.recipe import CrossAttention

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from magictailor.checkpoint import read_run
 from magictailor.errors import InputError
-from magictailor.metrics import METRICS_FILE, read_metrics
 from magictailor.pictures import grid
 from magictailor.recipe import Recipe
+from magictailor.training.checkpoint import read_run
+from magictailor.training.metrics import METRICS_FILE, read_metrics
 
 CELL, TITLE = 128, 28  # pixels
 SMOOTH = 15  # steps that a curve is averaged over

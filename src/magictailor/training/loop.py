@@ -14,7 +14,17 @@ from magictailor.adapters.start import Start, begin_from, read_start
 from magictailor.adapters.trainables import Trainables
 from magictailor.backbones import Backbone, community_lora, load_backbone
 from magictailor.backbones.placement import Where
-from magictailor.checkpoint import (
+from magictailor.data import Pair, overview, read_pair
+from magictailor.data.batches import pictures, with_references
+from magictailor.errors import InputError, RunError
+from magictailor.files import output_folder
+from magictailor.methods import COMPARED, METHODS
+from magictailor.naming import Naming
+from magictailor.pictures import save_png
+from magictailor.processes import first, joined, wait
+from magictailor.recipe import Recipe, with_settings
+from magictailor.sampling import sample
+from magictailor.training.checkpoint import (
     STATE_FILE,
     RunInfo,
     State,
@@ -25,21 +35,11 @@ from magictailor.checkpoint import (
     read_state,
     save_result,
 )
-from magictailor.data import Pair, overview, read_pair
-from magictailor.data.batches import pictures, with_references
-from magictailor.errors import InputError, RunError
-from magictailor.examples import Examples
-from magictailor.files import output_folder
-from magictailor.memory import expected_peak, forget_peak, seen_peak
-from magictailor.methods import COMPARED, METHODS
-from magictailor.metrics import Metrics
-from magictailor.naming import Naming
-from magictailor.objective import Objective
-from magictailor.pictures import save_png
-from magictailor.priors import Draws, prior_pictures
-from magictailor.processes import first, joined, wait
-from magictailor.recipe import Recipe, with_settings
-from magictailor.sampling import sample
+from magictailor.training.examples import Examples
+from magictailor.training.memory import expected_peak, forget_peak, seen_peak
+from magictailor.training.metrics import Metrics
+from magictailor.training.objective import Objective
+from magictailor.training.priors import Draws, prior_pictures
 
 SAVE_SECONDS = 15.0  # a kill loses less than 20 seconds of work
 SAVE_SHARE = 10.0  # but where a checkpoint is a whole model, writing it takes no more than a tenth of the time

@@ -12,13 +12,13 @@ from magictailor.adapters.attention_maps import AttentionMaps
 from magictailor.adapters.momentum import Momentum
 from magictailor.backbones.contract import Backbone, Condition
 from magictailor.errors import InputError
-from magictailor.examples import Example, Examples
-from magictailor.inputs import Batch, Inputs
 from magictailor.processes import process, summed, summed_gradients
 from magictailor.recipe import CrossAttention, Phase, Recipe
 from magictailor.techniques.attention import attention_error
 from magictailor.techniques.balancing import diffusion_weights, preserve_weights, sample_means, worst
 from magictailor.techniques.diffusion import context_mask, masked_error
+from magictailor.training.examples import Example, Examples
+from magictailor.training.inputs import Batch, Inputs
 
 TERMS = ("loss", "attention", "preserve", "region", "prior")
 
