@@ -16,6 +16,7 @@ import magictailor.evaluate.claims as claims
 from magictailor.errors import InputError
 from magictailor.evaluate.bench import run_bench, status, units
 from magictailor.evaluate.claims import claim
+from magictailor.evaluate.contrasts import contrasts
 from magictailor.evaluate.metrics import Asked, TruthByColour
 from magictailor.evaluate.records import Row, all_rows, read_rows, write_rows
 from magictailor.evaluate.spec import Spec, read_spec, sources
@@ -202,6 +203,39 @@ def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
     assert r"\underline{0.250}" in made["latex"]
     assert ".270 / .854 / .813 / .279" in made["text"]
     assert len(made["csv"].splitlines()) == 4
+
+
+def test_contrasts_are_paired_and_say_what_is_shown(tmp_path: Path) -> None:
+    scores = {
+        "magictailor": [0.9, 0.5, 0.8, 0.4, 0.7, 0.6],
+        "clic": [0.7, 0.3, 0.6, 0.2, 0.5, 0.4],
+        "dreambooth": [0.9, 0.4, 0.9, 0.4, 0.6, 0.7],
+    }
+    for method, values in scores.items():
+        for pair, value in enumerate(values):
+            write_rows(
+                tmp_path / "results" / str(pair) / f"{method}.parquet",
+                [Row(str(pair), method, "p", 0, "composite", value)],
+            )
+    found = {c.method: c for c in contrasts(tmp_path, "magictailor")}
+    assert found["clic"].difference.mean == pytest.approx(-0.2)
+    assert found["clic"].p == 2 / 64
+    assert (found["clic"].says, found["dreambooth"].says) == ("worse", "no difference shown")
+    assert found["dreambooth"].detectable > 0.05
+    with pytest.raises(InputError, match="--against other"):
+        contrasts(tmp_path, "other")
+
+
+def test_a_report_is_whole_and_opens_offline(whole: Path, tmp_path: Path, call: Call) -> None:
+    said = call("bench", "report", whole, "--output", tmp_path / "report.html")
+    assert said.code == 0
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4  # two pairs, truth and one method
+    assert "http" not in page
+    assert "magictailor" in page
+    said = call("bench", "report", whole, "--output", tmp_path / "other.html", "--against", "clic")
+    assert (said.code, "--against clic" in said.err) == (2, True)
+    assert not (tmp_path / "other.html").exists()
 
 
 def test_rows_come_back_and_their_bytes_do_not_depend_on_order(tmp_path: Path) -> None:

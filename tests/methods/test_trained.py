@@ -18,7 +18,7 @@ from magictailor.tensors import read_tensors
 from magictailor.training.checkpoint import LORA_FILE, STATE_FILE, WEIGHTS_FILE, WORDS_FILE
 from magictailor.training.loop import Run
 from magictailor.world.embedded import WEIGHTS
-from tiny import DEFAULTS, backbone, interrupted_and_resumed, opened, pair, pipeline, short
+from tiny import DEFAULTS, backbone, interrupted_and_resumed, opened, pair, pipeline, sdxl, short
 
 KEYS_VALUES = ("to_k", "to_v")
 ALL_FOUR = ("to_q", "to_k", "to_v", "to_out.0")
@@ -114,6 +114,21 @@ def test_a_run_draws_by_the_same_command_and_loads_again(method: str, tmp_path: 
             torch.equal(own[n.removeprefix("denoiser.")], v) for n, v in tensors.items() if n.startswith("denoiser.")
         )
     assert type(load(run)) is type(opened(base))
+
+
+@pytest.mark.parametrize("method", ["custom-diffusion", "break-a-scene", "clic", "dreambooth"])
+def test_on_sdxl(method: str, tmp_path: Path) -> None:
+    """Two text encoders, pooled vectors, blocks without attention: trained, saved, drawn."""
+    sdxl().save_pretrained(tmp_path / "base")
+    how = short(method, "sampling_steps=3")
+    run = personalize(pair(), tmp_path / "run", model=str(tmp_path / "base"), recipe=how)
+    if method == "break-a-scene":
+        names = set(read_tensors(run / WEIGHTS_FILE))
+        assert {n.split(".")[1] for n in names if n.startswith("text.")} == {"clip_l", "clip_g"}
+    with torch.no_grad():
+        (drawn,) = generate(run, "<person> with <hair>")
+        (plain,) = generate(run, "a bottle")
+    assert not np.array_equal(drawn.image, plain.image)
 
 
 def test_break_a_scene_trains_words_first_and_begins_anew(tmp_path: Path) -> None:

@@ -59,3 +59,17 @@ def table(
     if format not in FORMATS:
         raise InputError(f"--format {format}: choose one of {', '.join(FORMATS)}")
     print(FORMATS[format](make_table(bench)))
+
+
+@app.command("report")
+def report(
+    bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="An HTML file to write.", show_default=False)],
+    against: Annotated[str | None, typer.Option(help="Compare with this method; default: magictailor.")] = None,
+) -> None:
+    """Write one page that opens offline: the table, each method against one other, and pictures side by side."""
+    from magictailor.evaluate.report import write_report
+    from magictailor.files import output_file
+
+    output_file("--output", output)
+    console.print(f"open {write_report(bench, output, against).resolve()} in a browser")

@@ -78,7 +78,8 @@ def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def _text(cell: Cell | None, marks: tuple[str, str]) -> str:
+def cell_text(cell: Cell | None, marks: tuple[str, str] = ("{}", "{}")) -> str:
+    """The mean, marked by its rank, and its interval."""
     if cell is None:
         return ""
     mean = _number(cell.interval.mean)
@@ -90,7 +91,12 @@ def _text(cell: Cell | None, marks: tuple[str, str]) -> str:
     return mean + spread
 
 
-def _published(method: str) -> str:
+def cost_texts(table: Table, method: str) -> list[str]:
+    return [_number(table.costs[method].get(key, math.nan)) for key in COSTS]
+
+
+def published(method: str) -> str:
+    """What the paper prints for it; empty where it prints nothing."""
     return next(
         (named.published for group in CATALOGUE.values() for name, named in group.items() if name == method), ""
     )
@@ -101,9 +107,9 @@ def _grid(table: Table, marks: tuple[str, str]) -> list[list[str]]:
     lines = [head]
     for method in table.methods:
         cells = table.cells[method]
-        costs = [_number(table.costs[method].get(key, math.nan)) for key in COSTS]
         pairs = str(max((cell.pairs for cell in cells.values()), default=0))
-        lines.append([method, *(_text(cells.get(f), marks) for f in table.figures), *costs, pairs, _published(method)])
+        figures = [cell_text(cells.get(f), marks) for f in table.figures]
+        lines.append([method, *figures, *cost_texts(table, method), pairs, published(method)])
     return lines
 
 

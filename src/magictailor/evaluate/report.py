@@ -1,0 +1,78 @@
+"""A bench as one HTML page that opens offline: the table, contrasts, and pictures side by side."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+import magictailor
+from magictailor.evaluate.contrasts import contrasts
+from magictailor.evaluate.metrics import known_metrics
+from magictailor.evaluate.records import Row, all_rows
+from magictailor.evaluate.tables import COSTS, Table, cell_text, cost_texts, make_table, published
+from magictailor.files import write_text
+from magictailor.generation.pictures import picture_name
+
+MARKS = {0: "", 1: "best", 2: "second"}
+
+
+def _inline(path: Path) -> str:
+    """The PNG as a data URL; nothing where there is none."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode() if path.exists() else ""
+
+
+def _lines(table: Table) -> list[list[dict[str, str]]]:
+    lines = []
+    for method in table.methods:
+        line = [{"text": method, "mark": ""}]
+        for figure in table.figures:
+            cell = table.cells[method].get(figure)
+            line.append({"text": cell_text(cell), "mark": MARKS[cell.rank] if cell else ""})
+        lines.append(line + [{"text": text, "mark": ""} for text in (*cost_texts(table, method), published(method))])
+    return lines
+
+
+def _pictures(home: Path, rows: Sequence[Row], methods: Sequence[str]) -> tuple[bool, list[dict[str, Any]]]:
+    """Of each pair its truth, if it is of the world, and each method's first picture of the first prompt."""
+    first: dict[str, str] = {}
+    for row in rows:
+        first.setdefault(row.pair, row.prompt)
+    truths = {pair: _inline(home / "pairs" / pair / "truth" / "composite.png") for pair in first}
+    known = any(truths.values())
+    drawn = []
+    for pair, prompt in first.items():
+        images = [_inline(home / "images" / pair / method / picture_name(prompt, 0)) for method in methods]
+        drawn.append({"pair": f"{pair}: {prompt}", "images": [truths[pair], *images] if known else images})
+    return known, drawn
+
+
+def write_report(home: Path, output: Path, reference: str | None = None) -> Path:
+    """Write the page. ``reference``: the method that the others are compared with; MagicTailor, if it is there.
+
+    Raises:
+        InputError: no finished unit, or no such reference.
+    """
+    table, rows = make_table(home), all_rows(home)
+    if reference is None:
+        reference = "magictailor" if "magictailor" in table.methods else table.methods[0]
+    truth, drawn = _pictures(home, rows, table.methods)
+    page = Environment(loader=PackageLoader("magictailor.evaluate", "."), autoescape=True).get_template("report.html")
+    text = page.render(
+        name=home.resolve().name,
+        pairs=len({row.pair for row in rows}),
+        pictures=len({(row.pair, row.method, row.prompt, row.seed) for row in rows}),
+        head=["method", *table.figures, *COSTS.values(), "published"],
+        lines=_lines(table),
+        reference=reference,
+        contrasts=contrasts(home, reference),
+        template=rows[0].prompt if len({row.pair for row in rows}) == 1 else "each pair's first prompt",
+        truth=truth,
+        methods=table.methods,
+        rows=drawn,
+        judges=[metric.model for metric in known_metrics()],
+        version=magictailor.__version__,
+    )
+    write_text(output, text)
+    return output
