@@ -60,16 +60,18 @@ ABLATIONS: dict[str, Ablation] = {
     # table 5
     "mask-out": Ablation("grey outside the mask", ".270 / .818 / .760 / .375", {"degradation": MaskOut()}),
     "fixed-0.4": Ablation(
-        "noise of one intensity", ".270 / .849 / .800 / .297", _intensity(schedule="fixed", alpha=0.4)
+        "noise of intensity 0.4 throughout", ".270 / .849 / .800 / .297", _intensity(schedule="fixed", alpha=0.4)
     ),
-    "fixed-0.5": Ablation("the same, of figure 4", "", _intensity(schedule="fixed", alpha=0.5)),
-    "fixed-0.6": Ablation("the same", ".271 / .845 / .794 / .310", _intensity(schedule="fixed", alpha=0.6)),
-    "fixed-0.8": Ablation("the same", ".271 / .846 / .796 / .305", _intensity(schedule="fixed", alpha=0.8)),
+    "fixed-0.5": Ablation("0.5 throughout (figure 4)", "", _intensity(schedule="fixed", alpha=0.5)),
+    "fixed-0.6": Ablation("0.6 throughout", ".271 / .845 / .794 / .310", _intensity(schedule="fixed", alpha=0.6)),
+    "fixed-0.8": Ablation("0.8 throughout", ".271 / .846 / .796 / .305", _intensity(schedule="fixed", alpha=0.8)),
     "ascending": Ablation("noise that grows linearly", ".270 / .846 / .797 / .307", _intensity(schedule="ascending")),
     "descending": Ablation("noise that fades linearly", ".261 / .851 / .802 / .300", _intensity(schedule="descending")),
-    "gamma-8": Ablation("noise that fades earlier", ".266 / .850 / .806 / .289", _intensity(gamma=8)),
-    "gamma-16": Ablation("the same", ".268 / .854 / .813 / .282", _intensity(gamma=16)),
-    "gamma-64": Ablation("noise that fades later", ".271 / .852 / .812 / .283", _intensity(gamma=64)),
+    "gamma-8": Ablation("noise that fades over the last third", ".266 / .850 / .806 / .289", _intensity(gamma=8)),
+    "gamma-16": Ablation(
+        "over the last fifth (32: over the last tenth)", ".268 / .854 / .813 / .282", _intensity(gamma=16)
+    ),
+    "gamma-64": Ablation("over the last twentieth", ".271 / .852 / .812 / .283", _intensity(gamma=64)),
     # table 6
     "frozen": Ablation(
         "held to what was after the warm-up", ".268 / .850 / .803 / .293", preserve=Preserve(regulariser="frozen")
@@ -77,8 +79,12 @@ ABLATIONS: dict[str, Ablation] = {
     "last-step": Ablation(
         "held to what was one step ago", ".270 / .851 / .808 / .286", preserve=Preserve(regulariser="last-step")
     ),
-    "decay-0.5": Ablation("a quicker average", ".268 / .850 / .805 / .290", preserve=Preserve(decay=0.5)),
-    "decay-0.9": Ablation("the same", ".269 / .850 / .808 / .288", preserve=Preserve(decay=0.9)),
+    "decay-0.5": Ablation(
+        "held to the average of two steps", ".268 / .850 / .805 / .290", preserve=Preserve(decay=0.5)
+    ),
+    "decay-0.9": Ablation(
+        "held to the average of ten steps", ".269 / .850 / .808 / .288", preserve=Preserve(decay=0.9)
+    ),
     # table 7: the rates stay as they were, so that the loss alone differs
     "no-warm-up": Ablation(
         "DS-Bal from the first step", ".272 / .844 / .793 / .320", {"reduce": "max", "preserve": Preserve()}
@@ -94,5 +100,5 @@ ABLATIONS: dict[str, Ablation] = {
     },
     # figure 9
     "references-1": Ablation("the first reference image of each sample", run={"references": 1}),
-    "references-2": Ablation("the first two", run={"references": 2}),
+    "references-2": Ablation("the first two reference images of each sample", run={"references": 2}),
 }
