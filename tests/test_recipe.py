@@ -89,6 +89,7 @@ def test_a_part_is_removed_with_none() -> None:
         ('train=[{"kind": "lora"}, {"kind": "denoiser"}]', ["one of lora, cross-attention and denoiser"]),
         ("called={label}", ["called", "{word}"]),
         ("base_steps=999", ["base_steps"]),
+        ("base_steps=1", ["only where those are trained"]),
     ],
 )
 def test_a_bad_setting_is_one_line_that_names_it(setting: str, words: list[str]) -> None:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from torch import Tensor
 
 from magictailor import load, personalize
 from magictailor.errors import InputError, RunError
@@ -21,20 +20,9 @@ from magictailor.tensors import read_numbers, read_tensors
 from magictailor.training.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE, State, read_run
 from magictailor.training.loop import Run, learning_rate
 from magictailor.training.objective import Objective
-from tiny import DEFAULTS, PREDICTIONS, backbone, in_child, pair, pipeline, recipe
+from tiny import DEFAULTS, PREDICTIONS, backbone, base_weights, in_child, pair, pipeline, recipe
 
 SHORT = ("phases.0.steps=1", "phases.1.steps=1", "sampling_steps=2")
-
-
-def base_weights(base: Any, rows: int) -> dict[str, Tensor]:
-    """All of the base's own weights by their plain names; the embedding's first ``rows`` rows."""
-    out = {}
-    for part in ("unet", "vae", "text_encoder"):
-        for name, value in getattr(base.pipeline, part).state_dict().items():
-            if "lora_" not in name:
-                value = value[:rows] if "token_embedding" in name else value
-                out[f"{part}.{name.replace('.base_layer', '')}"] = value.clone()
-    return out
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)

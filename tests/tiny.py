@@ -231,6 +231,17 @@ class Rig:
         return {n: p.grad.clone() for n, p in self.trained.named().items() if p.grad is not None}
 
 
+def base_weights(base: Any, rows: int) -> dict[str, torch.Tensor]:
+    """All of the base's own weights by their plain names; the embedding's first ``rows`` rows."""
+    out = {}
+    for part in ("unet", "vae", "text_encoder"):
+        for name, value in getattr(base.pipeline, part).state_dict().items():
+            if "lora_" not in name:
+                value = value[:rows] if "token_embedding" in name else value
+                out[f"{part}.{name.replace('.base_layer', '')}"] = value.clone()
+    return out
+
+
 def in_child(work: Callable[[], object]) -> int:
     """Run in a forked process; the signal that ended it as a negative number, or its exit code."""
     process = os.fork()

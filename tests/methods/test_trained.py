@@ -18,7 +18,7 @@ from magictailor.tensors import read_tensors
 from magictailor.training.checkpoint import LORA_FILE, STATE_FILE, WEIGHTS_FILE, WORDS_FILE
 from magictailor.training.loop import Run
 from magictailor.world.embedded import WEIGHTS
-from tiny import DEFAULTS, backbone, interrupted_and_resumed, opened, pair, pipeline, sdxl, short
+from tiny import DEFAULTS, backbone, base_weights, interrupted_and_resumed, opened, pair, pipeline, sdxl, short
 
 KEYS_VALUES = ("to_k", "to_v")
 ALL_FOUR = ("to_q", "to_k", "to_v", "to_out.0")
@@ -28,17 +28,6 @@ ALL = [*COMPARED, *VARIANTS]
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAGICTAILOR_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
-def own_weights(base: Any, rows: int) -> dict[str, Tensor]:
-    """The base's weights by their plain names; of the table of words the first ``rows``."""
-    out = {}
-    for part in ("unet", "vae", "text_encoder"):
-        for name, value in getattr(base.pipeline, part).state_dict().items():
-            if "lora_" not in name:
-                value = value[:rows] if "token_embedding" in name else value
-                out[f"{part}.{name.replace('.base_layer', '')}"] = value.clone()
-    return out
 
 
 def moves(name: str, method: str) -> bool:
@@ -57,9 +46,9 @@ def moves(name: str, method: str) -> bool:
 def test_what_a_method_does_not_train_stays_bit_equal(method: str, tmp_path: Path) -> None:
     base = backbone()
     rows = len(base.pipeline.tokenizer)
-    before = own_weights(base, rows)
+    before = base_weights(base, rows)
     personalize(pair((2, 1)), tmp_path / "run", model=base, recipe=short(method))
-    after = own_weights(base, rows)
+    after = base_weights(base, rows)
     changed = {n for n, v in before.items() if not torch.equal(v, after[n])}
     assert {n for n in changed if not moves(n, method)} == set()
     still = {n for n in before if moves(n, method)} - changed

@@ -25,7 +25,7 @@ KEYS_AND_VALUES = {"to_k", "to_v"}
 def merged_weight(base: Tensor, features: Sequence[Tensor], weights: Sequence[Tensor], regular: Tensor) -> Tensor:
     """The weight nearest to the base's on regular text that gives each run's own values on its own text.
 
-    W = W0 + v' d,  d = C (Creg' Creg)^-1,  v' = (V - W0 C') (d C')^-1  (Kumari 2023, equation 4)
+    W = W0 + v' d,  d = C (Creg' Creg)^-1,  v' = (V - W0 C') (d C')^-1  (Kumari 2023, its closed form)
 
     Args:
         base: W0, [o, d].

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from magictailor.errors import InputError
+from magictailor.world.scene import CONTEXTS, PROMPTS, TREATMENTS, VIEWS
 
 
 @dataclass(frozen=True)
@@ -15,23 +16,7 @@ class Study:
     prompts: tuple[str, ...]
 
 
-RECONTEXTUALIZATION = ("on the beach", "in the jungle", "in the snow", "at night", "in autumn")
-RESTYLIZATION = (
-    "watercolor painting",
-    "Ukiyo-e painting",
-    "in Pixel Art style",
-    "in Von Gogh style",
-    "in a comic book",
-)
-INTERACTION = (
-    "with clouds in the background",
-    "with flowers in the background",
-    "near the Eiffel Tower",
-    "on top of water",
-    "in front of the Mount Fuji",
-)
-PROPERTY = ("from 3D rendering", "in a far view", "in a close view", "made of clay", "made of plastic")
-PROTOCOL = (*RECONTEXTUALIZATION, *RESTYLIZATION, *INTERACTION, *PROPERTY)
+PROTOCOL = tuple(PROMPTS.values())  # table 4, which the world draws as well
 TOGETHER = "{concept} with {component}"
 STUDIES: dict[str, Study] = {
     "protocol": Study("the 20 prompts (table 4)", tuple(f"{TOGETHER}, {how}" for how in PROTOCOL)),
@@ -43,7 +28,7 @@ STUDIES: dict[str, Study] = {
         "a place and a style or view at once (figure 11; the paper's own prompts are not known here)",
         tuple(
             f"{TOGETHER}, {place}, {style}"
-            for place, style in zip(RECONTEXTUALIZATION, (*RESTYLIZATION[:2], *PROPERTY[1:4]), strict=True)
+            for place, style in zip(CONTEXTS.values(), (*TREATMENTS.values(), *VIEWS.values()))
         ),
     ),
     "decoupled": Study("each pseudo-word alone (figure 10)", ("a photo of {concept}", "a photo of {component}")),

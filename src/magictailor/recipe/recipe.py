@@ -178,6 +178,10 @@ class Recipe(Part):
                 )
         if len({p.attention.blocks for p in self.phases if p.attention}) > 1:
             raise ValueError("attention.blocks: one for all phases")
+        if self.base_steps and not {"cross-attention", "denoiser"} & self.kinds:
+            raise ValueError(
+                "base_steps puts the denoiser's own weights back for a while: only where those are trained"
+            )
         if self.base_steps >= self.sampling_steps:
             raise ValueError("base_steps: fewer than sampling_steps, or nothing of the run is drawn")
         return self
