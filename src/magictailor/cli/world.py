@@ -60,21 +60,26 @@ def train(
     console.print(f"the base is in {done}")
 
 
-@app.command("train-segmenter")
-def train_segmenter(
+@app.command("train-judge")
+def train_judge(
     output: Output,
     pictures: Annotated[int | None, typer.Option(help="Pictures drawn ahead.")] = None,
     steps: Count = None,
     batch: Count = None,
     rate: Rate = None,
+    start: Annotated[
+        str | None, typer.Option(help="'embedded' goes on from the shipped weights, 'scratch' not.")
+    ] = None,
 ) -> None:
-    """Train the segmenter that `masks --model embedded` uses. The same command goes on after any interruption."""
+    """Train the judge, which scores benches and makes masks. The same command goes on after any interruption."""
     with started("loading"):
         from magictailor.recipe import part_from
-        from magictailor.world.training.segmenter import SegmenterTraining
-        from magictailor.world.training.segmenter import train_segmenter as train
+        from magictailor.world.training.judge import JudgeTraining
+        from magictailor.world.training.judge import train_judge as train
 
-        recipe = part_from(SegmenterTraining, given(pictures=pictures, steps=steps, batch=batch, rate=rate))
-    with bar("segmenter", console) as watch:
-        score = train(output, recipe, watch, lambda done, total: watch(done, total, {}, "pictures"))
-    console.print(f"overlap {score['all']:.3f}; the weights are in {output}")
+        recipe = part_from(JudgeTraining, given(pictures=pictures, steps=steps, batch=batch, rate=rate, start=start))
+    with bar("judge", console) as watch:
+        scores = train(output, recipe, watch, lambda done, total: watch(done, total, {}, "pictures"))
+    for name, value in scores["renders"].items():
+        console.print(f"{name:<14}{value:.3f}")
+    console.print(f"the weights are in {output}")

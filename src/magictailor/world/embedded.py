@@ -96,6 +96,15 @@ def assemble(
     )
 
 
+def load_autoencoder() -> AutoencoderKL:
+    """The shipped one, frozen, in single precision."""
+    quiet_loading()
+    loaded: AutoencoderKL = AutoencoderKL.from_pretrained(
+        WEIGHTS / "vae", torch_dtype=torch.float32, local_files_only=True
+    )
+    return loaded.eval().requires_grad_(False)
+
+
 def load_embedded() -> StableDiffusionPipeline:
     """The shipped weights, in single precision."""
     quiet_loading()
