@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import file_digest
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryFile, mkdtemp
@@ -87,6 +88,12 @@ def output_file(option: str, path: Path | str, *, outside: Path | None = None) -
     except OSError as error:
         raise InputError(f"{option} {path}: {error.strerror}; choose another path") from error
     return Path(path)
+
+
+def digest(file: Path) -> str:
+    """sha256 of a file's bytes."""
+    with file.open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:

@@ -32,8 +32,11 @@ def quiet_loading() -> None:
 
 
 @contextmanager
-def bar(first: str, console: Console) -> Iterator[Advance]:
-    """Yields a function (done, total, figures); losses are shown where there are any."""
+def bar(first: str, console: Console, keep: bool = True) -> Iterator[Advance]:
+    """Yields a function (done, total, figures); losses are shown where there are any.
+
+    ``keep``: whether lines with a title of their own stay when they are finished; many would fill the screen.
+    """
     columns = (
         TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=11)),
         BarColumn(12),
@@ -54,5 +57,7 @@ def bar(first: str, console: Console) -> Iterator[Advance]:
             }
             shown = " ".join(f"{k} {v:.3f}" for k, v in losses.items())
             progress.update(tasks[key], completed=done, total=total, figures=shown)
+            if done >= total and title is not None and not keep:
+                progress.remove_task(tasks.pop(key))
 
         yield advance

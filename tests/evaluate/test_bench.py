@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -13,16 +14,13 @@ from PIL import Image
 
 import magictailor.backbones.stable_diffusion as family
 import magictailor.evaluate.claims as claims
-from magictailor.errors import InputError
+from magictailor.errors import InputError, RunError
 from magictailor.evaluate.bench import run_bench, status, units
 from magictailor.evaluate.claims import claim
-from magictailor.evaluate.contrasts import contrasts
-from magictailor.evaluate.metrics import Asked, TruthByColour
-from magictailor.evaluate.records import Row, all_rows, read_rows, write_rows
+from magictailor.evaluate.records import Row, all_judges, all_rows, read_unit, write_rows
+from magictailor.evaluate.reporting.contrasts import contrasts, verdicts
+from magictailor.evaluate.reporting.tables import FORMATS, make_table
 from magictailor.evaluate.spec import Spec, read_spec, sources
-from magictailor.evaluate.tables import FORMATS, make_table
-from magictailor.world.pairs import composite_scene, concept_scene, world_pair
-from magictailor.world.render import render
 from tiny import Call, in_child
 
 FEW = ("phases.0.steps=1", "sampling_steps=2", "train.0.rank=2")
@@ -39,6 +37,7 @@ def spec(folder: Path, **more: object) -> Spec:
         "seeds": 2,
         "methods": ["magictailor"],
         "settings": [*FEW, "phases.1.steps=1"],
+        "metrics": ["colour"],
     }
     return Spec.model_validate({"model": str(folder), "pairs": ["world:5+2"], **plan, **more})
 
@@ -69,8 +68,6 @@ def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_finished_work_is_not_done_again_and_a_bench_grows(
     whole: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     home = tmp_path / "bench"
     shutil.copytree(whole, home)
     before = {p: p.stat().st_mtime_ns for p in home.rglob("*.png")}
@@ -79,7 +76,7 @@ def test_finished_work_is_not_done_again_and_a_bench_grows(
     monkeypatch.setattr("magictailor.evaluate.bench.personalize", lambda *_, **__: pytest.fail("trained again"))
     assert run_bench(plan, sources(plan, home), home) == 0
     larger = spec(tiny_folder, prompts=[*plan.prompts, "{concept} with {component}, on the beach"])
-    assert set(status(larger, sources(larger, home), home).values()) == {"2 rows missing"}
+    assert set(status(larger, sources(larger, home), home).values()) == {"2 to judge"}
     run_bench(larger, sources(larger, home), home)
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert len(all_rows(home)) == 2 * 4 * 2
@@ -87,6 +84,66 @@ def test_finished_work_is_not_done_again_and_a_bench_grows(
     other = spec(tiny_folder, settings=[*FEW, "phases.1.steps=2"])
     with pytest.raises(InputError, match="another settings"):
         run_bench(other, sources(other, home), home)
+
+
+def test_a_new_metric_or_judge_scores_what_is_there_and_leaves_the_rest(
+    whole: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "bench"
+    shutil.copytree(whole, home)
+    monkeypatch.setattr("magictailor.evaluate.bench._train", lambda *_: pytest.fail("trained again"))
+    old = all_rows(home)
+    more = spec(tiny_folder, metrics=["colour", "judge"])
+    assert set(status(more, sources(more, home), home).values()) == {"2 to judge"}
+    assert run_bench(more, sources(more, home), home) == 0
+    rows = all_rows(home)
+    assert [row for row in rows if row.metric == "colour"] == old
+    assert {row.figure for row in rows if row.metric == "judge"} >= {"identity", "features"}
+    assert set(all_judges(home)) == {"colour", "judge"}
+    monkeypatch.setattr("magictailor.evaluate.metrics.judging.judge_name", lambda: "another judge")
+    assert set(status(more, sources(more, home), home).values()) == {"2 to judge"}
+    run_bench(more, sources(more, home), home)
+    assert all_judges(home)["judge"] == "another judge"
+    assert len(all_rows(home)) == len(rows)
+
+
+def test_rows_kept_alone_are_enough_until_a_new_picture_is_wanted(
+    whole: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Without runs and pictures nothing is done again; a new prompt brings both back, and the old scores with them."""
+    home, plan = tmp_path / "bench", spec(tiny_folder)
+    for part in ("results", "costs"):
+        shutil.copytree(whole / part, home / part)
+    assert run_bench(plan, sources(plan, home), home) == 0
+    assert not (home / "runs").exists()
+    one = plan.model_copy(
+        update={"pairs": ("world:5",), "prompts": (*plan.prompts, "{concept} with {component}, at night")}
+    )
+    run_bench(one, sources(one, home), home)
+    rows = [row for row in all_rows(home) if row.pair == "world-5"]
+    assert {row.prompt for row in rows if "at night" in row.prompt}
+    assert set(all_rows(whole)) <= set(all_rows(home))
+
+
+def test_a_methods_own_settings(tiny_folder: Path) -> None:
+    plan = spec(tiny_folder, method_settings={"clic": ["rate_factor=3"]})
+    assert plan.settings_of("clic") == [*plan.settings, "rate_factor=3"]
+    assert plan.settings_of("magictailor") == list(plan.settings)
+
+
+def test_metrics_without_their_models_are_left_out_with_what_they_need(
+    whole: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "bench"
+    shutil.copytree(whole, home)
+    plan = spec(tiny_folder, metrics=["colour", "clip-t", "dreamsim"], weights={"clip": "nobody/nothing"})
+    said: list[str] = []
+    assert run_bench(plan, sources(plan, home), home, tell=said.append) == 0
+    assert len(said) == 2
+    assert "clip-t is left out" in said[0]
+    assert "hf download nobody/nothing" in said[0]
+    assert "pip install dreamsim" in said[1]
+    assert {row.metric for row in all_rows(home)} == {"colour"}
 
 
 def test_killed_workers_leave_the_same_bytes(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
@@ -147,6 +204,64 @@ def test_a_claim_is_one_workers_and_a_dead_ones_is_free(tmp_path: Path, monkeypa
             assert not other
 
 
+def test_who_slept_too_long_has_lost_the_claim_and_takes_nobody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "claims" / "unit.json"
+    with claim(lock) as slept:
+        assert slept
+        os.utime(lock, (0, 0))
+        with claim(lock) as other:
+            assert other
+            before = lock.read_text()
+            os.utime(lock, (1e9, 1e9))
+    assert not lock.exists()  # the second worker's own end
+    lock.write_text(before)
+    with claim(lock) as none:
+        assert not none
+    stale, looks = claims._stale, []
+
+    def late(path: Path) -> bool:
+        """Between looking and renaming, another worker takes the claim anew."""
+        looks.append(path)
+        return True if len(looks) == 1 else stale(path)
+
+    monkeypatch.setattr(claims, "_stale", late)
+    with claim(lock) as second:
+        assert not second
+    assert lock.read_text() == before  # put back
+
+
+def test_one_broken_unit_does_not_stop_the_others(
+    whole: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "bench"
+    shutil.copytree(whole, home)
+    (home / "costs" / "world-5" / "magictailor.json").write_text("{")
+    next((home / "images" / "world-6" / "magictailor").glob("*.png")).write_bytes(b"no picture")
+    plan, said = spec(tiny_folder, metrics=["colour", "judge"]), []
+    with pytest.raises(InputError, match="damaged"):
+        run_bench(plan, sources(plan, home), home, tell=said.append)
+    (home / "costs" / "world-5" / "magictailor.json").unlink()
+    with pytest.raises(RunError, match="1 of 2 units"):
+        run_bench(plan, sources(plan, home), home, tell=said.append)
+    assert ["damaged" in line for line in said] == [True]
+    assert {row.metric for row in all_rows(home) if row.pair == "world-5"} == {"colour", "judge"}
+
+
+def test_another_spec_in_one_folder_takes_no_rows_away(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    home = tmp_path / "bench"
+    shutil.copytree(whole, home)
+    before = all_rows(home)
+    other = spec(tiny_folder, prompts=["{concept} with {component}, in the snow"])
+    run_bench(other, sources(other, home), home)
+    assert set(before) < set(all_rows(home))
+    shutil.rmtree(home / "images")
+    third = spec(tiny_folder, prompts=["{concept} with {component}, on the beach"])
+    run_bench(third, sources(third, home), home)
+    assert set(before) < set(all_rows(home))
+
+
 def test_a_worker_leaves_what_another_has(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
     plan = spec(tiny_folder)
     home = tmp_path / "bench"
@@ -159,25 +274,6 @@ def test_a_worker_leaves_what_another_has(whole: Path, tiny_folder: Path, tmp_pa
     assert set(status(plan, found, home).values()) == {"at work"}
 
 
-def test_the_truth_by_colour_knows_true_renders_and_where_it_has_no_say() -> None:
-    pair = world_pair(10**8 + 4)
-    metric = TruthByColour()
-
-    def asked(text: str) -> Asked:
-        return Asked(text, pair.words, pair)
-
-    together = " with ".join(pair.words)
-    true, own = (Image.fromarray(render(scene).image) for scene in (composite_scene(pair), concept_scene(pair)))
-    good, bad = metric.score(true, asked(f"a photo of {together}")), metric.score(own, asked(f"a photo of {together}"))
-    assert (good["composite"], bad["composite"]) == (1, 0)
-    assert good["distance"] < bad["distance"]
-    beach = Image.fromarray(render(composite_scene(pair, "beach")).image)
-    assert metric.score(beach, asked(f"{together}, on the beach"))["composite"] == 1
-    for text in (f"{together}, at night", f"{together}, watercolor painting", f"a photo of {pair.words[0]}"):
-        assert metric.score(true, asked(text)) == {}
-    assert metric.score(true, Asked(f"a photo of {together}", pair.words, None)) == {}
-
-
 def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
     values = {
         "magictailor": {"a": (1, 1, 1, 1), "b": (0, 0)},
@@ -186,9 +282,9 @@ def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
     }
     for method, pairs in values.items():
         for pair, figures in pairs.items():
-            rows = [Row(pair, method, "p", i, "composite", float(v)) for i, v in enumerate(figures)]
-            rows.append(Row(pair, method, "q", 0, "composite", math.nan))
-            write_rows(tmp_path / "results" / pair / f"{method}.parquet", rows)
+            rows = [Row(pair, method, "p", i, "colour", "composite", float(v)) for i, v in enumerate(figures)]
+            rows.append(Row(pair, method, "q", 0, "colour", "composite", math.nan))
+            write_rows(tmp_path / "results" / pair / f"{method}.parquet", rows, {})
     (tmp_path / "costs" / "a").mkdir(parents=True)
     (tmp_path / "costs" / "a" / "clic.json").write_text(
         json.dumps({"seconds": 12.0, "peak_gb": None, "bytes": 3_000_000})
@@ -215,7 +311,8 @@ def test_contrasts_are_paired_and_say_what_is_shown(tmp_path: Path) -> None:
         for pair, value in enumerate(values):
             write_rows(
                 tmp_path / "results" / str(pair) / f"{method}.parquet",
-                [Row(str(pair), method, "p", 0, "composite", value)],
+                [Row(str(pair), method, "p", 0, "colour", "composite", value)],
+                {},
             )
     found = {c.method: c for c in contrasts(tmp_path, "magictailor")}
     assert found["clic"].difference.mean == pytest.approx(-0.2)
@@ -224,6 +321,30 @@ def test_contrasts_are_paired_and_say_what_is_shown(tmp_path: Path) -> None:
     assert found["dreambooth"].detectable > 0.05
     with pytest.raises(InputError, match="--against other"):
         contrasts(tmp_path, "other")
+
+
+def test_claims_of_the_paper_hold_are_not_shown_or_the_opposite(tmp_path: Path) -> None:
+    values = {
+        "magictailor": ([0.9, 0.8, 0.9, 0.8, 0.9, 0.8], [0.1] * 6),
+        "clic": ([0.5, 0.4, 0.5, 0.4, 0.5, 0.4], [0.1] * 6),
+        "dreambooth": ([0.95, 0.85, 0.95, 0.85, 0.95, 0.86], [0.1] * 6),
+        "mask-out": ([0.9, 0.8, 0.8, 0.9, 0.9, 0.8], [0.1] * 6),
+        "without-dm-deg": ([0.9, 0.8, 0.9, 0.8, 0.9, 0.8], [0.3, 0.4, 0.3, 0.4, 0.5, 0.3]),
+    }
+    for method, (identity, pollution) in values.items():
+        for pair in range(6):
+            rows = [
+                Row(str(pair), method, "p", 0, "judge", "identity", identity[pair]),
+                Row(str(pair), method, "p", 0, "judge", "pollution", pollution[pair]),
+            ]
+            write_rows(tmp_path / "results" / str(pair) / f"{method}.parquet", rows, {})
+    said = {(v.claim.worse, v.claim.figure): v.says for v in verdicts(tmp_path)}
+    assert said == {
+        ("clic", "identity"): "holds",
+        ("dreambooth", "identity"): "the opposite",
+        ("mask-out", "identity"): "not shown",
+        ("without-dm-deg", "pollution"): "holds",  # less is better
+    }
 
 
 def test_a_report_is_whole_and_opens_offline(whole: Path, tmp_path: Path, call: Call) -> None:
@@ -239,14 +360,15 @@ def test_a_report_is_whole_and_opens_offline(whole: Path, tmp_path: Path, call: 
 
 
 def test_rows_come_back_and_their_bytes_do_not_depend_on_order(tmp_path: Path) -> None:
-    rows = [Row("a", "m", "p", i, "x", 0.5 * i) for i in range(3)]
-    write_rows(tmp_path / "one.parquet", rows)
-    write_rows(tmp_path / "two.parquet", rows[::-1])
-    assert read_rows(tmp_path / "one.parquet") == rows
+    rows = [Row("a", "m", "p", i, "judge", "x", 0.5 * i) for i in range(3)]
+    write_rows(tmp_path / "one.parquet", rows, {"judge": "b", "a": "c"})
+    write_rows(tmp_path / "two.parquet", rows[::-1], {"a": "c", "judge": "b"})
+    assert read_unit(tmp_path / "one.parquet") == (rows, {"judge": "b", "a": "c"})
+    assert read_unit(tmp_path / "none.parquet") == ([], {})
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="delete it"):
-        read_rows(tmp_path / "bad.parquet")
+        read_unit(tmp_path / "bad.parquet")
 
 
 @pytest.mark.parametrize(
@@ -258,6 +380,14 @@ def test_rows_come_back_and_their_bytes_do_not_depend_on_order(tmp_path: Path) -
         ('pairs = ["world:5"]\nprompts = ["a {thing}"]', "no study"),
         ('pairs = ["world:5"]\nseeds = 0', "seeds"),
         ('pairs = ["world:5"]\ncolour = 1', "colour"),
+        ('pairs = ["world:5"]\nmethod_settings = {magic = []}', "magic is no method"),
+        ('pairs = ["world:5+0"]', "no pair"),
+        ('pairs = ["world:5"]\nprompts = ["<foo> with {component}"]', "write {concept}"),
+        ('pairs = ["world:5"]\nsegmenter = "dino-sam"', "is no segmenter"),
+        ('pairs = ["world:5"]\nsettings = ["prior.images=5"]', "unknown key"),
+        ('pairs = ["world:5"]\nmetrics = ["beauty"]', "choose from judge, quality"),
+        ('pairs = ["world:5"]\nweights = {clop = "here"}', "choose from clip, dino"),
+        ('pairs = ["world:5"]\nmetrics = ["clip-t"]\nweights = {clip = "/nowhere"}', "hf download /nowhere"),
         ('pairs = ["world:5", "world:4+3"]', "two are called world-5"),
         ('pairs = ["world:9999999999"]', "9999999999"),
         ('pairs = ["nowhere"]', "nowhere"),
@@ -280,7 +410,7 @@ def test_the_commands(whole: Path, tmp_path: Path, call: Call) -> None:
         said = call("bench", "table", *arguments)
         assert (said.code, words in said.err) == (2, True)
     path = tmp_path / "spec.toml"
-    path.write_text('pairs = ["world:5+2"]\nprompts = ["a photo of {concept} with {component}"]')
+    path.write_text('pairs = ["world:5+2"]\nprompts = ["a photo of {concept} with {component}"]\nmetrics = ["colour"]')
     said = call("bench", "status", path, "--output", whole)
     assert said.out.split()[0::2] == ["done", "done"]
     assert read_spec(path).seeds == 2

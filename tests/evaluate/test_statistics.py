@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from magictailor.evaluate.statistics import bootstrap, detectable, paired, sign_flip
+from magictailor.evaluate.reporting.statistics import bootstrap, detectable, paired, sign_flip
 
 
 def test_a_bootstrap_interval_covers_the_true_mean_as_often_as_it_says() -> None:

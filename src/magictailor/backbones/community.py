@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from magictailor.backbones.adapter import adapter_of, diffusers_tensors
 from magictailor.errors import InputError
+from magictailor.files import digest
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class CommunityLoRA:
 
 def _digest(file: Path) -> str:
     try:
-        with file.open("rb") as opened:
-            return file_digest(opened, "sha256").hexdigest()
+        return digest(file)
     except OSError as error:
         raise InputError(f"--lora {file}: {error.strerror}; name a .safetensors file") from error
 

@@ -30,8 +30,8 @@ def run(
         for source in found:
             if source.folder is not None:
                 source.read(home)  # what cannot be read is refused before anything is trained
-    with bar("units", console) as watch:
-        left = run_bench(read, found, home, watch, device=device, precision=precision, preset=preset)
+    with bar("units", console, keep=False) as watch:
+        left = run_bench(read, found, home, watch, console.print, device=device, precision=precision, preset=preset)
     if left:
         console.print(f"{left} units are with other workers")
     console.print(f"try: magictailor bench table {home}")
@@ -52,13 +52,14 @@ def status(spec: SpecFile, output: Bench) -> None:
 def table(
     bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
     format: Annotated[str, typer.Option(help="text, markdown, latex or csv.")] = "text",
+    paper: Annotated[str | None, typer.Option(help="The rows of this table of the paper: 1, 3, 5, 6 or 7.")] = None,
 ) -> None:
     """Print what is finished: means over pairs with 95 % intervals, the best and the second-best marked, and costs."""
-    from magictailor.evaluate.tables import FORMATS, make_table
+    from magictailor.evaluate.reporting.tables import FORMATS, make_table
 
     if format not in FORMATS:
         raise InputError(f"--format {format}: choose one of {', '.join(FORMATS)}")
-    print(FORMATS[format](make_table(bench)))
+    print(FORMATS[format](make_table(bench, paper)))
 
 
 @app.command("report")
@@ -68,8 +69,25 @@ def report(
     against: Annotated[str | None, typer.Option(help="Compare with this method; default: magictailor.")] = None,
 ) -> None:
     """Write one page that opens offline: the table, each method against one other, and pictures side by side."""
-    from magictailor.evaluate.report import write_report
+    from magictailor.evaluate.reporting.report import write_report
     from magictailor.files import output_file
 
     output_file("--output", output)
     console.print(f"open {write_report(bench, output, against).resolve()} in a browser")
+
+
+@app.command("figure")
+def figure(
+    bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
+    number: Annotated[str, typer.Argument(help="Of the paper: 4, 8a, 8b, 9, 12 or 16.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A PNG to write.", show_default=False)],
+) -> None:
+    """Draw a figure of the paper from what is finished: figures over a setting, or pictures side by side."""
+    with started("drawing"):
+        from magictailor.evaluate.reporting.figures import draw_figure
+        from magictailor.files import output_file
+        from magictailor.pictures import save_png
+
+        output_file("--output", output)
+        save_png(draw_figure(bench, number), output)
+    console.print(f"wrote {output}")

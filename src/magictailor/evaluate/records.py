@@ -1,6 +1,7 @@
-"""A bench's rows in Parquet: a figure of a picture, keyed by (pair, prompt, seed, method, metric)."""
+"""A bench's rows in Parquet: a figure of a picture, keyed by (pair, method, prompt, seed, figure)."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,22 @@ from typing import Any
 from magictailor.errors import InputError
 from magictailor.files import write_whole
 
+JUDGES = b"magictailor.judges"  # in a file's metadata: which model judged, by metric
+
 
 @dataclass(frozen=True, order=True)
 class Row:
-    """``value`` is not a number where the metric found nothing to judge."""
+    """A metric that finds nothing to judge in a picture leaves a row without a figure, its value not a number.
+
+    ``prompt`` is empty and ``seed`` -1 where all pictures of a unit were judged together.
+    """
 
     pair: str
     method: str
     prompt: str
     seed: int
     metric: str
+    figure: str
     value: float
 
 
@@ -29,24 +36,54 @@ def _parquet() -> Any:
     return pyarrow.parquet
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Sorted: the same rows give the same bytes."""
+def write_rows(path: Path, rows: Iterable[Row], judges: Mapping[str, str]) -> None:
+    """Sorted: the same rows give the same bytes. ``judges``: the model behind each metric."""
     parquet = _parquet()
     import pyarrow
 
     table = pyarrow.Table.from_pylist([asdict(row) for row in sorted(rows)])
+    table = table.replace_schema_metadata({JUDGES: json.dumps(dict(judges), sort_keys=True)})
     write_whole(path, lambda temporary: parquet.write_table(table, temporary))
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Raises InputError for a damaged file."""
+def read_unit(path: Path) -> tuple[list[Row], dict[str, str]]:
+    """A unit's rows, and the model behind each metric; none where nothing is scored yet.
+
+    Raises:
+        InputError: a damaged file.
+    """
     parquet = _parquet()
+    if not path.exists():
+        return [], {}
     try:
-        return [Row(**row) for row in parquet.read_table(path).to_pylist()]
-    except (OSError, ValueError, TypeError) as error:
+        table = parquet.read_table(path)
+        judges = dict(json.loads((table.schema.metadata or {})[JUDGES]))
+        return [Row(**row) for row in table.to_pylist()], judges
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: damaged ({error}); delete it, and run the bench again") from error
+
+
+def _units(folder: Path) -> list[tuple[list[Row], dict[str, str]]]:
+    return [read_unit(path) for path in sorted((folder / "results").rglob("*.parquet"))]
 
 
 def all_rows(folder: Path) -> list[Row]:
     """Of all finished units."""
-    return sorted(row for path in (folder / "results").rglob("*.parquet") for row in read_rows(path))
+    return sorted(row for rows, _ in _units(folder) for row in rows)
+
+
+def all_judges(folder: Path) -> dict[str, str]:
+    """Which models judged, by metric; joined where units differ."""
+    found: dict[str, set[str]] = {}
+    for _, judges in _units(folder):
+        for metric, model in judges.items():
+            found.setdefault(metric, set()).add(model)
+    return {metric: " / ".join(sorted(models)) for metric, models in sorted(found.items())}
+
+
+def read_cost(path: Path) -> dict[str, Any]:
+    """Raises InputError for a damaged file."""
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); delete it, and run the bench again") from error

@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -13,18 +14,22 @@ from magictailor.errors import InputError
 from magictailor.methods import METHODS
 from magictailor.methods.studies import STUDIES, filled, study_prompts
 from magictailor.recipe import Part, fields_of, part_from
-from magictailor.world.pairs import WorldPair, world_pair, write_pair
+from magictailor.segmentation import MODELS
+from magictailor.world.pairs import DIFFICULTIES, WorldPair, world_pair, write_pair
 
-WORLD = re.compile(r"world:(\d+)(?:\+(\d+))?")
+WORLD = re.compile(rf"world:(\d+)(?:\+(\d+))?(?:-({'|'.join(DIFFICULTIES)}))?")
 
 
 class Spec(Part):
     """A bench, as its TOML says.
 
-    pairs: folders, from the TOML's own; or ``world:1000000000+8``, eight pairs of the world from that seed on.
+    pairs: folders, from the TOML's own; or ``world:1000000000+8``, eight pairs of the world from that seed on, and
+    ``world:1000000000+2-size`` (or ``-category``), two difficult ones.
     prompts: names of studies, or texts with {concept} and {component}.
     seeds: how many pictures of each prompt, from seed 0 on.
-    settings: ``key=value`` changes of every method's recipe.
+    settings: ``key=value`` changes of every method's recipe; method_settings: of one method's, by its name.
+    metrics: what judges the pictures, see docs/bench.md; weights: folders or hub ids of their models; segmenter: what
+    finds concept and component for those that want them cut out (``masks --model``).
     """
 
     model: str = "embedded"
@@ -33,10 +38,14 @@ class Spec(Part):
     prompts: tuple[str, ...] = Field(("protocol",), min_length=1)
     seeds: int = Field(2, ge=1, le=10_000)
     settings: tuple[str, ...] = ()
+    method_settings: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    metrics: tuple[str, ...] = Field(("judge", "quality", "colour"), min_length=1)
+    weights: dict[str, str] = Field(default_factory=dict)
+    segmenter: str | None = None
 
-    @field_validator("methods")
+    @field_validator("methods", "method_settings")
     @classmethod
-    def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+    def _known(cls, methods: Any) -> Any:
         unknown = [m for m in methods if m not in METHODS]
         if unknown:
             raise ValueError(f"{unknown[0]} is no method (magictailor recipes lists them)")
@@ -46,11 +55,23 @@ class Spec(Part):
     @classmethod
     def _filled(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
         for text in prompts:
+            if "<" in text:
+                raise ValueError(f"{text!r}: write {{concept}} and {{component}} for the pseudo-words")
             if text not in STUDIES and not set(fields_of(text) or ["?"]) <= {"concept", "component"}:
                 raise ValueError(
                     f"{text!r} is no study ({', '.join(STUDIES)}) and no text with {{concept}}, {{component}}"
                 )
         return prompts
+
+    @field_validator("segmenter")
+    @classmethod
+    def _finds(cls, segmenter: str | None) -> str | None:
+        if segmenter is not None and segmenter not in MODELS:
+            raise ValueError(f"{segmenter!r} is no segmenter ({', '.join(MODELS)})")
+        return segmenter
+
+    def settings_of(self, method: str) -> list[str]:
+        return [*self.settings, *self.method_settings.get(method, ())]
 
     def texts(self, words: Sequence[str]) -> list[str]:
         """All prompts with a pair's pseudo-words."""
@@ -93,6 +114,13 @@ def read_spec(path: Path | str) -> Spec:
     return part_from(Spec, tree)
 
 
+def _name_of(path: Path) -> str:
+    """A folder's name; of a TOML its own, or the folder's where it is called pair.toml."""
+    if path.suffix != ".toml":
+        return path.name
+    return path.parent.name if path.name == "pair.toml" else path.stem
+
+
 def sources(spec: Spec, beside: Path) -> list[Source]:
     """The spec's pairs; folders are taken from ``beside``. Raises InputError: two of one name, a seed out of range."""
     found = []
@@ -100,12 +128,16 @@ def sources(spec: Spec, beside: Path) -> list[Source]:
         match = WORLD.fullmatch(text)
         if match:
             first, count = int(match[1]), int(match[2] or 1)
-            found += [Source(f"world-{seed}", world=world_pair(seed)) for seed in range(first, first + count)]
+            if count == 0:
+                raise InputError(f"pairs: {text}: no pair; write +1 or more, or leave it out")
+            end = f"-{match[3]}" if match[3] else ""
+            seeds = range(first, first + count)
+            found += [Source(f"world-{seed}{end}", world=world_pair(seed, match[3])) for seed in seeds]
         else:
             folder = (beside / Path(text).expanduser()).resolve()
-            found.append(Source(folder.stem, folder))
+            found.append(Source(_name_of(folder), folder))
     names = [source.name for source in found]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise InputError(f"pairs: two are called {twice[0]}; rename one folder")
+        raise InputError(f"pairs: two are called {twice[0]}; rename one")
     return found

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from magictailor.errors import InputError
 from magictailor.pictures import grid
+from magictailor.plots import plots, rendered
 from magictailor.recipe import Recipe
 from magictailor.training.checkpoint import read_run
 from magictailor.training.metrics import METRICS_FILE, read_metrics
@@ -37,16 +38,8 @@ def _smoothed(
 
 def _curves(folder: Path, labels: Sequence[str], recipe: Recipe) -> Image.Image:
     """L_diff of each sample over steps, with the phases' borders."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("curves need matplotlib: pip install 'magictailor[plots]'") from error
-
     rows = read_metrics(folder)
-    figure = Figure(figsize=(5.2, 2.8), dpi=100)
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, (axes,) = plots(1, width=5.2)
     for number, label in enumerate(labels):
         seen = [(r["step"], r[f"diffusion.{number}"]) for r in rows if f"diffusion.{number}" in r]
         if seen:
@@ -56,9 +49,7 @@ def _curves(folder: Path, labels: Sequence[str], recipe: Recipe) -> Image.Image:
         axes.axvline(border, color="grey", linestyle=":", linewidth=1)
     axes.set(xlabel="step", ylabel=f"diffusion loss, mean of {SMOOTH}")
     axes.legend(frameon=False)
-    figure.tight_layout()
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return rendered(figure)
 
 
 def learning_process(runs: Sequence[Path | str]) -> Image.Image:

@@ -8,10 +8,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 import magictailor
-from magictailor.evaluate.contrasts import contrasts
-from magictailor.evaluate.metrics import known_metrics
 from magictailor.evaluate.records import Row, all_rows
-from magictailor.evaluate.tables import COSTS, Table, cell_text, cost_texts, make_table, published
+from magictailor.evaluate.reporting.contrasts import contrasts, verdicts
+from magictailor.evaluate.reporting.shown import prompts_of, truth_of
+from magictailor.evaluate.reporting.tables import COSTS, Table, cell_text, cost_texts, make_table, published
 from magictailor.files import write_text
 from magictailor.generation.pictures import picture_name
 
@@ -36,15 +36,16 @@ def _lines(table: Table) -> list[list[dict[str, str]]]:
 
 def _pictures(home: Path, rows: Sequence[Row], methods: Sequence[str]) -> tuple[bool, list[dict[str, Any]]]:
     """Of each pair its truth, if it is of the world, and each method's first picture of the first prompt."""
-    first: dict[str, str] = {}
-    for row in rows:
-        first.setdefault(row.pair, row.prompt)
-    truths = {pair: _inline(home / "pairs" / pair / "truth" / "composite.png") for pair in first}
+    first = {pair: prompts_of(rows, pair)[0] for pair in dict.fromkeys(row.pair for row in rows)}
+    truths = {pair: truth_of(home, pair, prompt) for pair, prompt in first.items()}
     known = any(truths.values())
     drawn = []
     for pair, prompt in first.items():
         images = [_inline(home / "images" / pair / method / picture_name(prompt, 0)) for method in methods]
-        drawn.append({"pair": f"{pair}: {prompt}", "images": [truths[pair], *images] if known else images})
+        truth = truths[pair]
+        drawn.append(
+            {"pair": f"{pair}: {prompt}", "images": [_inline(truth) if truth else "", *images] if known else images}
+        )
     return known, drawn
 
 
@@ -55,23 +56,31 @@ def write_report(home: Path, output: Path, reference: str | None = None) -> Path
         InputError: no finished unit, or no such reference.
     """
     table, rows = make_table(home), all_rows(home)
+    methods = list(table.methods)
     if reference is None:
-        reference = "magictailor" if "magictailor" in table.methods else table.methods[0]
-    truth, drawn = _pictures(home, rows, table.methods)
-    page = Environment(loader=PackageLoader("magictailor.evaluate", "."), autoescape=True).get_template("report.html")
+        reference = "magictailor" if "magictailor" in table.methods else next(iter(table.methods))
+    truth, drawn = _pictures(home, rows, methods)
+    page = Environment(loader=PackageLoader("magictailor.evaluate.reporting", "."), autoescape=True).get_template(
+        "report.html"
+    )
     text = page.render(
         name=home.resolve().name,
         pairs=len({row.pair for row in rows}),
-        pictures=len({(row.pair, row.method, row.prompt, row.seed) for row in rows}),
-        head=["method", *table.figures, *COSTS.values(), "published"],
+        pictures=len({(row.pair, row.method, row.prompt, row.seed) for row in rows if row.prompt}),
+        head=[
+            "method",
+            *(f"{name} {'↑' if up else '↓'}" for name, up in table.figures.items()),
+            *COSTS.values(),
+            "published",
+        ],
         lines=_lines(table),
         reference=reference,
         contrasts=contrasts(home, reference),
-        template=rows[0].prompt if len({row.pair for row in rows}) == 1 else "each pair's first prompt",
+        verdicts=verdicts(home),
         truth=truth,
-        methods=table.methods,
+        methods=methods,
         rows=drawn,
-        judges=[metric.model for metric in known_metrics()],
+        judges=table.notes,
         version=magictailor.__version__,
     )
     write_text(output, text)

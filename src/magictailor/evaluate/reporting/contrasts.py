@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magictailor.errors import InputError
-from magictailor.evaluate.metrics import known_metrics
+from magictailor.evaluate.metrics import directions
 from magictailor.evaluate.records import Row, all_rows
-from magictailor.evaluate.statistics import Interval, detectable, paired, sign_flip
-from magictailor.evaluate.tables import pair_means
+from magictailor.evaluate.reporting.paper import CLAIMS, Claim
+from magictailor.evaluate.reporting.statistics import FEWEST, Interval, detectable, paired, sign_flip
+from magictailor.evaluate.reporting.tables import keys_of, pair_means
 
 SURE = 0.05
 
@@ -29,6 +30,8 @@ class Contrast:
     @property
     def says(self) -> str:
         """In words."""
+        if self.pairs < FEWEST:
+            return "too few pairs"
         if self.p >= SURE:
             return "no difference shown"
         return "better" if self.better else "worse"
@@ -40,7 +43,7 @@ def contrasts(folder: Path, reference: str) -> list[Contrast]:
     methods = dict.fromkeys(row.method for row in rows)
     if reference not in methods:
         raise InputError(f"--against {reference}: not in this bench; it has {', '.join(methods) or 'nothing yet'}")
-    higher = {name: up for metric in known_metrics() for name, up in metric.higher.items()}
+    higher = directions()
     return [
         made
         for method in methods
@@ -50,8 +53,31 @@ def contrasts(folder: Path, reference: str) -> list[Contrast]:
     ]
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What a bench says of a claim of the paper."""
+
+    claim: Claim
+    contrast: Contrast
+
+    @property
+    def says(self) -> str:
+        """In words: only a difference that is unlikely by chance counts, in either direction."""
+        return {"no difference shown": "not shown", "better": "holds", "worse": "the opposite"}.get(
+            self.contrast.says, self.contrast.says
+        )
+
+
+def verdicts(folder: Path) -> list[Verdict]:
+    """Of each claim of the paper whose two methods are in the bench."""
+    rows, higher = all_rows(folder), directions()
+    made = [(claim, _contrast(rows, claim.better, claim.worse, claim.figure, higher[claim.figure])) for claim in CLAIMS]
+    return [Verdict(claim, contrast) for claim, contrast in made if contrast is not None]
+
+
 def _contrast(rows: Sequence[Row], method: str, reference: str, figure: str, up: bool) -> Contrast | None:
-    own, other = pair_means(rows, method, figure), pair_means(rows, reference, figure)
+    among = keys_of(rows, method, figure) & keys_of(rows, reference, figure)
+    own, other = (pair_means(rows, m, figure, among) for m in (method, reference))
     both = sorted(own.keys() & other.keys())
     if not both:
         return None

@@ -1,0 +1,76 @@
+"""Quality as Kernel Inception Distance (Binkowski 2018), on the judge's features instead of Inception's."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from magictailor.evaluate.metrics.asked import Asked, asked
+from magictailor.evaluate.metrics.contract import WHOLE, Drawn, Figure, Subject
+from magictailor.evaluate.metrics.judging import judge_name, judge_network
+from magictailor.world.judgement import judged
+from magictailor.world.pairs import WorldPair
+from magictailor.world.render import render
+from magictailor.world.scene import random_stage
+
+RENDERS = 10  # of each prompt
+Floats = NDArray[np.floating]
+
+
+def kernel_distance(first: Floats, second: Floats) -> float:
+    """The unbiased squared maximum mean discrepancy of features [M, D] and [N, D] with the kernel (x . y / D + 1)^3: 0 on average
+    where both come from one distribution, and now and then below."""
+    size = first.shape[1]
+
+    def kernel(a: Floats, b: Floats) -> Floats:
+        return (a @ b.T / size + 1) ** 3
+
+    def within(a: Floats) -> float:
+        values = kernel(a, a)
+        return float((values.sum() - np.trace(values)) / (len(a) * (len(a) - 1)))
+
+    return within(first) + within(second) - 2 * float(kernel(first, second).mean())
+
+
+@cache
+def _true_features(pair: WorldPair, wanted: tuple[Asked, ...]) -> Floats:
+    """Of true pictures of this pair as the prompts ask, where things are in the world's pictures: [N, D]."""
+    scenes = []
+    for number, what in enumerate(wanted):
+        thing = pair.composite if what.both else pair.concept if what.concept else pair.component
+        for draw in range(RENDERS):
+            stage = random_stage(np.random.default_rng((pair.seed, number, draw, 7)), (thing,))
+            scenes.append(replace(stage, context=what.context, treatment=what.treatment, view=what.view))
+    return _features([render(scene).image for scene in scenes])
+
+
+def _features(images: Sequence[Image.Image | NDArray[np.uint8]]) -> Floats:
+    """The judge's features, with a mean square of 1 an element, [N, D]."""
+    told = np.stack([judgement.features for judgement in judged(judge_network(), images)]).astype(np.float64)
+    return told * np.sqrt(told.shape[1])
+
+
+@dataclass(frozen=True)
+class QualityByJudge:
+    """How far a unit's pictures are, together, from true pictures of the same pair in the same prompts. Times 100."""
+
+    higher: dict[str, bool] = field(default_factory=lambda: {"kid": False})
+
+    @property
+    def model(self) -> str:
+        return f"{judge_name()}, {RENDERS} renders a prompt"
+
+    def prepare(self) -> None:
+        judge_network()
+
+    def score(self, subject: Subject, pictures: Sequence[Drawn]) -> Iterator[Figure]:
+        if subject.world is None:
+            return
+        known = [(d, what) for d in pictures if (what := asked(d.prompt, subject.words)) is not None]
+        known = [(d, what) for d, what in known if what.concept or what.component]
+        if len(known) > 1:
+            true = _true_features(subject.world, tuple(dict.fromkeys(what for _, what in known)))
+            yield Figure(*WHOLE, "kid", 100 * kernel_distance(_features([d.image for d, _ in known]), true))

@@ -1,0 +1,90 @@
+"""Figures of the paper from a bench: what a setting changes, as curves with intervals; and pictures side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from magictailor.errors import InputError
+from magictailor.evaluate.metrics import directions
+from magictailor.evaluate.records import Row, all_rows
+from magictailor.evaluate.reporting.paper import FIGURES, OURS, Sheet, Sweep
+from magictailor.evaluate.reporting.shown import prompts_of, truth_of
+from magictailor.evaluate.reporting.statistics import bootstrap
+from magictailor.evaluate.reporting.tables import pair_means
+from magictailor.generation.pictures import picture_name
+from magictailor.methods.studies import STUDIES
+from magictailor.pictures import grid
+from magictailor.plots import plots, rendered
+
+SEED, CELL = 0, 96
+
+
+def draw_figure(folder: Path, number: str) -> Image.Image:
+    """The paper's figure of this number, as far as the bench has its methods.
+
+    Raises:
+        InputError: no such figure, nothing of it in the bench, or no matplotlib.
+    """
+    if number not in FIGURES:
+        raise InputError(f"figure {number}: choose one of {', '.join(FIGURES)}; figure 5 is magictailor learning")
+    what, rows = FIGURES[number], all_rows(folder)
+    return _sweep(what, rows, folder) if isinstance(what, Sweep) else _sheet(what, rows, folder)
+
+
+def _sweep(what: Sweep, rows: Sequence[Row], folder: Path) -> Image.Image:
+    """Each judged figure over the setting: means over pairs with their intervals, and our default as a dotted line."""
+    there = {row.figure for row in rows}
+    figures = [name for name in directions() if name in there]
+    methods = sorted((m for m in what.values if any(row.method == m for row in rows)), key=lambda m: what.values[m])
+    if len(methods) < 2:
+        raise InputError(f"{folder}: has fewer than two of {', '.join(what.values)}; add them to the spec's methods")
+    page, panels = plots(len(figures), f"{what.title}: means over pairs, 95 % intervals")
+    for axes, name in zip(panels, figures, strict=True):
+        points = [(what.values[m], bootstrap(list(values))) for m in methods if (values := pair_means(rows, m, name).values())]  # fmt: skip
+        means = [interval.mean for _, interval in points]
+        spread = [[i.mean - i.low for _, i in points], [i.high - i.mean for _, i in points]]
+        axes.errorbar([x for x, _ in points], means, spread, marker="o", capsize=3)
+        axes.axvline(what.values[OURS], color="grey", linestyle=":", linewidth=1)
+        axes.set(title=f"{name} ({'higher' if directions()[name] else 'lower'} is better)", xlabel=what.setting)
+    return rendered(page)
+
+
+def _prompts(what: Sheet, rows: Sequence[Row], pair: str) -> dict[str, str]:
+    """Titles by prompt: a study's, or the pair's first."""
+    asked = prompts_of(rows, pair)
+    if what.study is None:
+        return dict.fromkeys(asked[:1], "")
+    texts = STUDIES[what.study].prompts
+    links = {text: text.split("}")[1].split("{")[0].strip() for text in texts}
+    shaped = {link: text.split("{")[0] for text, link in links.items()}
+    return {
+        p: link for link, start in shaped.items() for p in asked if p.startswith(f"{start}<") and f"> {link} <" in p
+    }
+
+
+def _sheet(what: Sheet, rows: Sequence[Row], folder: Path) -> Image.Image:
+    ends = tuple(what.pairs.split()) or ("",)
+    pairs = [p for p in dict.fromkeys(row.pair for row in rows) if p.endswith(ends)]
+    methods = [m for m in what.methods if any(row.method == m for row in rows)]
+    lines, titles, names, wanted = [], [], [], 0
+    for pair in pairs:
+        prompts = _prompts(what, rows, pair)
+        paths = [folder / "images" / pair / m / picture_name(p, SEED) for m in methods for p in prompts]
+        wanted += len(paths)
+        if not paths or not all(path.exists() for path in paths):
+            continue
+        truth = truth_of(folder, pair, next(iter(prompts)))
+        lines.append([Image.open(path) for path in ([truth] if truth else []) + paths])
+        titles = (["truth"] if truth else []) + [prompts[p] or m for m in methods for p in prompts]
+        names.append(pair)
+    if not wanted:
+        need = f"the study {what.study}" if what.study else f"{', '.join(what.methods)}"
+        raise InputError(
+            f"{folder}: has nothing of {what.title}: its spec needs {need}{' on ' + what.pairs if what.pairs else ''}"
+        )
+    if not lines:
+        raise InputError(
+            f"{folder}: the pictures of {what.title} are gone; delete their rows in results/, and run the bench again"
+        )
+    return grid(lines, names, titles, cell=CELL)

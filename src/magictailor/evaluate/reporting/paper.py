@@ -1,0 +1,83 @@
+"""The paper's tables and figures by their numbers (third version): which methods they show, and in which order."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from magictailor.methods import CATALOGUE, COMPARED
+
+OURS = "magictailor"
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """``rows``: titles by method."""
+
+    title: str
+    rows: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A figure over one setting: its values by method."""
+
+    title: str
+    setting: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Pictures: pairs in rows; methods in columns, or a study's prompts by one method. ``pairs``: the end of their names."""
+
+    title: str
+    methods: tuple[str, ...]
+    study: str | None = None
+    pairs: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``better`` is better than ``worse`` in this figure, the paper says; on the embedded base the judge's figures stand for its own."""
+
+    text: str
+    better: str
+    worse: str
+    figure: str
+
+
+def _titles(*methods: str) -> dict[str, str]:
+    named = {name: what.summary for group in CATALOGUE.values() for name, what in group.items()}
+    return {method: "MagicTailor" if method == OURS else named[method] for method in methods}
+
+
+TABLES: dict[str, PaperTable] = {
+    "1": PaperTable("methods by automatic metrics", dict(zip(COMPARED, COMPARED, strict=True))),
+    "3": PaperTable("the two techniques", _titles("without-both", "without-ds-bal", "without-dm-deg", OURS)),
+    "5": PaperTable(
+        "degradation",
+        _titles("mask-out", "fixed-0.4", "fixed-0.6", "fixed-0.8", "ascending", "descending", "gamma-8", "gamma-16", "gamma-64", OURS),
+    ),
+    "6": PaperTable("the regulariser of DS-Bal", _titles("frozen", "last-step", "decay-0.5", "decay-0.9", OURS)),
+    "7": PaperTable("warm-up", _titles("no-warm-up", OURS)),
+}  # fmt: skip
+FIGURES: dict[str, Sweep | Sheet] = {
+    "4": Sheet("noise under fixed and dynamic intensity", ("fixed-0.5", OURS)),
+    "8a": Sweep("weight of the regulariser", "lambda_pres", {OURS: 0.2, **{f"pres-{v:g}": v for v in (0.4, 0.6, 0.8, 1.0)}}),
+    "8b": Sweep("weight of the attention loss", "lambda_attn", {OURS: 0.01, **{f"attn-{v:g}": v for v in (0.001, 0.005, 0.05)}}),
+    "9": Sweep("reference images of a sample", "images", {"references-1": 1, "references-2": 2, OURS: 3}),
+    "12": Sheet("difficult pairs", tuple(COMPARED), pairs="-size -category"),
+    "16": Sheet("linking words", (OURS,), study="linking-words"),
+}  # fmt: skip
+CLAIMS: tuple[Claim, ...] = (
+    *(Claim(f"keeps identities better than {m} (table 1)", OURS, m, "identity") for m in COMPARED if m != OURS),
+    *(Claim(f"follows the text better than {m} (table 1)", OURS, m, "text") for m in COMPARED if m != OURS),
+    Claim("both techniques together are better than neither (table 3)", OURS, "without-both", "identity"),
+    Claim("DM-Deg alone is better than neither (table 3)", "without-ds-bal", "without-both", "identity"),
+    Claim("DS-Bal alone is better than neither (table 3)", "without-dm-deg", "without-both", "identity"),
+    Claim("DM-Deg is against pollution", OURS, "without-dm-deg", "pollution"),
+    Claim("DS-Bal is against imbalance", OURS, "without-ds-bal", "imbalance"),
+    Claim("noise is better than masking out (table 5)", OURS, "mask-out", "identity"),
+    Claim("dynamic intensity is better than a fixed one (table 5)", OURS, "fixed-0.4", "identity"),
+    Claim("a moving regulariser is better than one frozen after the warm-up (table 6)", OURS, "frozen", "identity"),
+    Claim("the warm-up is worth it (table 7)", OURS, "no-warm-up", "identity"),
+)

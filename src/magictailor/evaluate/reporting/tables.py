@@ -1,0 +1,210 @@
+"""Tables of a bench: methods in rows, figures in columns, intervals over pairs, best and second-best marked."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from magictailor.errors import InputError
+from magictailor.evaluate.metrics import directions
+from magictailor.evaluate.metrics.judging import accuracy_line, judge_name
+from magictailor.evaluate.records import Row, all_judges, all_rows, read_cost
+from magictailor.evaluate.reporting.paper import TABLES
+from magictailor.evaluate.reporting.statistics import Interval, bootstrap
+from magictailor.methods import CATALOGUE
+
+COSTS = {"seconds": "seconds", "peak_gb": "peak GB", "bytes": "stored MB"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``rank``: 1 the best of its column, 2 the second, 0 neither."""
+
+    interval: Interval
+    pairs: int
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """``cells[method][figure]``; ``costs[method]`` means over pairs. ``methods``: titles by method, in the order of rows;
+    ``figures``: whether more is better, by name; ``notes``: which models judged, and how well."""
+
+    methods: Mapping[str, str]
+    figures: Mapping[str, bool]
+    cells: dict[str, dict[str, Cell]]
+    costs: dict[str, dict[str, float]]
+    notes: Sequence[str] = ()
+
+
+Keys = frozenset[tuple[str, str, int]]
+
+
+def keys_of(rows: Sequence[Row], method: str, figure: str) -> Keys:
+    """(pair, prompt, seed) of the pictures of a method that the figure's metric has judged."""
+    metrics = {row.metric for row in rows if row.figure == figure}
+    return frozenset((r.pair, r.prompt, r.seed) for r in rows if r.method == method and r.metric in metrics)
+
+
+def pair_means(rows: Sequence[Row], method: str, figure: str, among: Keys | None = None) -> dict[str, float]:
+    """A method's mean of a figure on each pair, pictures that have none left out; ``among``: of these pictures only."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row.method != method or row.figure != figure or math.isnan(row.value):
+            continue
+        if among is None or (row.pair, row.prompt, row.seed) in among:
+            values.setdefault(row.pair, []).append(row.value)
+    return {pair: sum(v) / len(v) for pair, v in values.items()}
+
+
+def _costs(folder: Path, method: str) -> dict[str, float]:
+    found = [read_cost(p) for p in (folder / "costs").glob(f"*/{method}.json")]
+    means = {}
+    for key in COSTS:
+        values = [float(cost[key]) for cost in found if cost.get(key) is not None]
+        if values:
+            means[key] = sum(values) / len(values) / (1e6 if key == "bytes" else 1)
+    return means
+
+
+def _ordered(rows: Sequence[Row]) -> dict[str, str]:
+    """The methods that a bench has, as `magictailor recipes` lists them, under their own names."""
+    known = [name for group in CATALOGUE.values() for name in group]
+    there = {row.method for row in rows}
+    return {m: m for m in sorted(there, key=lambda m: known.index(m) if m in known else len(known))}
+
+
+def _ranked(rows: Sequence[Row], methods: Sequence[str], figure: str, up: bool) -> list[str]:
+    """The methods by their means on the pictures that all of them have."""
+    keys = [keys_of(rows, m, figure) for m in methods]
+    among = frozenset.intersection(*keys) if keys else frozenset()
+    means = {m: float(np.mean(list(pair_means(rows, m, figure, among).values()) or [math.nan])) for m in methods}
+    known = sorted((m for m in methods if not math.isnan(means[m])), key=lambda m: means[m], reverse=up)
+    return [*known, *(m for m in methods if math.isnan(means[m]))]
+
+
+def make_table(folder: Path, paper: str | None = None) -> Table:
+    """Of all finished units; ``paper``: with the rows of that table of the paper, those too that this bench lacks.
+
+    Raises:
+        InputError: nothing is finished, or the paper has no such table.
+    """
+    rows = all_rows(folder)
+    if not rows:
+        raise InputError(f"{folder}: no finished unit in it; magictailor bench run SPEC --output {folder}")
+    if paper is not None and paper not in TABLES:
+        raise InputError(f"--paper {paper}: choose one of {', '.join(TABLES)}")
+    methods = dict(TABLES[paper].rows) if paper is not None else _ordered(rows)
+    figures = {name: up for name, up in directions().items() if any(row.figure == name for row in rows)}
+    cells: dict[str, dict[str, Cell]] = {method: {} for method in methods}
+    for figure in figures:
+        means = {m: list(pair_means(rows, m, figure).values()) for m in methods}
+        order = sorted(
+            (m for m in methods if means[m]), key=lambda m: bootstrap(means[m]).mean, reverse=figures[figure]
+        )
+        for method in order:
+            rank = order.index(method) + 1
+            cells[method][figure] = Cell(bootstrap(means[method]), len(means[method]), rank if rank <= 2 else 0)
+    return Table(methods, figures, cells, {m: _costs(folder, m) for m in methods}, judges_told(folder))
+
+
+def judges_told(folder: Path) -> list[str]:
+    """A line about each model that judged; the world's own with its accuracy on held-out renders."""
+    judges = all_judges(folder)
+    lines = [f"{metric}: {model}" for metric, model in judges.items()]
+    if any(judge_name() in model for model in judges.values()):
+        lines.append(accuracy_line())
+    return lines
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def cell_text(cell: Cell | None, marks: tuple[str, str] = ("{}", "{}")) -> str:
+    """The mean, marked by its rank, and its interval."""
+    if cell is None:
+        return ""
+    mean = _number(cell.interval.mean)
+    if cell.rank:
+        mean = marks[cell.rank - 1].format(mean)
+    spread = (
+        f" [{_number(cell.interval.low)}, {_number(cell.interval.high)}]" if not math.isnan(cell.interval.low) else ""
+    )
+    return mean + spread
+
+
+def cost_texts(table: Table, method: str) -> list[str]:
+    return [_number(table.costs[method].get(key, math.nan)) for key in COSTS]
+
+
+def published(method: str) -> str:
+    """What the paper prints for it; empty where it prints nothing."""
+    return next(
+        (named.published for group in CATALOGUE.values() for name, named in group.items() if name == method), ""
+    )
+
+
+def _grid(table: Table, marks: tuple[str, str], arrows: tuple[str, str]) -> list[list[str]]:
+    """Rows of texts, the head first; ``arrows``: after a figure where less is better, and where more is."""
+    titles = [f"{name} {arrows[up]}" for name, up in table.figures.items()]
+    lines = [["method", *titles, *COSTS.values(), "pairs", "published"]]
+    for method, title in table.methods.items():
+        cells = table.cells[method]
+        figures = [cell_text(cells.get(f), marks) for f in table.figures]
+        lines.append([title, *figures, *cost_texts(table, method), _pairs(table, method), published(method)])
+    return lines
+
+
+def _pairs(table: Table, method: str) -> str:
+    return str(max((cell.pairs for cell in table.cells[method].values()), default=0))
+
+
+def _as_text(table: Table) -> str:
+    lines = _grid(table, ("{}*", "{}'"), ("↓", "↑"))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    rows = ["  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*rows, *table.notes])
+
+
+def _as_markdown(table: Table) -> str:
+    head, *lines = _grid(table, ("**{}**", "_{}_"), ("↓", "↑"))
+    rows = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines)]
+    return "\n".join([*rows, "", *(f"- {note}" for note in table.notes)])
+
+
+def _as_latex(table: Table) -> str:
+    head, *lines = _grid(table, (r"\textbf{{{}}}", r"\underline{{{}}}"), (r"$\downarrow$", r"$\uparrow$"))
+    body = [" & ".join(text.replace("_", r"\_") for text in line) + r" \\" for line in (head, *lines)]
+    notes = [f"% {note}" for note in table.notes]
+    return "\n".join(
+        [*notes, rf"\begin{{tabular}}{{{'l' * len(head)}}}", body[0], r"\hline", *body[1:], r"\end{tabular}"]
+    )
+
+
+def _as_csv(table: Table) -> str:
+    """A mean and its interval in three columns, unmarked."""
+    out = io.StringIO()
+    write = csv.writer(out, lineterminator="\n").writerow
+    spread = [f"{name}{end}" for name in table.figures for end in ("", " low", " high")]
+    write(["method", *spread, *COSTS.values(), "pairs", "published"])
+    for method, title in table.methods.items():
+        values: list[object] = []
+        for name in table.figures:
+            cell = table.cells[method].get(name)
+            values += [cell.interval.mean, cell.interval.low, cell.interval.high] if cell else ["", "", ""]
+        costs = [table.costs[method].get(key, "") for key in COSTS]
+        write([title, *values, *costs, _pairs(table, method), published(method)])
+    return out.getvalue().rstrip("\n")
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {
+    "text": _as_text,
+    "markdown": _as_markdown,
+    "latex": _as_latex,
+    "csv": _as_csv,
+}

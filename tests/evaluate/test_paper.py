@@ -1,0 +1,118 @@
+"""The paper's tables and figures from made-up rows: their rows and order, what is missing, and pictures side by side."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from magictailor.errors import InputError
+from magictailor.evaluate.records import Row, write_rows
+from magictailor.evaluate.reporting.figures import draw_figure
+from magictailor.evaluate.reporting.paper import FIGURES, TABLES, Sheet, Sweep
+from magictailor.evaluate.reporting.tables import FORMATS, make_table
+from magictailor.evaluate.spec import Spec, sources
+from magictailor.generation.pictures import picture_name
+from magictailor.methods import METHODS
+from magictailor.methods.studies import STUDIES, filled
+from tiny import Call
+
+WORDS = ("<cat>", "<ears>")
+PAIRS = ("world-5", "world-6-size")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Two pairs, seven methods, the linking words; identity grows with the weight."""
+    prompts = filled(STUDIES["linking-words"].prompts, WORDS)
+    values = {
+        "magictailor": 0.5,
+        "pres-0.4": 0.6,
+        "pres-1": 0.9,
+        "clic": 0.2,
+        "without-both": 0.1,
+        "without-dm-deg": 0.3,
+        "fixed-0.5": 0.4,
+    }
+    for pair in PAIRS:
+        for method, value in values.items():
+            rows = [Row(pair, method, p, 0, "judge", "identity", value) for p in prompts]
+            write_rows(tmp_path / "results" / pair / f"{method}.parquet", rows, {"judge": "a judge"})
+            for prompt in prompts:
+                place = tmp_path / "images" / pair / method / picture_name(prompt, 0)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (8, 8), (int(255 * value), 0, 0)).save(place)
+    return tmp_path
+
+
+def test_every_row_of_the_papers_tables_and_figures_is_a_method() -> None:
+    assert set(TABLES) == {"1", "3", "5", "6", "7"}
+    shown = [m for table in TABLES.values() for m in table.rows]
+    shown += [m for f in FIGURES.values() if isinstance(f, Sweep) for m in f.values]
+    shown += [m for f in FIGURES.values() if isinstance(f, Sheet) for m in f.methods]
+    assert set(shown) <= set(METHODS)
+    assert all(f.study is None or f.study in STUDIES for f in FIGURES.values() if isinstance(f, Sheet))
+
+
+def test_a_table_of_the_paper_has_its_rows_in_its_order_also_those_not_run(home: Path) -> None:
+    table = make_table(home, "3")
+    assert list(table.methods) == ["without-both", "without-ds-bal", "without-dm-deg", "magictailor"]
+    assert table.cells["without-ds-bal"] == {}
+    assert {m: c["identity"].rank for m, c in table.cells.items() if c} == {
+        "without-both": 0,
+        "without-dm-deg": 2,
+        "magictailor": 1,
+    }
+    lines = FORMATS["csv"](table).splitlines()
+    assert len(lines) == 5
+    assert lines[1].endswith(".275 / .837 / .798 / .317")
+    assert lines[4].startswith("MagicTailor,0.5,0.5,0.5")
+    with pytest.raises(InputError, match="choose one of 1, 3, 5, 6, 7"):
+        make_table(home, "2")
+
+
+def test_a_sweep_is_drawn_from_what_is_there(home: Path) -> None:
+    assert draw_figure(home, "8a").width > 100
+    with pytest.raises(InputError, match="fewer than two of references-1"):
+        draw_figure(home, "9")
+    with pytest.raises(InputError, match="figure 5 is magictailor learning"):
+        draw_figure(home, "5")
+
+
+def test_sheets_put_the_right_pictures_side_by_side(home: Path) -> None:
+    """Each picture has its method's red; cells are 96 pixels."""
+
+    def reds(sheet: Image.Image) -> set[int]:
+        pixels = np.asarray(sheet)
+        red = pixels[(pixels[..., 1] == 0) & (pixels[..., 2] == 0)]
+        values, counts = np.unique(red[:, 0], return_counts=True)
+        return {int(v) for v, n in zip(values, counts, strict=True) if n >= 96 * 96}
+
+    assert reds(draw_figure(home, "4")) == {102, 127}
+    assert reds(draw_figure(home, "16")) == {127}
+    assert draw_figure(home, "16").width > 1.5 * draw_figure(home, "4").width
+    assert reds(draw_figure(home, "12")) == {51, 127}
+    assert draw_figure(home, "12").height < draw_figure(home, "4").height  # the difficult pair alone
+    shutil.rmtree(home / "images" / "world-6-size")
+    with pytest.raises(InputError, match="the pictures of difficult pairs are gone"):
+        draw_figure(home, "12")
+
+
+def test_difficult_pairs_in_a_spec() -> None:
+    spec = Spec.model_validate({"pairs": ["world:1000000000+2-size", "world:1000000000"]})
+    found = sources(spec, Path())
+    assert [s.name for s in found] == ["world-1000000000-size", "world-1000000001-size", "world-1000000000"]
+    assert found[0].world is not None
+    assert found[0].world.difficulty == "size"
+
+
+def test_the_commands(home: Path, call: Call) -> None:
+    said = call("bench", "table", home, "--paper", "3")
+    assert (said.code, said.out.count("\n")) == (0, 6)
+    said = call("bench", "figure", home, "8a", "--output", home / "figure.png")
+    assert (said.code, (home / "figure.png").is_file()) == (0, True)
+    said = call("bench", "figure", home, "7", "--output", home / "other.png")
+    assert (said.code, (home / "other.png").exists()) == (2, False)
+    said = call("bench", "table", home, "--paper", "2")
+    assert said.code == 2
