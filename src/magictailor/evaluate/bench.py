@@ -109,7 +109,7 @@ def _train(unit: Unit, pair: Pair, spec: Spec, where: Where, watch: Watch) -> No
     personalize(
         pair, unit.run, model=backbone, recipe=recipe, watch=lambda i, n, figures: watch(i, n, figures, unit.name)
     )
-    run = json.loads((unit.run / "run.json").read_text("utf-8"))
+    run = json.loads((unit.run / RUN_FILE).read_text("utf-8"))
     cost = {
         "steps": recipe.steps,
         "seconds": run["seconds"],
