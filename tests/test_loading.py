@@ -196,6 +196,28 @@ def test_a_file_as_it_is_found_in_the_wild_is_opened(
         torch.testing.assert_close(got[key], tensor.half().float(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_a_file_of_the_first_months_is_the_same_model(
+    suffix: str, small: dict[str, Configuration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names CLIP's tensors without ``text_model.``, and has position numbers."""
+    monkeypatch.setenv(ALLOW_PICKLE, "1")
+    wanted = built(small["sd1"])
+    clip = "cond_stage_model.transformer."
+    tensors = {k.replace(f"{clip}text_model.", clip): v for k, v in single_file(wanted, 49_408).items()}
+    tensors[f"{clip}embeddings.position_ids"] = torch.arange(77)[None]
+    file = tmp_path / f"old{suffix}"
+    torch.save({"state_dict": tensors}, file) if suffix == ".ckpt" else write_tensors(file, tensors)
+    base = load_backbone(str(file))
+    for key, tensor in wanted.text_encoder.state_dict().items():
+        torch.testing.assert_close(base.pipeline.text_encoder.state_dict()[key], tensor, rtol=0, atol=0)
+    if suffix == ".safetensors":
+        del tensors[f"{clip}final_layer_norm.weight"]
+        write_tensors(file, tensors)
+        with pytest.raises(InputError, match="not whole"):
+            load_backbone(str(file))
+
+
 def test_what_a_base_predicts_survives_its_export(
     small: dict[str, Configuration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,9 @@ KNOWN = {
     "conditioner.embedders.1.model.": "sdxl",
     "cond_stage_model.model.": "sd2",
     "cond_stage_model.transformer.text_model.": "sd1",
+    "cond_stage_model.transformer.embeddings.": "sd1",  # files of 2022, which diffusers' reader does not know
 }
+CLIP = "cond_stage_model.transformer."
 UNET = "model.diffusion_model."
 FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"
 LAST_SHIFTS, SPREAD = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias", 0.09  # as ComfyUI tells them apart
@@ -133,6 +135,30 @@ def write_configuration(folder: Path, how: Configuration) -> None:
         _write(folder / name, "config.json", {"architectures": [kind], "model_type": "clip_text_model", **config})
 
 
+def _old_encoder(file: Path, how: Configuration) -> Any:
+    """CLIP of a file that names it without ``text_model.``; None where the file has the usual names."""
+    import torch
+    import transformers
+
+    names = [key for key in _header(file)[0] if key.startswith(CLIP)]
+    if not any(name.startswith(f"{CLIP}embeddings.") for name in names):
+        return None
+    if file.suffix in PICKLES:
+        held = torch.load(file, map_location="cpu", weights_only=True)
+        weights = {name: held.get("state_dict", held)[name] for name in names}
+    else:
+        with safe_open(file, "pt") as opened:
+            weights = {name: opened.get_tensor(name) for name in names}
+    weights = {name.removeprefix(CLIP): v for name, v in weights.items() if "position_ids" not in name}
+    kind, config = how.encoders["text_encoder"]
+    encoder = getattr(transformers, kind)(transformers.CLIPTextConfig(**config))
+    try:
+        getattr(encoder, "text_model", encoder).load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"--model {file}: its text encoder is not whole; download it again") from error
+    return encoder.eval()
+
+
 def open_single_file(file: Path, dtype: Any) -> tuple[Any, str]:
     """The pipeline with all weights of the file, and what was assumed.
 
@@ -154,6 +180,8 @@ def open_single_file(file: Path, dtype: Any) -> tuple[Any, str]:
     given["scheduler"] = diffusers.DDIMScheduler.from_config(noise)
     if how.pipeline == "StableDiffusionPipeline":
         given |= {"safety_checker": None, "feature_extractor": None}
+    if (encoder := _old_encoder(file, how)) is not None:
+        given["text_encoder"] = encoder.to(dtype)
     with tempfile.TemporaryDirectory() as work:
         write_configuration(Path(work) / "base", how)
         kind = getattr(diffusers, how.pipeline)
