@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch.nn import functional as F
 
 import magictailor.world.training.judge as training
 from magictailor.data import read_pair
@@ -24,7 +25,7 @@ from magictailor.world.labels import SHADES, THINGS, UNKNOWN, drawn_with_labels,
 from magictailor.world.pairs import world_pair, write_pair
 from magictailor.world.render import render
 from magictailor.world.scene import Component, Concept, Scene, Surface, random_scene
-from magictailor.world.training.judge import drawn, judge_loss, roughened
+from magictailor.world.training.judge import drawn, judge_loss, overlap_loss, roughened
 from magictailor.world.training.judge_scores import judge_scores
 from magictailor.world.truth import cielab
 
@@ -110,7 +111,7 @@ def test_a_loss_counts_only_what_applies_and_falls_for_the_truth() -> None:
     things = torch.from_numpy(
         np.stack([of_owners(s, p[..., 3])[0] for s, p in zip(scenes, pictures, strict=True)]).astype(int)
     )
-    sure = torch.nn.functional.one_hot(things, len(THINGS)).permute(0, 3, 1, 2).float() * 50
+    sure = F.one_hot(things, len(THINGS)).permute(0, 3, 1, 2).float() * 50
     assert judge_loss(opinion._replace(things=sure), pictures, scenes) < loss - 1
     assert torch.isfinite(judge_loss(network(torch.zeros(1, 3, SIZE, SIZE)), pictures[1:], scenes[1:]))
 
@@ -162,3 +163,19 @@ def test_masks_from_words_alone_equal_the_truth(tmp_path: Path) -> None:
         assert len(read_pair(folder).samples) == 2  # nothing was drawn by hand
     assert overlaps.count(0.0) == 0
     assert np.mean(overlaps) >= 0.85  # over more pairs, and what fails: docs/masks.md
+
+
+def test_overlap_weighs_a_small_part_as_much_as_a_large_one() -> None:
+    """By hand: 2 |p t| / (|p| + |t|), of the things that are there, nothing left out."""
+    things = torch.zeros(1, 8, 8, dtype=torch.long)
+    things[0, :4] = 1  # 32 pixels
+    things[0, 4:6, :2] = 2  # 4 pixels
+    sure = 50 * F.one_hot(things, 4).movedim(-1, 1).float()
+    assert overlap_loss(sure, things).item() == pytest.approx(0, abs=1e-6)
+    for missed, told in ((1, 0), (2, 0)):
+        wrong = torch.where(things == missed, told, things)
+        lost = overlap_loss(50 * F.one_hot(wrong, 4).movedim(-1, 1).float(), things)
+        assert lost.item() == pytest.approx(0.5)
+    even = torch.zeros(1, 4, 8, 8)
+    wanted = [1 - 2 * area / 4 / (64 / 4 + area) for area in (32, 4)]
+    assert overlap_loss(even, things).item() == pytest.approx(sum(wanted) / 2)

@@ -27,6 +27,7 @@ HELD_OUT = 3000
 RARE, SMALL = 3.0, 3.0  # how often pictures of parts that few wear, and of small things, are trained on
 NOTHING = 0.3
 ROUND_TRIP = 4  # one picture of so many goes through the autoencoder
+OVERLAP = 0.5  # beside the cross-entropy, in which a part of thirty pixels hardly counts
 OTHER_HEADS = 0.3  # beside what each pixel shows, which the other heads rest on
 
 
@@ -54,8 +55,20 @@ def roughened(pixels: Tensor, random: torch.Generator) -> Tensor:
     return ((1 - share) * pixels + share * blurred + noise).clamp(-1, 1)
 
 
+def overlap_loss(logits: Tensor, things: Tensor) -> Tensor:
+    """1 minus the soft Dice overlap 2 |p t| / (|p| + |t|) of each thing in each picture, on average over those that are there.
+
+    Logits [N, classes, H, W], things [N, H, W]; class 0 is nothing. A small part weighs as much as a large one.
+    """
+    there = F.one_hot(things, logits.shape[1]).movedim(-1, 1).flatten(2).to(logits.dtype)
+    shares = logits.softmax(1).flatten(2)
+    area = there.sum(2)[:, 1:]
+    overlap = 2 * (shares * there).sum(2)[:, 1:] / (shares.sum(2)[:, 1:] + area).clamp(min=1)
+    return (1 - overlap)[area > 0].sum() / (area > 0).sum().clamp(min=1)
+
+
 def judge_loss(opinion: Opinion, pictures: NDArray[np.uint8], scenes: list[Scene]) -> Tensor:
-    """Cross-entropy of every head, and the squared error of sizes; pixels to which a head does not apply count nothing there."""
+    """Cross-entropy of every head, the things' overlap, and the squared error of sizes; pixels to which a head does not apply count nothing there."""
     labels = [of_owners(scene, picture[..., 3]) for scene, picture in zip(scenes, pictures, strict=True)]
     things, patterns = (torch.from_numpy(np.stack([row[i] for row in labels]).astype(np.int64)) for i in (0, 1))
     sizes = (torch.from_numpy(np.stack([row[2] for row in labels])) - MEAN_SIZE) / SIZE_SPREAD
@@ -68,7 +81,8 @@ def judge_loss(opinion: Opinion, pictures: NDArray[np.uint8], scenes: list[Scene
     ]
     heads = (opinion.place, opinion.filter, opinion.distance)
     others += [F.cross_entropy(h.float(), wanted[:, i], ignore_index=UNKNOWN) for i, h in enumerate(heads)]
-    return F.cross_entropy(opinion.things.float(), things) + OTHER_HEADS * torch.stack(others).nan_to_num().sum()
+    shown = F.cross_entropy(opinion.things.float(), things) + OVERLAP * overlap_loss(opinion.things.float(), things)
+    return shown + OTHER_HEADS * torch.stack(others).nan_to_num().sum()
 
 
 class JudgeTraining(Part):
