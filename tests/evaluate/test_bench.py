@@ -7,12 +7,14 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import magictailor.backbones.stable_diffusion as family
+import magictailor.evaluate.bench as bench
 import magictailor.evaluate.claims as claims
 from magictailor.errors import InputError, RunError
 from magictailor.evaluate.bench import run_bench, status, units
@@ -272,6 +274,30 @@ def test_a_worker_leaves_what_another_has(whole: Path, tiny_folder: Path, tmp_pa
     assert run_bench(plan, found, home) == 2
     assert not (home / "runs").exists()
     assert set(status(plan, found, home).values()) == {"at work"}
+
+
+def test_a_dead_workers_unit_is_taken_when_the_rest_is_done(
+    whole: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its claim is fresh when the other comes by first, and stale after that one's own work."""
+    home = tmp_path / "bench"
+    shutil.copytree(whole, home)
+    plan = spec(tiny_folder, metrics=["colour", "quality"])
+    dead, alive = units(plan, sources(plan, home), home)
+    dead.lock.parent.mkdir(parents=True, exist_ok=True)
+    dead.lock.write_text("{}")
+    score = bench._score
+
+    def slow(unit: bench.Unit, *rest: Any) -> None:
+        assert unit.name == (alive.name if not seen else dead.name)
+        seen.append(unit.name)
+        score(unit, *rest)
+        os.utime(dead.lock, (0, 0)) if unit.name == alive.name else None
+
+    seen: list[str] = []
+    monkeypatch.setattr(bench, "_score", slow)
+    assert run_bench(plan, sources(plan, home), home) == 0
+    assert seen == [alive.name, dead.name]
 
 
 def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:

@@ -189,6 +189,26 @@ def work(unit: Unit, spec: Spec, metrics: Mapping[str, Metric], where: Where, wa
     return True
 
 
+def _with_others(every: Sequence[Unit], attempt: Callable[[Unit], bool], watch: Watch) -> int:
+    """Attempt all units that no other worker holds; returns how many are held in the end.
+
+    What was held is looked at again when the rest is done: a killed worker's unit is free by then.
+    """
+    left, worked, done = list(every), True, 0
+    while left and worked:
+        looked_at, left, worked = left, [], False
+        for unit in looked_at:
+            watch(done, len(every), {}, None)
+            with claim(unit.lock) as mine:
+                worked |= mine and attempt(unit)
+            if mine:
+                done += 1
+            else:
+                left.append(unit)
+    watch(done, len(every), {}, None)
+    return len(left)
+
+
 def run_bench(
     spec: Spec,
     found: Sequence[Source],
@@ -208,28 +228,26 @@ def run_bench(
             bench's unit. Nothing has been trained.
         RunError: at the end, where units could not be done; the others are.
     """
-    left, broken, every = 0, 0, units(spec, found, home)
+    every, broken = units(spec, found, home), set[str]()
     metrics, notes = ready(spec_metrics(spec))
     for note in notes:
         tell(note)
     _check_recipes(spec, where)
     for unit in every:
         _refuse_another(unit, unit.source.read(home / "pairs"), spec)
-    watch(0, len(every), {}, None)
-    for number, unit in enumerate(every):
-        with claim(unit.lock) as mine:
-            try:
-                if mine:
-                    work(unit, spec, metrics, where, watch)
-                else:
-                    left += 1
-            except (InputError, RunError) as error:
-                broken += 1
-                tell(f"{unit.name} is left out: {error}")
-        watch(number + 1, len(every), {}, None)
+
+    def tried(unit: Unit) -> bool:
+        try:
+            return work(unit, spec, metrics, where, watch)
+        except (InputError, RunError) as error:
+            broken.add(unit.name)
+            tell(f"{unit.name} is left out: {error}")
+            return False
+
+    left = _with_others(every, tried, watch)
     if broken:
         raise RunError(
-            f"{broken} of {len(every)} units could not be done, see above; the same command tries them again"
+            f"{len(broken)} of {len(every)} units could not be done, see above; the same command tries them again"
         )
     return left
 
