@@ -1,0 +1,85 @@
+"""Tables, contrasts and verdicts from rows whose answers are known."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from magictailor.errors import InputError
+from magictailor.evaluate.records import Row, write_rows
+from magictailor.evaluate.reporting.contrasts import contrasts, verdicts
+from magictailor.evaluate.reporting.tables import FORMATS, make_table
+
+
+def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
+    values = {
+        "magictailor": {"a": (1, 1, 1, 1), "b": (0, 0)},
+        "clic": {"a": (0, 0), "b": (0.5, 0.5)},
+        "dreambooth": {"a": (0,), "b": (0,)},
+    }
+    for method, pairs in values.items():
+        for pair, figures in pairs.items():
+            rows = [Row(pair, method, "p", i, "colour", "composite", float(v)) for i, v in enumerate(figures)]
+            rows.append(Row(pair, method, "q", 0, "colour", "composite", math.nan))
+            write_rows(tmp_path / "results" / pair / f"{method}.parquet", rows, {})
+    (tmp_path / "costs" / "a").mkdir(parents=True)
+    (tmp_path / "costs" / "a" / "clic.json").write_text(
+        json.dumps({"seconds": 12.0, "peak_gb": None, "bytes": 3_000_000})
+    )
+    table = make_table(tmp_path)
+    means = {m: c["composite"].interval.mean for m, c in table.cells.items()}
+    assert means == {"dreambooth": 0, "clic": 0.25, "magictailor": 0.5}  # pairs weigh the same, whatever their pictures
+    assert {m: c["composite"].rank for m, c in table.cells.items()} == {"magictailor": 1, "clic": 2, "dreambooth": 0}
+    assert table.costs["clic"] == {"seconds": 12, "bytes": 3}
+    made = {name: make(table) for name, make in FORMATS.items()}
+    assert "**0.500** [0.000, 1.000]" in made["markdown"]
+    assert r"\underline{0.250}" in made["latex"]
+    assert ".270 / .854 / .813 / .279" in made["text"]
+    assert len(made["csv"].splitlines()) == 4
+
+
+def test_contrasts_are_paired_and_say_what_is_shown(tmp_path: Path) -> None:
+    scores = {
+        "magictailor": [0.9, 0.5, 0.8, 0.4, 0.7, 0.6],
+        "clic": [0.7, 0.3, 0.6, 0.2, 0.5, 0.4],
+        "dreambooth": [0.9, 0.4, 0.9, 0.4, 0.6, 0.7],
+    }
+    for method, values in scores.items():
+        for pair, value in enumerate(values):
+            write_rows(
+                tmp_path / "results" / str(pair) / f"{method}.parquet",
+                [Row(str(pair), method, "p", 0, "colour", "composite", value)],
+                {},
+            )
+    found = {c.method: c for c in contrasts(tmp_path, "magictailor")}
+    assert found["clic"].difference.mean == pytest.approx(-0.2)
+    assert found["clic"].p == 2 / 64
+    assert (found["clic"].says, found["dreambooth"].says) == ("worse", "no difference shown")
+    assert found["dreambooth"].detectable > 0.05
+    with pytest.raises(InputError, match="--against other"):
+        contrasts(tmp_path, "other")
+
+
+def test_claims_of_the_paper_hold_are_not_shown_or_the_opposite(tmp_path: Path) -> None:
+    values = {
+        "magictailor": ([0.9, 0.8, 0.9, 0.8, 0.9, 0.8], [0.1] * 6),
+        "clic": ([0.5, 0.4, 0.5, 0.4, 0.5, 0.4], [0.1] * 6),
+        "dreambooth": ([0.95, 0.85, 0.95, 0.85, 0.95, 0.86], [0.1] * 6),
+        "mask-out": ([0.9, 0.8, 0.8, 0.9, 0.9, 0.8], [0.1] * 6),
+        "without-dm-deg": ([0.9, 0.8, 0.9, 0.8, 0.9, 0.8], [0.3, 0.4, 0.3, 0.4, 0.5, 0.3]),
+    }
+    for method, (identity, pollution) in values.items():
+        for pair in range(6):
+            rows = [
+                Row(str(pair), method, "p", 0, "judge", "identity", identity[pair]),
+                Row(str(pair), method, "p", 0, "judge", "pollution", pollution[pair]),
+            ]
+            write_rows(tmp_path / "results" / str(pair) / f"{method}.parquet", rows, {})
+    said = {(v.claim.worse, v.claim.figure): v.says for v in verdicts(tmp_path)}
+    assert said == {
+        ("clic", "identity"): "holds",
+        ("dreambooth", "identity"): "the opposite",
+        ("mask-out", "identity"): "not shown",
+        ("without-dm-deg", "pollution"): "holds",  # less is better
+    }
