@@ -359,6 +359,8 @@ def test_the_commands(whole: Path, tmp_path: Path, call: Call) -> None:
     for arguments, words in (((whole, "--format", "word"), "--format word"), ((tmp_path,), "no finished unit")):
         said = call("bench", "table", *arguments)
         assert (said.code, words in said.err) == (2, True)
+    said = call("bench", "claims", whole)
+    assert (said.code, "no claim" in said.err) == (2, True)
     path = tmp_path / "spec.toml"
     path.write_text('pairs = ["world:5+2"]\nprompts = ["a photo of {concept} with {component}"]\nmetrics = ["colour"]')
     said = call("bench", "status", path, "--output", whole)

@@ -10,13 +10,15 @@ from magictailor.errors import InputError
 from magictailor.evaluate.records import Row, write_rows
 from magictailor.evaluate.reporting.contrasts import contrasts, verdicts
 from magictailor.evaluate.reporting.tables import FORMATS, make_table
+from tiny import Call
 
 
 def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
     values = {
         "magictailor": {"a": (1, 1, 1, 1), "b": (0, 0)},
-        "clic": {"a": (0, 0), "b": (0.5, 0.5)},
-        "dreambooth": {"a": (0,), "b": (0,)},
+        "clic": {"a": (0, 0, 0, 0), "b": (0.5, 0.5)},
+        "dreambooth": {"a": (0, 0, 0, 0), "b": (0, 0)},
+        "frozen": {"a": (1, 1, 1, 1)},  # the best, but on one pair alone
     }
     for method, pairs in values.items():
         for pair, figures in pairs.items():
@@ -29,14 +31,24 @@ def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
     )
     table = make_table(tmp_path)
     means = {m: c["composite"].interval.mean for m, c in table.cells.items()}
-    assert means == {"dreambooth": 0, "clic": 0.25, "magictailor": 0.5}  # pairs weigh the same, whatever their pictures
-    assert {m: c["composite"].rank for m, c in table.cells.items()} == {"magictailor": 1, "clic": 2, "dreambooth": 0}
+    assert means == {
+        "dreambooth": 0,
+        "clic": 0.25,
+        "magictailor": 0.5,
+        "frozen": 1,
+    }  # pairs weigh the same, whatever their pictures
+    assert {m: c["composite"].rank for m, c in table.cells.items()} == {
+        "magictailor": 1,
+        "clic": 2,
+        "dreambooth": 0,
+        "frozen": 0,
+    }
     assert table.costs["clic"] == {"seconds": 12, "bytes": 3}
     made = {name: make(table) for name, make in FORMATS.items()}
     assert "**0.500** [0.000, 1.000]" in made["markdown"]
     assert r"\underline{0.250}" in made["latex"]
     assert ".270 / .854 / .813 / .279" in made["text"]
-    assert len(made["csv"].splitlines()) == 4
+    assert len(made["csv"].splitlines()) == 5
 
 
 def test_contrasts_are_paired_and_say_what_is_shown(tmp_path: Path) -> None:
@@ -61,7 +73,7 @@ def test_contrasts_are_paired_and_say_what_is_shown(tmp_path: Path) -> None:
         contrasts(tmp_path, "other")
 
 
-def test_claims_of_the_paper_hold_are_not_shown_or_the_opposite(tmp_path: Path) -> None:
+def test_claims_of_the_paper_hold_are_not_shown_or_the_opposite(tmp_path: Path, call: Call) -> None:
     values = {
         "magictailor": ([0.9, 0.8, 0.9, 0.8, 0.9, 0.8], [0.1] * 6),
         "clic": ([0.5, 0.4, 0.5, 0.4, 0.5, 0.4], [0.1] * 6),
@@ -83,3 +95,6 @@ def test_claims_of_the_paper_hold_are_not_shown_or_the_opposite(tmp_path: Path) 
         ("mask-out", "identity"): "not shown",
         ("without-dm-deg", "pollution"): "holds",  # less is better
     }
+    said = call("bench", "claims", tmp_path, "--format", "markdown")
+    assert said.code == 0
+    assert "| keeps identities better than clic (table 1) | holds | identity | +0.400 [" in said.out

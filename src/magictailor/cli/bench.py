@@ -62,6 +62,24 @@ def table(
     print(FORMATS[format](make_table(bench, paper)))
 
 
+@app.command("claims")
+def claims(
+    bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
+    format: Annotated[str, typer.Option(help="text or markdown.")] = "text",
+) -> None:
+    """Print which of the paper's claims hold on the pairs that are finished, which not, and what could have been seen."""
+    from magictailor.evaluate.reporting.contrasts import verdict_lines
+    from magictailor.evaluate.reporting.tables import aligned, piped
+
+    forms = {"text": aligned, "markdown": piped}
+    if format not in forms:
+        raise InputError(f"--format {format}: choose one of {', '.join(forms)}")
+    lines = verdict_lines(bench)
+    if len(lines) == 1:
+        raise InputError(f"{bench}: no claim of the paper has both its methods finished on one pair")
+    print("\n".join(forms[format](lines)))
+
+
 @app.command("report")
 def report(
     bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],

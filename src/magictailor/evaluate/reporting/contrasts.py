@@ -75,6 +75,18 @@ def verdicts(folder: Path) -> list[Verdict]:
     return [Verdict(claim, contrast) for claim, contrast in made if contrast is not None]
 
 
+def verdict_lines(folder: Path) -> list[list[str]]:
+    """Of `verdicts`, rows of texts, the head first."""
+    lines = [["claim", "here", "figure", "difference", "p", "could be seen", "pairs"]]
+    for verdict in verdicts(folder):
+        c = verdict.contrast
+        spread = f" [{c.difference.low:+.3f}, {c.difference.high:+.3f}]" if c.pairs > 1 else ""
+        seen = f"{c.detectable:.3f}" if c.pairs >= FEWEST else ""
+        numbers = [c.figure, f"{c.difference.mean:+.3f}{spread}", f"{c.p:.3f}", seen, str(c.pairs)]
+        lines.append([verdict.claim.text, verdict.says, *numbers])
+    return lines
+
+
 def _contrast(rows: Sequence[Row], method: str, reference: str, figure: str, up: bool) -> Contrast | None:
     among = keys_of(rows, method, figure) & keys_of(rows, reference, figure)
     own, other = (pair_means(rows, m, figure, among) for m in (method, reference))

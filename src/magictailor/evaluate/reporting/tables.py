@@ -3,11 +3,9 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from magictailor.errors import InputError
 from magictailor.evaluate.metrics import directions
@@ -78,17 +76,17 @@ def _ordered(rows: Sequence[Row]) -> dict[str, str]:
     return {m: m for m in sorted(there, key=lambda m: known.index(m) if m in known else len(known))}
 
 
-def _ranked(rows: Sequence[Row], methods: Sequence[str], figure: str, up: bool) -> list[str]:
-    """The methods by their means on the pictures that all of them have."""
-    keys = [keys_of(rows, m, figure) for m in methods]
-    among = frozenset.intersection(*keys) if keys else frozenset()
-    means = {m: float(np.mean(list(pair_means(rows, m, figure, among).values()) or [math.nan])) for m in methods}
-    known = sorted((m for m in methods if not math.isnan(means[m])), key=lambda m: means[m], reverse=up)
-    return [*known, *(m for m in methods if math.isnan(means[m]))]
+def _ranks(rows: Sequence[Row], methods: Iterable[str], figure: str, up: bool) -> dict[str, int]:
+    """1 the best, 2 the second, of the methods that were judged on all pictures that any was; the others are not compared."""
+    keys = {method: keys_of(rows, method, figure) for method in methods}
+    every = frozenset[tuple[str, str, int]]().union(*keys.values())
+    means = {m: list(pair_means(rows, m, figure).values()) for m in keys if keys[m] == every}
+    order = sorted((m for m in means if means[m]), key=lambda m: bootstrap(means[m]).mean, reverse=up)
+    return {method: rank for rank, method in enumerate(order[:2], 1)} if len(order) > 1 else {}
 
 
 def make_table(folder: Path, paper: str | None = None) -> Table:
-    """Of all finished units; ``paper``: with the rows of that table of the paper, those too that this bench lacks.
+    """Of all finished units, ranked where they saw the same pictures; ``paper``: with the rows of that table of the paper, those too that this bench lacks.
 
     Raises:
         InputError: nothing is finished, or the paper has no such table.
@@ -102,13 +100,10 @@ def make_table(folder: Path, paper: str | None = None) -> Table:
     figures = {name: up for name, up in directions().items() if any(row.figure == name for row in rows)}
     cells: dict[str, dict[str, Cell]] = {method: {} for method in methods}
     for figure in figures:
-        means = {m: list(pair_means(rows, m, figure).values()) for m in methods}
-        order = sorted(
-            (m for m in methods if means[m]), key=lambda m: bootstrap(means[m]).mean, reverse=figures[figure]
-        )
-        for method in order:
-            rank = order.index(method) + 1
-            cells[method][figure] = Cell(bootstrap(means[method]), len(means[method]), rank if rank <= 2 else 0)
+        ranks = _ranks(rows, methods, figure, figures[figure])
+        for method in methods:
+            if means := list(pair_means(rows, method, figure).values()):
+                cells[method][figure] = Cell(bootstrap(means), len(means), ranks.get(method, 0))
     return Table(methods, figures, cells, {m: _costs(folder, m) for m in methods}, judges_told(folder))
 
 
@@ -164,16 +159,24 @@ def _pairs(table: Table, method: str) -> str:
     return str(max((cell.pairs for cell in table.cells[method].values()), default=0))
 
 
-def _as_text(table: Table) -> str:
-    lines = _grid(table, ("{}*", "{}'"), ("↓", "↑"))
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of texts, the head first, as columns."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    rows = ["  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*rows, *table.notes])
+    return ["  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def piped(lines: Sequence[Sequence[str]]) -> list[str]:
+    """The same in Markdown."""
+    head, *rest = lines
+    return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rest)]
+
+
+def _as_text(table: Table) -> str:
+    return "\n".join([*aligned(_grid(table, ("{}*", "{}'"), ("↓", "↑"))), *table.notes])
 
 
 def _as_markdown(table: Table) -> str:
-    head, *lines = _grid(table, ("**{}**", "_{}_"), ("↓", "↑"))
-    rows = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines)]
+    rows = piped(_grid(table, ("**{}**", "_{}_"), ("↓", "↑")))
     return "\n".join([*rows, "", *(f"- {note}" for note in table.notes)])
 
 
