@@ -91,6 +91,7 @@ def test_sheets_put_the_right_pictures_side_by_side(home: Path) -> None:
 
     assert reds(draw_figure(home, "4")) == {102, 127}
     assert reds(draw_figure(home, "16")) == {127}
+    assert reds(draw_figure(home, "table-7")) == {127}  # of its two methods the bench has one
     assert draw_figure(home, "16").width > 1.5 * draw_figure(home, "4").width
     assert reds(draw_figure(home, "12")) == {51, 127}
     assert draw_figure(home, "12").height < draw_figure(home, "4").height  # the difficult pair alone

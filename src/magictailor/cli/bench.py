@@ -97,7 +97,13 @@ def report(
 @app.command("figure")
 def figure(
     bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
-    number: Annotated[str, typer.Argument(help="Of the paper: 4, 8a, 8b, 9, 12 or 16.", show_default=False)],
+    number: Annotated[
+        str,
+        typer.Argument(
+            help="Of the paper: 4, 8a, 8b, 9, 12 or 16; or the pictures of a table's methods: table-1.",
+            show_default=False,
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="A PNG to write.", show_default=False)],
 ) -> None:
     """Draw a figure of the paper from what is finished: figures over a setting, or pictures side by side."""

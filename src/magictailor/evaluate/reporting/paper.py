@@ -67,6 +67,7 @@ FIGURES: dict[str, Sweep | Sheet] = {
     "9": Sweep("reference images of a sample", "images", {"references-1": 1, "references-2": 2, OURS: 3}),
     "12": Sheet("difficult pairs", tuple(COMPARED), pairs="-size -category"),
     "16": Sheet("linking words", (OURS,), study="linking-words"),
+    **{f"table-{number}": Sheet(f"table {number} in pictures", tuple(table.rows)) for number, table in TABLES.items()},
 }  # fmt: skip
 CLAIMS: tuple[Claim, ...] = (
     *(Claim(f"keeps identities better than {m} (table 1)", OURS, m, "identity") for m in COMPARED if m != OURS),
