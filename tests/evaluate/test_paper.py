@@ -68,6 +68,8 @@ def test_a_table_of_the_paper_has_its_rows_in_its_order_also_those_not_run(home:
     assert len(lines) == 5
     assert lines[1].endswith(".275 / .837 / .798 / .317")
     assert lines[4].startswith("MagicTailor,0.5,0.5,0.5")
+    with pytest.raises(InputError, match="--figures beauty: choose from identity"):
+        make_table(home, "3", ["identity", "beauty"])
     with pytest.raises(InputError, match="choose one of 1, 3, 5, 6, 7"):
         make_table(home, "2")
 
@@ -111,6 +113,8 @@ def test_difficult_pairs_in_a_spec() -> None:
 def test_the_commands(home: Path, call: Call) -> None:
     said = call("bench", "table", home, "--paper", "3")
     assert (said.code, said.out.count("\n")) == (0, 6)
+    said = call("bench", "table", home, "--figures", "identity", "--format", "csv")
+    assert said.out.startswith("method,identity,identity low,identity high,seconds")
     said = call("bench", "figure", home, "8a", "--output", home / "figure.png")
     assert (said.code, (home / "figure.png").is_file()) == (0, True)
     said = call("bench", "figure", home, "7", "--output", home / "other.png")

@@ -53,13 +53,15 @@ def table(
     bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
     format: Annotated[str, typer.Option(help="text, markdown, latex or csv.")] = "text",
     paper: Annotated[str | None, typer.Option(help="The rows of this table of the paper: 1, 3, 5, 6 or 7.")] = None,
+    figures: Annotated[str, typer.Option(help="Only these, in this order: text,identity,kid.")] = "",
 ) -> None:
     """Print what is finished: means over pairs with 95 % intervals, the best and the second-best marked, and costs."""
     from magictailor.evaluate.reporting.tables import FORMATS, make_table
 
     if format not in FORMATS:
         raise InputError(f"--format {format}: choose one of {', '.join(FORMATS)}")
-    print(FORMATS[format](make_table(bench, paper)))
+    only = [name.strip() for name in figures.split(",") if name.strip()]
+    print(FORMATS[format](make_table(bench, paper, only)))
 
 
 @app.command("claims")

@@ -85,11 +85,15 @@ def _ranks(rows: Sequence[Row], methods: Iterable[str], figure: str, up: bool) -
     return {method: rank for rank, method in enumerate(order[:2], 1)} if len(order) > 1 else {}
 
 
-def make_table(folder: Path, paper: str | None = None) -> Table:
-    """Of all finished units, ranked where they saw the same pictures; ``paper``: with the rows of that table of the paper, those too that this bench lacks.
+def make_table(folder: Path, paper: str | None = None, only: Sequence[str] = ()) -> Table:
+    """Of all finished units, ranked where they saw the same pictures.
+
+    Args:
+        paper: the rows of that table of the paper, those too that this bench lacks.
+        only: these figures, in this order; all, unless given.
 
     Raises:
-        InputError: nothing is finished, or the paper has no such table.
+        InputError: nothing is finished, or no such table or figure.
     """
     rows = all_rows(folder)
     if not rows:
@@ -98,6 +102,9 @@ def make_table(folder: Path, paper: str | None = None) -> Table:
         raise InputError(f"--paper {paper}: choose one of {', '.join(TABLES)}")
     methods = dict(TABLES[paper].rows) if paper is not None else _ordered(rows)
     figures = {name: up for name, up in directions().items() if any(row.figure == name for row in rows)}
+    if unknown := [name for name in only if name not in figures]:
+        raise InputError(f"--figures {unknown[0]}: choose from {','.join(figures)}")
+    figures = {name: figures[name] for name in only or figures}
     cells: dict[str, dict[str, Cell]] = {method: {} for method in methods}
     for figure in figures:
         ranks = _ranks(rows, methods, figure, figures[figure])
