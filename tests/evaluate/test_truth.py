@@ -159,9 +159,8 @@ def test_quality_is_of_all_pictures_together_and_falls_with_noise() -> None:
     true = [render(composite_scene(PAIR, name)).image for name in PROMPTS]
     rough = [(p + rng.normal(0, 40, p.shape)).clip(0, 255).astype(np.uint8) for p in true]
     others = [render(composite_scene(world_pair(10**8 + i), name)).image for i, name in enumerate(PROMPTS)]
-    assert quality(true) < 3
-    assert quality(true) + 3 < quality(rough)
-    assert quality(true) + 3 < quality(others)
+    worse = min(quality(rough), quality(others))  # a judge's features have their own scale
+    assert abs(quality(true)) < worse / 3
     assert list(metric.score(subject(None), [])) == []
 
 
