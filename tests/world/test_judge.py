@@ -25,7 +25,7 @@ from magictailor.world.labels import SHADES, THINGS, UNKNOWN, drawn_with_labels,
 from magictailor.world.pairs import world_pair, write_pair
 from magictailor.world.render import render
 from magictailor.world.scene import Component, Concept, Scene, Surface, random_scene
-from magictailor.world.training.judge import drawn, judge_loss, overlap_loss, roughened
+from magictailor.world.training.judge import dice_loss, drawn, judge_loss, roughened
 from magictailor.world.training.judge_scores import judge_scores
 from magictailor.world.truth import cielab
 
@@ -171,11 +171,11 @@ def test_overlap_weighs_a_small_part_as_much_as_a_large_one() -> None:
     things[0, :4] = 1  # 32 pixels
     things[0, 4:6, :2] = 2  # 4 pixels
     sure = 50 * F.one_hot(things, 4).movedim(-1, 1).float()
-    assert overlap_loss(sure, things).item() == pytest.approx(0, abs=1e-6)
+    assert dice_loss(sure, things).item() == pytest.approx(0, abs=1e-6)
     for missed, told in ((1, 0), (2, 0)):
         wrong = torch.where(things == missed, told, things)
-        lost = overlap_loss(50 * F.one_hot(wrong, 4).movedim(-1, 1).float(), things)
+        lost = dice_loss(50 * F.one_hot(wrong, 4).movedim(-1, 1).float(), things)
         assert lost.item() == pytest.approx(0.5)
     even = torch.zeros(1, 4, 8, 8)
     wanted = [1 - 2 * area / 4 / (64 / 4 + area) for area in (32, 4)]
-    assert overlap_loss(even, things).item() == pytest.approx(sum(wanted) / 2)
+    assert dice_loss(even, things).item() == pytest.approx(sum(wanted) / 2)

@@ -12,6 +12,7 @@ from magictailor.evaluate.reporting.statistics import FEWEST, Interval, detectab
 from magictailor.evaluate.reporting.tables import keys_of, pair_means
 
 SURE = 0.05
+NUMBERS = ("figure", "difference", "p", "could be seen", "pairs")
 
 
 @dataclass(frozen=True)
@@ -75,16 +76,23 @@ def verdicts(folder: Path) -> list[Verdict]:
     return [Verdict(claim, contrast) for claim, contrast in made if contrast is not None]
 
 
+def _texts(c: Contrast) -> list[str]:
+    """In the columns of `NUMBERS`; what so few pairs cannot say is empty."""
+    spread = f" [{c.difference.low:+.3f}, {c.difference.high:+.3f}]" if c.pairs > 1 else ""
+    seen = f"{c.detectable:.3f}" if c.pairs >= FEWEST else ""
+    return [c.figure, f"{c.difference.mean:+.3f}{spread}", f"{c.p:.3f}", seen, str(c.pairs)]
+
+
+def contrast_lines(folder: Path, reference: str) -> list[list[str]]:
+    """Of `contrasts`, rows of texts, the head first. Raises InputError: see there."""
+    lines = [[c.method, c.says, *_texts(c)] for c in contrasts(folder, reference)]
+    return [["method", "is", *NUMBERS], *lines]
+
+
 def verdict_lines(folder: Path) -> list[list[str]]:
     """Of `verdicts`, rows of texts, the head first."""
-    lines = [["claim", "here", "figure", "difference", "p", "could be seen", "pairs"]]
-    for verdict in verdicts(folder):
-        c = verdict.contrast
-        spread = f" [{c.difference.low:+.3f}, {c.difference.high:+.3f}]" if c.pairs > 1 else ""
-        seen = f"{c.detectable:.3f}" if c.pairs >= FEWEST else ""
-        numbers = [c.figure, f"{c.difference.mean:+.3f}{spread}", f"{c.p:.3f}", seen, str(c.pairs)]
-        lines.append([verdict.claim.text, verdict.says, *numbers])
-    return lines
+    lines = [[v.claim.text, v.says, *_texts(v.contrast)] for v in verdicts(folder)]
+    return [["claim", "here", *NUMBERS], *lines]
 
 
 def _contrast(rows: Sequence[Row], method: str, reference: str, figure: str, up: bool) -> Contrast | None:

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader
 
 import magictailor
 from magictailor.evaluate.records import Row, all_rows
-from magictailor.evaluate.reporting.contrasts import contrasts, verdict_lines
+from magictailor.evaluate.reporting.contrasts import contrast_lines, verdict_lines
 from magictailor.evaluate.reporting.shown import prompts_of, truth_of
 from magictailor.evaluate.reporting.tables import COSTS, Table, cell_text, cost_texts, make_table, published
 from magictailor.files import write_text
@@ -75,7 +75,7 @@ def write_report(home: Path, output: Path, reference: str | None = None) -> Path
         ],
         lines=_lines(table),
         reference=reference,
-        contrasts=contrasts(home, reference),
+        contrasts=contrast_lines(home, reference),
         verdicts=verdict_lines(home),
         truth=truth,
         methods=methods,

@@ -27,7 +27,7 @@ HELD_OUT = 3000
 RARE, SMALL = 3.0, 3.0  # how often pictures of parts that few wear, and of small things, are trained on
 NOTHING = 0.3
 ROUND_TRIP = 4  # one picture of so many goes through the autoencoder
-OVERLAP = 0.5  # beside the cross-entropy, in which a part of thirty pixels hardly counts
+DICE = 0.5  # beside the cross-entropy, in which a part of thirty pixels hardly counts
 OTHER_HEADS = 0.3  # beside what each pixel shows, which the other heads rest on
 
 
@@ -55,8 +55,9 @@ def roughened(pixels: Tensor, random: torch.Generator) -> Tensor:
     return ((1 - share) * pixels + share * blurred + noise).clamp(-1, 1)
 
 
-def overlap_loss(logits: Tensor, things: Tensor) -> Tensor:
-    """1 minus the soft Dice overlap 2 |p t| / (|p| + |t|) of each thing in each picture, on average over those that are there.
+def dice_loss(logits: Tensor, things: Tensor) -> Tensor:
+    """1 minus the soft Dice overlap 2 |p t| / (|p| + |t|) of each thing in each picture, on average over those that are there
+    (Milletari 2016, V-Net, with |p| and |t| not squared).
 
     Logits [N, classes, H, W], things [N, H, W]; class 0 is nothing. A small part weighs as much as a large one.
     """
@@ -81,7 +82,7 @@ def judge_loss(opinion: Opinion, pictures: NDArray[np.uint8], scenes: list[Scene
     ]
     heads = (opinion.place, opinion.filter, opinion.distance)
     others += [F.cross_entropy(h.float(), wanted[:, i], ignore_index=UNKNOWN) for i, h in enumerate(heads)]
-    shown = F.cross_entropy(opinion.things.float(), things) + OVERLAP * overlap_loss(opinion.things.float(), things)
+    shown = F.cross_entropy(opinion.things.float(), things) + DICE * dice_loss(opinion.things.float(), things)
     return shown + OTHER_HEADS * torch.stack(others).nan_to_num().sum()
 
 
