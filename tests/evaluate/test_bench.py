@@ -124,6 +124,26 @@ def test_rows_kept_alone_are_enough_until_a_new_picture_is_wanted(
     assert set(all_rows(whole)) <= set(all_rows(home))
 
 
+def test_a_prompts_seeds_are_drawn_so_many_at_a_time(
+    whole: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two more seeds beside the two that are there, a card that holds three pictures: batches 0 .. 2 and 3."""
+    home, drawn, draw = tmp_path / "bench", [], bench.generate
+    shutil.copytree(whole, home)
+    before = {p: p.read_bytes() for p in home.rglob("*.png")}
+
+    def drawing(*args: Any, **kw: Any) -> Any:
+        drawn.append((kw["seed"], kw["batch"]))
+        return draw(*args, **kw)
+
+    monkeypatch.setattr(bench, "generate", drawing)
+    plan = spec(tiny_folder, pairs=["world:5"], seeds=4, batch=3)
+    run_bench(plan, sources(plan, home), home)
+    assert drawn == [(0, 3), (3, 1)]
+    assert {p: p.read_bytes() for p in before} == before
+    assert len([row for row in all_rows(home) if row.pair == "world-5"]) == 4 * 2
+
+
 def test_a_methods_own_settings(tiny_folder: Path) -> None:
     plan = spec(tiny_folder, method_settings={"clic": ["rate_factor=3"]})
     assert plan.settings_of("clic") == [*plan.settings, "rate_factor=3"]

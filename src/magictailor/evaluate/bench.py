@@ -23,7 +23,6 @@ from magictailor.pictures import save_png
 from magictailor.training.checkpoint import RUN_FILE, STATE_FILE, describe_pair, finished, stored_bytes
 from magictailor.training.loop import personalize, recipe_for
 
-TOGETHER = 8  # seeds that are drawn at once
 Watch = Callable[[int, int, dict[str, float], str | None], None]
 
 
@@ -121,9 +120,9 @@ def _train(unit: Unit, pair: Pair, spec: Spec, where: Where, watch: Watch) -> No
 
 
 def _draw(unit: Unit, spec: Spec, prompt: str, pipeline: Any) -> None:
-    """So many seeds are one batch, drawn again as a whole where one is missing: the same bytes, whatever was killed."""
-    for first in range(0, spec.seeds, TOGETHER):
-        seeds = range(first, min(first + TOGETHER, spec.seeds))
+    """``spec.batch`` seeds are one batch, drawn again as a whole where one is missing: the same bytes, whatever was killed."""
+    for first in range(0, spec.seeds, spec.batch):
+        seeds = range(first, min(first + spec.batch, spec.seeds))
         if all(unit.picture(prompt, seed).exists() for seed in seeds):
             continue
         for item in generate(unit.run, prompt, number=len(seeds), seed=first, batch=len(seeds), pipeline=pipeline):

@@ -26,7 +26,7 @@ class Spec(Part):
     pairs: folders, from the TOML's own; or ``world:1000000000+8``, eight pairs of the world from that seed on, and
     ``world:1000000000+2-size`` (or ``-category``), two difficult ones.
     prompts: names of studies, or texts with {concept} and {component}.
-    seeds: how many pictures of each prompt, from seed 0 on.
+    seeds: how many pictures of each prompt, from seed 0 on; batch: how many of them are drawn at once, less on a small card.
     settings: ``key=value`` changes of every method's recipe; method_settings: of one method's, by its name.
     metrics: what judges the pictures, see docs/bench.md; weights: folders or hub ids of their models; segmenter: what
     finds concept and component for those that want them cut out (``masks --model``).
@@ -37,6 +37,7 @@ class Spec(Part):
     methods: tuple[str, ...] = Field(("magictailor",), min_length=1)
     prompts: tuple[str, ...] = Field(("protocol",), min_length=1)
     seeds: int = Field(2, ge=1, le=10_000)
+    batch: int = Field(8, ge=1, le=1000)
     settings: tuple[str, ...] = ()
     method_settings: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     metrics: tuple[str, ...] = Field(("judge", "quality", "colour"), min_length=1)
