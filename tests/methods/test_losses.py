@@ -123,6 +123,13 @@ def test_clics_context_counts_what_its_paper_and_its_code_say() -> None:
     assert context_mask(mask, None) is mask
 
 
+def test_in_context_a_component_is_named_on_its_owner_and_nothing_else_differs() -> None:
+    rig = Rig(short("magictailor-in-context"), pair())
+    named = {row.words[0]: row.prompt for row in rig.examples.of(0)}
+    assert named == {"<person>": "a photo of <person>", "<hair>": "zoomed in person with <hair>"}
+    assert rig.recipe.model_copy(update={"component_prompt": None, "method": "magictailor"}) == short("magictailor")
+
+
 def test_clics_three_losses_by_hand() -> None:
     """l_con + 0.5 l_att + 0.5 l_RoI from predictions made here."""
     rig = Rig(short("clic"), pair())

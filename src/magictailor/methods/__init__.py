@@ -12,7 +12,12 @@ from magictailor.methods.break_a_scene import break_a_scene, break_a_scene_offic
 from magictailor.methods.clic import clic, clic_official
 from magictailor.methods.custom_diffusion import custom_diffusion
 from magictailor.methods.dreambooth import dreambooth
-from magictailor.methods.magictailor import magictailor, magictailor_reference, plain_lora
+from magictailor.methods.magictailor import (
+    magictailor,
+    magictailor_in_context,
+    magictailor_reference,
+    plain_lora,
+)
 from magictailor.methods.textual_inversion import textual_inversion
 from magictailor.recipe import Recipe
 
@@ -41,6 +46,7 @@ COMPARED: dict[str, Named] = {
 VARIANTS: dict[str, Named] = {
     "break-a-scene-official": Named(break_a_scene_official, "by its code: with prior pictures"),
     "clic-official": Named(clic_official, "by its code: pixels masked, brightness changed"),
+    "magictailor-in-context": Named(magictailor_in_context, "components named as worn and close up; not the paper's"),
     "magictailor-reference": Named(magictailor_reference, "the reference script's numerics, its defects included"),
     "plain-lora": Named(plain_lora, "no masks and none of the techniques"),
 }

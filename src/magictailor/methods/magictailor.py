@@ -31,6 +31,16 @@ def magictailor(base: Defaults) -> Recipe:
     )
 
 
+def magictailor_in_context(base: Defaults) -> Recipe:
+    """Not the paper's: a component's prompt says what its photos show, a close view of such a thing with it.
+
+    CLiC names the owner too; "zoomed in" is what Custom Diffusion (Kumari 2023) calls an enlarged picture.
+    """
+    return magictailor(base).model_copy(
+        update={"method": "magictailor-in-context", "component_prompt": "zoomed in {concept} with {}"}
+    )
+
+
 def magictailor_reference(base: Defaults) -> Recipe:
     """The numerics of the reference's training script, its defects 1-7 included, for comparison."""
     recipe = magictailor(base)
