@@ -97,6 +97,11 @@ def test_sheets_put_the_right_pictures_side_by_side(home: Path) -> None:
     assert draw_figure(home, "16").width > 1.5 * draw_figure(home, "4").width
     assert reds(draw_figure(home, "12")) == {51, 127}
     assert draw_figure(home, "12").height < draw_figure(home, "4").height  # the difficult pair alone
+    assert reds(draw_figure(home, "12", ["magictailor"])) == {127}
+    with pytest.raises(InputError, match=r"--methods: .* has nothing of frozen"):
+        draw_figure(home, "12", ["frozen"])
+    with pytest.raises(InputError, match="--methods: figure 8a is curves"):
+        draw_figure(home, "8a", ["magictailor"])
     shutil.rmtree(home / "images" / "world-6-size")
     with pytest.raises(InputError, match="the pictures of difficult pairs are gone"):
         draw_figure(home, "12")

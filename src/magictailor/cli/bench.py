@@ -14,6 +14,11 @@ SpecFile = Annotated[Path, typer.Argument(help="A TOML file: docs/bench.md.", sh
 Bench = Annotated[Path, typer.Option("--output", "-o", help="The bench's folder.", show_default=False)]
 
 
+def listed(text: str) -> list[str]:
+    """``a, b`` as two."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 @app.command("run")
 def run(
     spec: SpecFile, output: Output, device: Device = None, precision: Precision = None, preset: Preset = None
@@ -60,8 +65,7 @@ def table(
 
     if format not in FORMATS:
         raise InputError(f"--format {format}: choose one of {', '.join(FORMATS)}")
-    only = [name.strip() for name in figures.split(",") if name.strip()]
-    print(FORMATS[format](make_table(bench, paper, only)))
+    print(FORMATS[format](make_table(bench, paper, listed(figures))))
 
 
 @app.command("claims")
@@ -107,6 +111,7 @@ def figure(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="A PNG to write.", show_default=False)],
+    methods: Annotated[str, typer.Option(help="Pictures by these instead: magictailor,clic.")] = "",
 ) -> None:
     """Draw a figure of the paper from what is finished: figures over a setting, or pictures side by side."""
     with started("drawing"):
@@ -115,5 +120,5 @@ def figure(
         from magictailor.pictures import save_png
 
         output_file("--output", output)
-        save_png(draw_figure(bench, number), output)
+        save_png(draw_figure(bench, number, listed(methods)), output)
     console.print(f"wrote {output}")

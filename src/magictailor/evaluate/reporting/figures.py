@@ -1,6 +1,7 @@
 """Figures of the paper from a bench: what a setting changes, as curves with intervals; and pictures side by side."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -20,15 +21,24 @@ from magictailor.plots import plots, rendered
 SEED, CELL = 0, 96
 
 
-def draw_figure(folder: Path, number: str) -> Image.Image:
-    """The paper's figure of this number, as far as the bench has its methods.
+def draw_figure(folder: Path, number: str, methods: Sequence[str] = ()) -> Image.Image:
+    """The paper's figure of this number, as far as the bench has its methods; or its pictures by these ``methods``.
 
     Raises:
-        InputError: no such figure, nothing of it in the bench, or no matplotlib.
+        InputError: no such figure, nothing of it in the bench, a method that it lacks, methods for curves, or no matplotlib.
     """
     if number not in FIGURES:
         raise InputError(f"figure {number}: choose one of {', '.join(FIGURES)}; figure 5 is magictailor learning")
     what, rows = FIGURES[number], all_rows(folder)
+    if methods:
+        if isinstance(what, Sweep):
+            raise InputError(
+                f"--methods: figure {number} is curves over {what.setting}; choose pictures, such as table-1"
+            )
+        missing = sorted(set(methods) - {row.method for row in rows})
+        if missing:
+            raise InputError(f"--methods: {folder} has nothing of {missing[0]}; add it to the spec's methods")
+        what = replace(what, methods=tuple(methods))
     return _sweep(what, rows, folder) if isinstance(what, Sweep) else _sheet(what, rows, folder)
 
 
