@@ -29,6 +29,8 @@ def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
     (tmp_path / "costs" / "a" / "clic.json").write_text(
         json.dumps({"seconds": 12.0, "peak_gb": None, "bytes": 3_000_000})
     )
+    (tmp_path / "costs" / "c").mkdir()  # trained, not yet judged: counts nothing
+    (tmp_path / "costs" / "c" / "clic.json").write_text(json.dumps({"seconds": 99.0, "bytes": 9}))
     table = make_table(tmp_path)
     means = {m: c["composite"].interval.mean for m, c in table.cells.items()}
     assert means == {
@@ -49,6 +51,15 @@ def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
     assert r"\underline{0.250}" in made["latex"]
     assert ".270 / .854 / .813 / .279" in made["text"]
     assert len(made["csv"].splitlines()) == 5
+
+
+def test_equal_methods_share_a_rank(tmp_path: Path) -> None:
+    for method, values in {"clic": (0.1, 0.2), "magictailor": (0.2, 0.1), "dreambooth": (0.0, 0.1)}.items():
+        for pair, value in zip("ab", values, strict=True):
+            rows = [Row(pair, method, "p", 0, "colour", "composite", value)]
+            write_rows(tmp_path / "results" / pair / f"{method}.parquet", rows, {})
+    cells = make_table(tmp_path).cells
+    assert {m: c["composite"].rank for m, c in cells.items()} == {"clic": 1, "magictailor": 1, "dreambooth": 0}
 
 
 def test_contrasts_are_paired_and_say_what_is_shown(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from magictailor.evaluate.reporting.paper import TABLES
 from magictailor.evaluate.reporting.statistics import Interval, bootstrap
 from magictailor.methods import CATALOGUE
 
+DIGITS = 9  # means that agree so far are equal
 COSTS = {"seconds": "seconds", "peak_gb": "peak GB", "bytes": "stored MB"}
 
 
@@ -59,8 +60,10 @@ def pair_means(rows: Sequence[Row], method: str, figure: str, among: Keys | None
     return {pair: sum(v) / len(v) for pair, v in values.items()}
 
 
-def _costs(folder: Path, method: str) -> dict[str, float]:
-    found = [read_cost(p) for p in (folder / "costs").glob(f"*/{method}.json")]
+def _costs(folder: Path, method: str, pairs: Iterable[str]) -> dict[str, float]:
+    """Means over these pairs."""
+    paths = [folder / "costs" / pair / f"{method}.json" for pair in pairs]
+    found = [read_cost(path) for path in paths if path.exists()]
     means = {}
     for key in COSTS:
         values = [float(cost[key]) for cost in found if cost.get(key) is not None]
@@ -77,12 +80,16 @@ def _ordered(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _ranks(rows: Sequence[Row], methods: Iterable[str], figure: str, up: bool) -> dict[str, int]:
-    """1 the best, 2 the second, of the methods that were judged on all pictures that any was; the others are not compared."""
+    """1 the best, 2 the second, of the methods that were judged on all pictures that any was; the others are not compared.
+
+    Equal means share a rank.
+    """
     keys = {method: keys_of(rows, method, figure) for method in methods}
     every = frozenset[tuple[str, str, int]]().union(*keys.values())
-    means = {m: list(pair_means(rows, m, figure).values()) for m in keys if keys[m] == every}
-    order = sorted((m for m in means if means[m]), key=lambda m: bootstrap(means[m]).mean, reverse=up)
-    return {method: rank for rank, method in enumerate(order[:2], 1)} if len(order) > 1 else {}
+    whole = {m: list(pair_means(rows, m, figure).values()) for m in keys if keys[m] == every}
+    means = {m: round(sum(values) / len(values), DIGITS) for m, values in whole.items() if values}
+    better = {m: sum(other > mean if up else other < mean for other in means.values()) for m, mean in means.items()}
+    return {m: count + 1 for m, count in better.items() if count < 2} if len(means) > 1 else {}
 
 
 def make_table(folder: Path, paper: str | None = None, only: Sequence[str] = ()) -> Table:
@@ -111,7 +118,8 @@ def make_table(folder: Path, paper: str | None = None, only: Sequence[str] = ())
         for method in methods:
             if means := list(pair_means(rows, method, figure).values()):
                 cells[method][figure] = Cell(bootstrap(means), len(means), ranks.get(method, 0))
-    return Table(methods, figures, cells, {m: _costs(folder, m) for m in methods}, judges_told(folder))
+    costs = {m: _costs(folder, m, {row.pair for row in rows if row.method == m}) for m in methods}
+    return Table(methods, figures, cells, costs, judges_told(folder))
 
 
 def judges_told(folder: Path) -> list[str]:
