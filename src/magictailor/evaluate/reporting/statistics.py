@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 DRAWS, SEED, LEVEL = 10_000, 0, 0.95
 EXACT = 14  # pairs, up to which all signs are tried
 FEWEST = 6  # pairs: of five, even all of one sign have p = 2 / 32
-POWER, TRIES = 0.8, 400
+POWER, TRIES = 0.8, 2000
 Floats = NDArray[np.float64]
 
 
