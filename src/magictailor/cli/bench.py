@@ -83,8 +83,11 @@ def claims(
     lines = verdict_lines(bench)
     if len(lines) == 1:
         raise InputError(f"{bench}: no claim of the paper has both its methods finished on one pair")
-    print("\n".join(forms[format](lines)))
-    console.print("each by itself, at p < 0.05: of twenty true nothings, one differs by chance")
+    print(
+        "\n".join(
+            [*forms[format](lines), "", "Each by itself, at p < 0.05: of twenty true nothings, one differs by chance."]
+        )
+    )
 
 
 @app.command("report")
