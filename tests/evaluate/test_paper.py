@@ -19,12 +19,12 @@ from magictailor.methods.studies import STUDIES, filled
 from tiny import Call
 
 WORDS = ("<cat>", "<ears>")
-PAIRS = ("world-5", "world-6-size")
+PAIRS = (*(f"world-{seed}" for seed in range(1, 6)), "world-6-size")
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Two pairs, seven methods, the linking words; identity grows with the weight."""
+    """Six pairs, seven methods, the linking words; identity grows with the weight."""
     prompts = filled(STUDIES["linking-words"].prompts, WORDS)
     values = {
         "magictailor": 0.5,
@@ -80,6 +80,20 @@ def test_a_sweep_is_drawn_from_what_is_there(home: Path) -> None:
         draw_figure(home, "9")
     with pytest.raises(InputError, match="figure 5 is magictailor learning"):
         draw_figure(home, "5")
+
+
+def test_a_sweep_is_over_the_pairs_that_all_its_methods_have(home: Path) -> None:
+    for pair, value in zip(PAIRS, range(6), strict=True):
+        rows = [Row(pair, "magictailor", "p", 0, "judge", "identity", value / 10)]
+        write_rows(home / "results" / pair / "magictailor.parquet", rows, {})
+    (home / "results" / PAIRS[0] / "pres-1.parquet").unlink()
+    some = draw_figure(home, "8a")
+    shutil.rmtree(home / "results" / PAIRS[0])
+    assert np.array_equal(some, draw_figure(home, "8a"))
+    for pair in PAIRS[1:]:
+        (home / "results" / pair / f"pres-{'1' if pair == PAIRS[1] else '0.4'}.parquet").unlink()
+    with pytest.raises(InputError, match="no pair in common"):
+        draw_figure(home, "8a")
 
 
 def test_sheets_put_the_right_pictures_side_by_side(home: Path) -> None:

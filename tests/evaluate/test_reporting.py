@@ -15,9 +15,9 @@ from tiny import Call
 
 def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
     values = {
-        "magictailor": {"a": (1, 1, 1, 1), "b": (0, 0)},
-        "clic": {"a": (0, 0, 0, 0), "b": (0.5, 0.5)},
-        "dreambooth": {"a": (0, 0, 0, 0), "b": (0, 0)},
+        "magictailor": {**dict.fromkeys("ace", (1, 1, 1, 1)), **dict.fromkeys("bdf", (0, 0))},
+        "clic": {**dict.fromkeys("ace", (0, 0, 0, 0)), **dict.fromkeys("bdf", (0.5, 0.5))},
+        "dreambooth": {**dict.fromkeys("ace", (0, 0, 0, 0)), **dict.fromkeys("bdf", (0, 0))},
         "frozen": {"a": (1, 1, 1, 1)},  # the best, but on one pair alone
     }
     for method, pairs in values.items():
@@ -29,8 +29,8 @@ def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
     (tmp_path / "costs" / "a" / "clic.json").write_text(
         json.dumps({"seconds": 12.0, "peak_gb": None, "bytes": 3_000_000})
     )
-    (tmp_path / "costs" / "c").mkdir()  # trained, not yet judged: counts nothing
-    (tmp_path / "costs" / "c" / "clic.json").write_text(json.dumps({"seconds": 99.0, "bytes": 9}))
+    (tmp_path / "costs" / "z").mkdir()  # trained, not yet judged: counts nothing
+    (tmp_path / "costs" / "z" / "clic.json").write_text(json.dumps({"seconds": 99.0, "bytes": 9}))
     table = make_table(tmp_path)
     means = {m: c["composite"].interval.mean for m, c in table.cells.items()}
     assert means == {
@@ -47,15 +47,24 @@ def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
     }
     assert table.costs["clic"] == {"seconds": 12, "bytes": 3}
     made = {name: make(table) for name, make in FORMATS.items()}
-    assert "**0.500** [0.000, 1.000]" in made["markdown"]
+    assert "**0.500** [0.167, 0.833]" in made["markdown"]
     assert r"\underline{0.250}" in made["latex"]
     assert ".270 / .854 / .813 / .279" in made["text"]
     assert len(made["csv"].splitlines()) == 5
 
 
+def test_nothing_is_ranked_on_few_pairs(tmp_path: Path) -> None:
+    for method in ("clic", "magictailor"):
+        for pair in range(5):
+            rows = [Row(str(pair), method, "p", 0, "colour", "composite", float(method == "clic"))]
+            write_rows(tmp_path / "results" / str(pair) / f"{method}.parquet", rows, {})
+    assert {cell.rank for cells in make_table(tmp_path).cells.values() for cell in cells.values()} == {0}
+
+
 def test_equal_methods_share_a_rank(tmp_path: Path) -> None:
-    for method, values in {"clic": (0.1, 0.2), "magictailor": (0.2, 0.1), "dreambooth": (0.0, 0.1)}.items():
-        for pair, value in zip("ab", values, strict=True):
+    scores = {"clic": (0.1, 0.2), "magictailor": (0.2, 0.1), "dreambooth": (0.0, 0.1)}
+    for method, values in scores.items():
+        for pair, value in zip("abcdef", values * 3, strict=True):
             rows = [Row(pair, method, "p", 0, "colour", "composite", value)]
             write_rows(tmp_path / "results" / pair / f"{method}.parquet", rows, {})
     cells = make_table(tmp_path).cells
@@ -66,7 +75,7 @@ def test_contrasts_are_paired_and_say_what_is_shown(tmp_path: Path) -> None:
     scores = {
         "magictailor": [0.9, 0.5, 0.8, 0.4, 0.7, 0.6],
         "clic": [0.7, 0.3, 0.6, 0.2, 0.5, 0.4],
-        "dreambooth": [0.9, 0.4, 0.9, 0.4, 0.6, 0.7],
+        "dreambooth": [0.8, 0.4, 0.9, 0.5, 0.6, 0.7],
     }
     for method, values in scores.items():
         for pair, value in enumerate(values):
@@ -76,7 +85,7 @@ def test_contrasts_are_paired_and_say_what_is_shown(tmp_path: Path) -> None:
                 {},
             )
     found = {c.method: c for c in contrasts(tmp_path, "magictailor")}
-    assert found["clic"].difference.mean == pytest.approx(-0.2)
+    assert found["clic"].interval.mean == pytest.approx(-0.2)
     assert found["clic"].p == 2 / 64
     assert (found["clic"].says, found["dreambooth"].says) == ("worse", "no difference shown")
     assert found["dreambooth"].detectable > 0.05
@@ -84,12 +93,34 @@ def test_contrasts_are_paired_and_say_what_is_shown(tmp_path: Path) -> None:
         contrasts(tmp_path, "other")
 
 
+def test_a_contrast_is_over_the_pictures_that_have_the_figure_by_both(tmp_path: Path) -> None:
+    for pair in range(6):
+        values = {"clic": (0.2, 0.9), "magictailor": (0.3, math.nan)}
+        for method, seen in values.items():
+            rows = [Row(str(pair), method, "p", seed, "judge", "imbalance", value) for seed, value in enumerate(seen)]
+            write_rows(tmp_path / "results" / str(pair) / f"{method}.parquet", rows, {})
+    (found,) = contrasts(tmp_path, "clic")
+    assert found.differences == (pytest.approx(0.1),) * 6
+    assert found.says == "worse"
+
+
+def test_pairs_that_do_not_differ_show_nothing(tmp_path: Path) -> None:
+    values = {"clic": [0.5] * 8, "magictailor": [0.6] * 5 + [0.5] * 3}
+    for method, by_pair in values.items():
+        for pair, value in enumerate(by_pair):
+            rows = [Row(str(pair), method, "p", 0, "judge", "text", value)]
+            write_rows(tmp_path / "results" / str(pair) / f"{method}.parquet", rows, {})
+    (found,) = contrasts(tmp_path, "clic")
+    assert found.says == "too few pairs differ"
+    assert math.isnan(found.detectable)
+
+
 def test_claims_of_the_paper_hold_are_not_shown_or_the_opposite(tmp_path: Path, call: Call) -> None:
     values = {
         "magictailor": ([0.9, 0.8, 0.9, 0.8, 0.9, 0.8], [0.1] * 6),
         "clic": ([0.5, 0.4, 0.5, 0.4, 0.5, 0.4], [0.1] * 6),
         "dreambooth": ([0.95, 0.85, 0.95, 0.85, 0.95, 0.86], [0.1] * 6),
-        "mask-out": ([0.9, 0.8, 0.8, 0.9, 0.9, 0.8], [0.1] * 6),
+        "mask-out": ([0.8, 0.9, 0.8, 0.9, 0.8, 0.9], [0.1] * 6),
         "without-dm-deg": ([0.9, 0.8, 0.9, 0.8, 0.9, 0.8], [0.3, 0.4, 0.3, 0.4, 0.5, 0.3]),
     }
     for method, (identity, pollution) in values.items():

@@ -74,7 +74,7 @@ def claims(
     format: Annotated[str, typer.Option(help="text or markdown.")] = "text",
 ) -> None:
     """Print which of the paper's claims hold on the pairs that are finished, which not, and what could have been seen."""
-    from magictailor.evaluate.reporting.contrasts import verdict_lines
+    from magictailor.evaluate.reporting.contrasts import EACH, verdict_lines
     from magictailor.evaluate.reporting.tables import aligned, piped
 
     forms = {"text": aligned, "markdown": piped}
@@ -83,11 +83,7 @@ def claims(
     lines = verdict_lines(bench)
     if len(lines) == 1:
         raise InputError(f"{bench}: no claim of the paper has both its methods finished on one pair")
-    print(
-        "\n".join(
-            [*forms[format](lines), "", "Each by itself, at p < 0.05: of twenty true nothings, one differs by chance."]
-        )
-    )
+    print("\n".join([*forms[format](lines), "", EACH]))
 
 
 @app.command("report")

@@ -1,5 +1,6 @@
 """Each method against one other, on the pairs that both have: the difference, how sure it is, and what could be seen."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,34 +9,58 @@ from magictailor.errors import InputError
 from magictailor.evaluate.metrics import directions
 from magictailor.evaluate.records import Row, all_rows
 from magictailor.evaluate.reporting.paper import CLAIMS, Claim
-from magictailor.evaluate.reporting.statistics import FEWEST, Interval, detectable, paired, sign_flip
-from magictailor.evaluate.reporting.tables import keys_of, pair_means
+from magictailor.evaluate.reporting.statistics import (
+    FEWEST,
+    Interval,
+    bootstrap,
+    detectable,
+    sign_flip,
+    sign_flip_interval,
+)
+from magictailor.evaluate.reporting.tables import DIGITS, pair_means, shown_by
 
 SURE = 0.05
-NUMBERS = ("figure", "difference", "p", "could be seen", "pairs")
+NUMBERS = ("figure", "difference", "bootstrap", "p", "could be seen", "pairs")
+EACH = "Each by itself, at p < 0.05: of twenty true nothings, one differs by chance."
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """``difference``: method minus reference, over ``pairs``; ``p``: of the sign-flip test; ``detectable``: the true difference that
-    this many pairs would show in four of five benches."""
+    """Method minus reference on each pair, over the pictures that have the figure by both."""
 
     method: str
     figure: str
-    difference: Interval
-    pairs: int
-    p: float
-    detectable: float
-    better: bool  # in the figure's own direction
+    differences: tuple[float, ...]
+    higher: bool  # is better
+
+    @property
+    def interval(self) -> Interval:
+        """The mean, and what the sign-flip test does not refute."""
+        return sign_flip_interval(self.differences)
+
+    @property
+    def bootstrap(self) -> Interval:
+        """The mean, and its interval by drawing pairs: too narrow for few."""
+        return bootstrap(self.differences)
+
+    @property
+    def p(self) -> float:
+        """Of the sign-flip test."""
+        return sign_flip(self.differences)
+
+    @property
+    def detectable(self) -> float:
+        """The true difference that this many pairs would show in four of five benches."""
+        return detectable(self.differences)
 
     @property
     def says(self) -> str:
         """In words."""
-        if self.pairs < FEWEST:
-            return "too few pairs"
+        if sum(d != 0 for d in self.differences) < FEWEST:
+            return "too few pairs" if len(self.differences) < FEWEST else "too few pairs differ"
         if self.p >= SURE:
             return "no difference shown"
-        return "better" if self.better else "worse"
+        return "better" if (self.interval.mean > 0) == self.higher else "worse"
 
 
 def contrasts(folder: Path, reference: str) -> list[Contrast]:
@@ -76,11 +101,15 @@ def verdicts(folder: Path) -> list[Verdict]:
     return [Verdict(claim, contrast) for claim, contrast in made if contrast is not None]
 
 
+def _spread(interval: Interval) -> str:
+    return "" if math.isnan(interval.low) else f"[{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
 def _texts(c: Contrast) -> list[str]:
     """In the columns of `NUMBERS`; what so few pairs cannot say is empty."""
-    spread = f" [{c.difference.low:+.3f}, {c.difference.high:+.3f}]" if c.pairs > 1 else ""
-    seen = f"{c.detectable:.3f}" if c.pairs >= FEWEST else ""
-    return [c.figure, f"{c.difference.mean:+.3f}{spread}", f"{c.p:.3f}", seen, str(c.pairs)]
+    difference = f"{c.interval.mean:+.3f} {_spread(c.interval)}".rstrip()
+    seen = "" if math.isnan(c.detectable) else f"{c.detectable:.3f}"
+    return [c.figure, difference, _spread(c.bootstrap), f"{c.p:.3f}", seen, str(len(c.differences))]
 
 
 def contrast_lines(folder: Path, reference: str) -> list[list[str]]:
@@ -95,14 +124,8 @@ def verdict_lines(folder: Path) -> list[list[str]]:
     return [["claim", "here", *NUMBERS], *lines]
 
 
-def _contrast(rows: Sequence[Row], method: str, reference: str, figure: str, up: bool) -> Contrast | None:
-    among = keys_of(rows, method, figure) & keys_of(rows, reference, figure)
+def _contrast(rows: Sequence[Row], method: str, reference: str, figure: str, higher: bool) -> Contrast | None:
+    among = shown_by(rows, method, figure) & shown_by(rows, reference, figure)
     own, other = (pair_means(rows, m, figure, among) for m in (method, reference))
-    both = sorted(own.keys() & other.keys())
-    if not both:
-        return None
-    one, two = [own[pair] for pair in both], [other[pair] for pair in both]
-    differences = [a - b for a, b in zip(one, two, strict=True)]
-    difference = paired(one, two)
-    better = (difference.mean > 0) == up
-    return Contrast(method, figure, difference, len(both), sign_flip(differences), detectable(differences), better)
+    differences = tuple(round(own[pair] - other[pair], DIGITS) for pair in sorted(own))
+    return Contrast(method, figure, differences, higher) if differences else None

@@ -43,13 +43,17 @@ def draw_figure(folder: Path, number: str, methods: Sequence[str] = ()) -> Image
 
 
 def _sweep(what: Sweep, rows: Sequence[Row], folder: Path) -> Image.Image:
-    """Each judged figure over the setting: means over pairs with their intervals, and our default as a dotted line."""
+    """Each judged figure over the setting: means over the pairs that all have, with intervals, and our default as a dotted line."""
     there = {row.figure for row in rows}
     figures = [name for name in directions() if name in there]
     methods = sorted((m for m in what.values if any(row.method == m for row in rows)), key=lambda m: what.values[m])
     if len(methods) < 2:
         raise InputError(f"{folder}: has fewer than two of {', '.join(what.values)}; add them to the spec's methods")
-    page, panels = plots(len(figures), f"{what.title}: means over pairs, 95 % intervals")
+    pairs = frozenset.intersection(*(frozenset(row.pair for row in rows if row.method == m) for m in methods))
+    if not pairs:
+        raise InputError(f"{folder}: {', '.join(methods)} have no pair in common; give them the same pairs")
+    rows = [row for row in rows if row.pair in pairs]
+    page, panels = plots(len(figures), f"{what.title}: means over {len(pairs)} pairs, 95 % intervals")
     for axes, name in zip(panels, figures, strict=True):
         points = [(what.values[m], bootstrap(list(values))) for m in methods if (values := pair_means(rows, m, name).values())]  # fmt: skip
         means = [interval.mean for _, interval in points]

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader
 
 import magictailor
 from magictailor.evaluate.records import Row, all_rows
-from magictailor.evaluate.reporting.contrasts import contrast_lines, verdict_lines
+from magictailor.evaluate.reporting.contrasts import EACH, contrast_lines, verdict_lines
 from magictailor.evaluate.reporting.shown import prompts_of, truth_of
 from magictailor.evaluate.reporting.tables import COSTS, Table, cell_text, cost_texts, make_table, published
 from magictailor.files import write_text
@@ -77,6 +77,7 @@ def write_report(home: Path, output: Path, reference: str | None = None) -> Path
         reference=reference,
         contrasts=contrast_lines(home, reference),
         verdicts=verdict_lines(home),
+        each=EACH,
         truth=truth,
         methods=methods,
         rows=drawn,

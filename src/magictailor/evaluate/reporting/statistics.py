@@ -1,5 +1,6 @@
 """How sure a table is: intervals and tests over pairs, the unit that repeats."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +13,7 @@ DRAWS, SEED, LEVEL = 10_000, 0, 0.95
 EXACT = 14  # pairs, up to which all signs are tried
 FEWEST = 6  # pairs: of five, even all of one sign have p = 2 / 32
 POWER, TRIES = 0.8, 2000
+SAME = 1e-9  # sums that agree so far are equal
 Floats = NDArray[np.float64]
 
 
@@ -37,11 +39,6 @@ def bootstrap(values: Sequence[float]) -> Interval:
     return Interval(float(data.mean()), float(low), float(high))
 
 
-def paired(one: Sequence[float], other: Sequence[float]) -> Interval:
-    """The difference of two methods on the same pairs, one minus other."""
-    return bootstrap((np.asarray(one, np.float64) - np.asarray(other, np.float64)).tolist())
-
-
 def _signs(count: int, draws: int = DRAWS) -> Floats:
     """All signs of so many pairs, up to 14; beyond that a draw of them. [rows, count]."""
     if count <= EXACT:
@@ -51,10 +48,29 @@ def _signs(count: int, draws: int = DRAWS) -> Floats:
 
 
 def sign_flip(differences: Sequence[float]) -> float:
-    """The two-sided p of a mean this far from 0, if each pair's sign were a coin's: exact up to 14 pairs, then drawn."""
+    """The two-sided p of a mean this far from 0, if the differences were as likely of the other sign, that is, scattered alike to both
+    sides of 0: exact up to 14 pairs, then drawn."""
     data = np.asarray(differences, np.float64)
-    means, own = np.abs(_signs(len(data)) @ data) / len(data), abs(float(data.mean()))
-    return float((means >= own - 1e-12).mean())
+    sums = np.abs(_signs(len(data)) @ data)
+    return float((sums >= abs(data.sum()) * (1 - SAME)).mean())
+
+
+def sign_flip_interval(differences: Sequence[float]) -> Interval:
+    """The true means that the sign-flip test does not refute at 5 %; not a number for fewer than six pairs, of which it refutes none.
+
+    Around a mean m below the data's own, flipping some signs takes the sum as far from 0 as it was exactly if those flipped, or those
+    left, have a mean of at most m. So the ends are order statistics of the means of parts of the data (Hartigan 1969, typical values).
+    """
+    data = np.asarray(differences, np.float64)
+    if len(data) < FEWEST:
+        return Interval(float(data.mean()) if len(data) else float("nan"), float("nan"), float("nan"))
+    flipped = _signs(len(data)) < 0
+    rank = math.ceil((1 - LEVEL) * len(flipped))  # so many make p 5 %
+    part = flipped[flipped.any(1) & ~flipped.all(1)]
+    rank -= len(flipped) - len(part)  # all signs kept, or all flipped, are as far for every m
+    means = np.array([part @ data / part.sum(1), ~part @ data / (~part).sum(1)])
+    low, high = np.sort(means.min(0))[rank - 1], np.sort(means.max(0))[-rank]
+    return Interval(float(data.mean()), float(low), float(high))
 
 
 @cache
@@ -65,10 +81,8 @@ def _shift(count: int) -> float:
 
     def shown(shift: float) -> float:
         data = noise + shift
-        own = np.abs(data.mean(1))
-        p = np.array(
-            [(np.abs(signs @ row) / count >= mean - 1e-12).mean() for row, mean in zip(data, own, strict=True)]
-        )
+        own = np.abs(data.sum(1)) * (1 - SAME)
+        p = np.array([(np.abs(signs @ row) >= far).mean() for row, far in zip(data, own, strict=True)])
         return float((p < 1 - LEVEL).mean())
 
     low, high = 0.0, 8.0
@@ -80,8 +94,8 @@ def _shift(count: int) -> float:
 
 def detectable(differences: Sequence[float]) -> float:
     """The true difference that this many pairs, as scattered as these, would show in four of five benches (by the sign-flip test at
-    5 %); not a number for fewer than six pairs, which can show none."""
+    5 %); not a number where fewer than six pairs differ, which can show none."""
     data = np.asarray(differences, np.float64)
-    if len(data) < FEWEST:
+    if np.count_nonzero(data) < FEWEST:
         return float("nan")
     return _shift(len(data)) * float(data.std(ddof=1))

@@ -12,7 +12,7 @@ from magictailor.evaluate.metrics import directions
 from magictailor.evaluate.metrics.judging import accuracy_line, judge_name
 from magictailor.evaluate.records import Row, all_judges, all_rows, read_cost
 from magictailor.evaluate.reporting.paper import TABLES
-from magictailor.evaluate.reporting.statistics import Interval, bootstrap
+from magictailor.evaluate.reporting.statistics import FEWEST, Interval, bootstrap
 from magictailor.methods import CATALOGUE
 
 DIGITS = 9  # means that agree so far are equal
@@ -49,6 +49,13 @@ def keys_of(rows: Sequence[Row], method: str, figure: str) -> Keys:
     return frozenset((r.pair, r.prompt, r.seed) for r in rows if r.method == method and r.metric in metrics)
 
 
+def shown_by(rows: Sequence[Row], method: str, figure: str) -> Keys:
+    """(pair, prompt, seed) of the pictures of a method that have the figure."""
+    return frozenset(
+        (r.pair, r.prompt, r.seed) for r in rows if (r.method, r.figure) == (method, figure) and not math.isnan(r.value)
+    )
+
+
 def pair_means(rows: Sequence[Row], method: str, figure: str, among: Keys | None = None) -> dict[str, float]:
     """A method's mean of a figure on each pair, pictures that have none left out; ``among``: of these pictures only."""
     values: dict[str, list[float]] = {}
@@ -82,10 +89,12 @@ def _ordered(rows: Sequence[Row]) -> dict[str, str]:
 def _ranks(rows: Sequence[Row], methods: Iterable[str], figure: str, up: bool) -> dict[str, int]:
     """1 the best, 2 the second, of the methods that were judged on all pictures that any was; the others are not compared.
 
-    Equal means share a rank.
+    Equal means share a rank. On fewer than six pairs none has one: no test could tell the best from the second.
     """
     keys = {method: keys_of(rows, method, figure) for method in methods}
     every = frozenset[tuple[str, str, int]]().union(*keys.values())
+    if len({pair for pair, *_ in every}) < FEWEST:
+        return {}
     whole = {m: list(pair_means(rows, m, figure).values()) for m in keys if keys[m] == every}
     means = {m: round(sum(values) / len(values), DIGITS) for m, values in whole.items() if values}
     better = {m: sum(other > mean if up else other < mean for other in means.values()) for m, mean in means.items()}
