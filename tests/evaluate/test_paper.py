@@ -97,13 +97,13 @@ def test_a_sweep_is_over_the_pairs_that_all_its_methods_have(home: Path) -> None
 
 
 def test_sheets_put_the_right_pictures_side_by_side(home: Path) -> None:
-    """Each picture has its method's red; cells are 96 pixels."""
+    """Each picture has its method's red; cells are 128 pixels."""
 
     def reds(sheet: Image.Image) -> set[int]:
         pixels = np.asarray(sheet)
         red = pixels[(pixels[..., 1] == 0) & (pixels[..., 2] == 0)]
         values, counts = np.unique(red[:, 0], return_counts=True)
-        return {int(v) for v, n in zip(values, counts, strict=True) if n >= 96 * 96}
+        return {int(v) for v, n in zip(values, counts, strict=True) if n >= 128 * 128}
 
     assert reds(draw_figure(home, "4")) == {102, 127}
     assert reds(draw_figure(home, "16")) == {127}
