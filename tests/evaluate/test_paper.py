@@ -76,6 +76,11 @@ def test_a_table_of_the_paper_has_its_rows_in_its_order_also_those_not_run(home:
 
 def test_a_sweep_is_drawn_from_what_is_there(home: Path) -> None:
     assert draw_figure(home, "8a").width > 100
+    assert np.array_equal(draw_figure(home, "8a"), draw_figure(home, "8a", only=["identity"]))  # it has no other
+    with pytest.raises(InputError, match="--figures beauty: choose from identity"):
+        draw_figure(home, "8a", only=["beauty"])
+    with pytest.raises(InputError, match="--figures: figure 4 is pictures"):
+        draw_figure(home, "4", only=["identity"])
     with pytest.raises(InputError, match="fewer than two of references-1"):
         draw_figure(home, "9")
     with pytest.raises(InputError, match="figure 5 is magictailor learning"):
@@ -134,9 +139,11 @@ def test_the_commands(home: Path, call: Call) -> None:
     assert (said.code, said.out.count("\n")) == (0, 6)
     said = call("bench", "table", home, "--figures", "identity", "--format", "csv")
     assert said.out.startswith("method,identity,identity low,identity high,seconds")
-    said = call("bench", "figure", home, "8a", "--output", home / "figure.png")
+    said = call("bench", "figure", home, "8a", "--output", home / "figure.png", "--figures", "identity")
     assert (said.code, (home / "figure.png").is_file()) == (0, True)
     said = call("bench", "figure", home, "7", "--output", home / "other.png")
+    assert (said.code, (home / "other.png").exists()) == (2, False)
+    said = call("bench", "figure", home, "8a", "--output", home / "other.png", "--figures", "beauty")
     assert (said.code, (home / "other.png").exists()) == (2, False)
     said = call("bench", "table", home, "--paper", "2")
     assert said.code == 2

@@ -112,6 +112,7 @@ def figure(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="A PNG to write.", show_default=False)],
     methods: Annotated[str, typer.Option(help="Pictures by these instead: magictailor,clic.")] = "",
+    figures: Annotated[str, typer.Option(help="Curves of these alone: text,identity.")] = "",
 ) -> None:
     """Draw a figure of the paper from what is finished: figures over a setting, or pictures side by side."""
     with started("drawing"):
@@ -120,5 +121,5 @@ def figure(
         from magictailor.pictures import save_png
 
         output_file("--output", output)
-        save_png(draw_figure(bench, number, listed(methods)), output)
+        save_png(draw_figure(bench, number, listed(methods), listed(figures)), output)
     console.print(f"wrote {output}")

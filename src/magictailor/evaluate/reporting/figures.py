@@ -7,12 +7,11 @@ from pathlib import Path
 from PIL import Image
 
 from magictailor.errors import InputError
-from magictailor.evaluate.metrics import directions
 from magictailor.evaluate.records import Row, all_rows
 from magictailor.evaluate.reporting.paper import FIGURES, OURS, Sheet, Sweep
 from magictailor.evaluate.reporting.shown import prompts_of, truth_of
 from magictailor.evaluate.reporting.statistics import bootstrap
-from magictailor.evaluate.reporting.tables import pair_means
+from magictailor.evaluate.reporting.tables import chosen, pair_means
 from magictailor.generation.pictures import picture_name
 from magictailor.methods.studies import STUDIES
 from magictailor.pictures import grid
@@ -21,11 +20,16 @@ from magictailor.plots import plots, rendered
 SEED, CELL = 0, 128
 
 
-def draw_figure(folder: Path, number: str, methods: Sequence[str] = ()) -> Image.Image:
-    """The paper's figure of this number, as far as the bench has its methods; or its pictures by these ``methods``.
+def draw_figure(folder: Path, number: str, methods: Sequence[str] = (), only: Sequence[str] = ()) -> Image.Image:
+    """The paper's figure of this number, as far as the bench has its methods.
+
+    Args:
+        methods: of pictures, these columns instead.
+        only: of curves, these of a bench's figures; all, unless given.
 
     Raises:
-        InputError: no such figure, nothing of it in the bench, a method that it lacks, methods for curves, or no matplotlib.
+        InputError: no such figure, nothing of it in the bench, a method or figure that it lacks, methods for curves, figures for
+            pictures, or no matplotlib.
     """
     if number not in FIGURES:
         raise InputError(f"figure {number}: choose one of {', '.join(FIGURES)}; figure 5 is magictailor learning")
@@ -39,13 +43,16 @@ def draw_figure(folder: Path, number: str, methods: Sequence[str] = ()) -> Image
         if missing:
             raise InputError(f"--methods: {folder} has nothing of {missing[0]}; add it to the spec's methods")
         what = replace(what, methods=tuple(methods))
-    return _sweep(what, rows, folder) if isinstance(what, Sweep) else _sheet(what, rows, folder)
+    if isinstance(what, Sweep):
+        return _sweep(what, rows, folder, only)
+    if only:
+        raise InputError(f"--figures: figure {number} is pictures; choose curves: 8a, 8b or 9")
+    return _sheet(what, rows, folder)
 
 
-def _sweep(what: Sweep, rows: Sequence[Row], folder: Path) -> Image.Image:
+def _sweep(what: Sweep, rows: Sequence[Row], folder: Path, only: Sequence[str]) -> Image.Image:
     """Each judged figure over the setting: means over the pairs that all have, with intervals, and our default as a dotted line."""
-    there = {row.figure for row in rows}
-    figures = [name for name in directions() if name in there]
+    figures = chosen(rows, only)
     methods = sorted((m for m in what.values if any(row.method == m for row in rows)), key=lambda m: what.values[m])
     if len(methods) < 2:
         raise InputError(f"{folder}: has fewer than two of {', '.join(what.values)}; add them to the spec's methods")
@@ -53,14 +60,14 @@ def _sweep(what: Sweep, rows: Sequence[Row], folder: Path) -> Image.Image:
     if not pairs:
         raise InputError(f"{folder}: {', '.join(methods)} have no pair in common; give them the same pairs")
     rows = [row for row in rows if row.pair in pairs]
-    page, panels = plots(len(figures), f"{what.title}: means over {len(pairs)} pairs, 95 % intervals")
-    for axes, name in zip(panels, figures, strict=True):
+    page, panels = plots(len(figures), f"{what.title}: means over pairs ({len(pairs)}), 95 % intervals")
+    for axes, (name, higher) in zip(panels, figures.items(), strict=True):
         points = [(what.values[m], bootstrap(list(values))) for m in methods if (values := pair_means(rows, m, name).values())]  # fmt: skip
         means = [interval.mean for _, interval in points]
         spread = [[i.mean - i.low for _, i in points], [i.high - i.mean for _, i in points]]
         axes.errorbar([x for x, _ in points], means, spread, marker="o", capsize=3)
         axes.axvline(what.values[OURS], color="grey", linestyle=":", linewidth=1)
-        axes.set(title=f"{name} ({'higher' if directions()[name] else 'lower'} is better)", xlabel=what.setting)
+        axes.set(title=f"{name} ({'higher' if higher else 'lower'} is better)", xlabel=what.setting, xscale=what.scale)
     return rendered(page)
 
 

@@ -23,6 +23,7 @@ class Sweep:
     title: str
     setting: str
     values: Mapping[str, float]
+    scale: str = "linear"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ TABLES: dict[str, PaperTable] = {
 FIGURES: dict[str, Sweep | Sheet] = {
     "4": Sheet("noise under fixed and dynamic intensity", ("fixed-0.5", OURS)),
     "8a": Sweep("weight of the regulariser", "lambda_pres", {OURS: 0.2, **{f"pres-{v:g}": v for v in (0.4, 0.6, 0.8, 1.0)}}),
-    "8b": Sweep("weight of the attention loss", "lambda_attn", {OURS: 0.01, **{f"attn-{v:g}": v for v in (0.001, 0.005, 0.05)}}),
+    "8b": Sweep("weight of the attention loss", "lambda_attn", {OURS: 0.01, **{f"attn-{v:g}": v for v in (0.001, 0.005, 0.05)}}, "log"),
     "9": Sweep("reference images of a sample", "images", {"references-1": 1, "references-2": 2, OURS: 3}),
     "12": Sheet("difficult pairs", tuple(COMPARED), pairs="-size -category"),
     "16": Sheet("linking words", (OURS,), study="linking-words"),

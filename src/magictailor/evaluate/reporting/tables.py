@@ -101,6 +101,15 @@ def _ranks(rows: Sequence[Row], methods: Iterable[str], figure: str, up: bool) -
     return {m: count + 1 for m, count in better.items() if count < 2} if len(means) > 1 else {}
 
 
+def chosen(rows: Sequence[Row], only: Sequence[str] = ()) -> dict[str, bool]:
+    """The figures that these rows have, or those named; whether more is better. Raises InputError for one that is not there."""
+    there = {row.figure for row in rows}
+    figures = {name: up for name, up in directions().items() if name in there}
+    if unknown := [name for name in only if name not in figures]:
+        raise InputError(f"--figures {unknown[0]}: choose from {','.join(figures)}")
+    return {name: figures[name] for name in only or figures}
+
+
 def make_table(folder: Path, paper: str | None = None, only: Sequence[str] = ()) -> Table:
     """Of all finished units, ranked where they saw the same pictures.
 
@@ -117,10 +126,7 @@ def make_table(folder: Path, paper: str | None = None, only: Sequence[str] = ())
     if paper is not None and paper not in TABLES:
         raise InputError(f"--paper {paper}: choose one of {', '.join(TABLES)}")
     methods = dict(TABLES[paper].rows) if paper is not None else _ordered(rows)
-    figures = {name: up for name, up in directions().items() if any(row.figure == name for row in rows)}
-    if unknown := [name for name in only if name not in figures]:
-        raise InputError(f"--figures {unknown[0]}: choose from {','.join(figures)}")
-    figures = {name: figures[name] for name in only or figures}
+    figures = chosen(rows, only)
     cells: dict[str, dict[str, Cell]] = {method: {} for method in methods}
     for figure in figures:
         ranks = _ranks(rows, methods, figure, figures[figure])
