@@ -1,9 +1,10 @@
 """What the errors of a bench are made of: colour, shape and pattern of both things, by the judge, from the bench's pictures and runs.
 
-    python benchmarks/errors.py FOLDER magictailor mask-out no-warm-up
+    python benchmarks/errors.py FOLDER magictailor mask-out no-warm-up --output errors.json
 
-Of pairs of the drawn world, over the pictures that show the thing; means over pairs. `lighter`: the concept's lightness above the truth's, CIELAB.
-Of the run: the loss of each side over the last 60 steps, the regulariser's term times 0.2, and how often the concept was the worse side.
+Of pairs of the drawn world, over the pictures that show the thing. Prints means over pairs; the file has each pair's. `concept lighter`: its lightness above
+the truth's, `concept distance`: of its colour, both CIELAB; the other colours' errors 0 .. 1. Of the run's last 60 steps: the loss of each side, the
+regulariser without its weight, and how often the concept was the worse side.
 """
 
 import argparse
@@ -16,7 +17,8 @@ from PIL import Image
 from magictailor.evaluate.metrics.asked import Asked, asked
 from magictailor.evaluate.metrics.identity import color_error
 from magictailor.evaluate.metrics.judging import judge_network
-from magictailor.evaluate.records import all_rows
+from magictailor.evaluate.records import read_unit
+from magictailor.files import write_json
 from magictailor.generation.pictures import picture_name
 from magictailor.world.judgement import Judgement, judged
 from magictailor.world.pairs import WorldPair, world_pair
@@ -45,21 +47,20 @@ def parts(pair: WorldPair, seen: Judgement, true: Judgement) -> Parts:
 
 def of_run(path: Path) -> Parts:
     """From a run's metrics."""
-    steps = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    balanced = [step for step in steps if "worst" in step]
-    sides = {name: [step[name] for step in steps[-LAST:] if name in step] for name in ("diffusion.0", "diffusion.1")}
-    found = {f"last {name}": float(np.mean(losses)) for name, losses in sides.items() if losses}
-    if balanced:
-        found["0.2 preserve"] = 0.2 * float(np.mean([step["preserve"] for step in balanced]))
-        found["concept worse"] = float(np.mean([step["worst"] == 0 for step in balanced]))
-    return found
+    steps = [json.loads(line) for line in path.read_text("utf-8").splitlines()][-LAST:]
+    values = {
+        name: [step[name] for step in steps if name in step] for name in ("diffusion.0", "diffusion.1", "preserve")
+    }
+    values["concept worse"] = [float(step["worst"] == 0) for step in steps if "worst" in step]
+    return {name: float(np.mean(found)) for name, found in values.items() if found}
 
 
 def of_unit(home: Path, name: str, method: str, truths: dict[tuple[str, Asked], Judgement]) -> Parts:
     """Means over a unit's pictures."""
     _, seed, *difficulty = name.split("-")
     pair = world_pair(int(seed), *difficulty)
-    keys = sorted({(r.prompt, r.seed) for r in all_rows(home) if (r.pair, r.method) == (name, method) and r.prompt})
+    rows, _ = read_unit(home / "results" / name / f"{method}.parquet")
+    keys = sorted({(row.prompt, row.seed) for row in rows if row.prompt})
     images = [Image.open(home / "images" / name / method / picture_name(*key)).convert("RGB") for key in keys]
     every: dict[str, list[float]] = {}
     for (prompt, _), seen in zip(keys, judged(judge_network(), images), strict=True):
@@ -79,14 +80,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("methods", nargs="+")
+    parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
     truths: dict[tuple[str, Asked], Judgement] = {}
+    found: dict[str, dict[str, Parts]] = {}
     for method in given.methods:
-        units = sorted((given.folder / "runs").glob(f"*/{method}/metrics.jsonl"))
-        found = [of_unit(given.folder, path.parts[-3], method, truths) for path in units]
-        names = dict.fromkeys(part for unit in found for part in unit)
-        means = {name: np.mean([unit[name] for unit in found if name in unit]) for name in names}
-        print(f"{method}, {len(found)} pairs: " + ", ".join(f"{name} {mean:.3f}" for name, mean in means.items()))
+        pairs = sorted(path.parent.name for path in (given.folder / "results").glob(f"*/{method}.parquet"))
+        units = found[method] = {pair: of_unit(given.folder, pair, method, truths) for pair in pairs}
+        names = dict.fromkeys(name for unit in units.values() for name in unit)
+        means = {name: np.mean([unit[name] for unit in units.values() if name in unit]) for name in names}
+        print(f"{method}, {len(pairs)} pairs: " + ", ".join(f"{name} {mean:.3f}" for name, mean in means.items()))
+    write_json(given.output, found)
 
 
 if __name__ == "__main__":

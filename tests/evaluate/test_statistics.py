@@ -32,6 +32,7 @@ def test_the_sign_flip_test_by_hand() -> None:
     assert sign_flip([1, 2, 3]) == 2 / 8
     assert sign_flip([1, 2, -3]) == 1
     assert sign_flip([1, 1, 1, 1]) == 2 / 16
+    assert sign_flip([0.1, 0.2, -0.3, 0.1, 0.2, -0.3]) == 1  # their sum is 0 but for rounding
     many = sign_flip([1.0] * 20)
     assert many < 0.001
 

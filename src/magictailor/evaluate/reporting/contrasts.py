@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from magictailor.errors import InputError
@@ -11,6 +12,7 @@ from magictailor.evaluate.records import Row, all_rows
 from magictailor.evaluate.reporting.paper import CLAIMS, Claim
 from magictailor.evaluate.reporting.statistics import (
     FEWEST,
+    SURE,
     Interval,
     bootstrap,
     detectable,
@@ -19,9 +21,8 @@ from magictailor.evaluate.reporting.statistics import (
 )
 from magictailor.evaluate.reporting.tables import DIGITS, pair_means, shown_by
 
-SURE = 0.05
-NUMBERS = ("figure", "difference", "bootstrap", "p", "could be seen", "pairs")
-EACH = "Each by itself, at p < 0.05: of twenty true nothings, one differs by chance."
+HEADS = ("figure", "difference", "bootstrap", "p", "could be seen", "pairs")
+EACH = "Each by itself: of twenty contrasts without any true difference about one has p < 0.05."
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Contrast:
     differences: tuple[float, ...]
     higher: bool  # is better
 
-    @property
+    @cached_property
     def interval(self) -> Interval:
         """The mean, and what the sign-flip test does not refute."""
         return sign_flip_interval(self.differences)
@@ -43,12 +44,12 @@ class Contrast:
         """The mean, and its interval by drawing pairs: too narrow for few."""
         return bootstrap(self.differences)
 
-    @property
+    @cached_property
     def p(self) -> float:
         """Of the sign-flip test."""
         return sign_flip(self.differences)
 
-    @property
+    @cached_property
     def detectable(self) -> float:
         """The true difference that this many pairs would show in four of five benches."""
         return detectable(self.differences)
@@ -56,8 +57,8 @@ class Contrast:
     @property
     def says(self) -> str:
         """In words."""
-        if sum(d != 0 for d in self.differences) < FEWEST:
-            return "too few pairs" if len(self.differences) < FEWEST else "too few pairs differ"
+        if len(self.differences) < FEWEST:
+            return "too few pairs"
         if self.p >= SURE:
             return "no difference shown"
         return "better" if (self.interval.mean > 0) == self.higher else "worse"
@@ -106,7 +107,7 @@ def _spread(interval: Interval) -> str:
 
 
 def _texts(c: Contrast) -> list[str]:
-    """In the columns of `NUMBERS`; what so few pairs cannot say is empty."""
+    """In the columns of `HEADS`; what so few pairs cannot say is empty."""
     difference = f"{c.interval.mean:+.3f} {_spread(c.interval)}".rstrip()
     seen = "" if math.isnan(c.detectable) else f"{c.detectable:.3f}"
     return [c.figure, difference, _spread(c.bootstrap), f"{c.p:.3f}", seen, str(len(c.differences))]
@@ -115,13 +116,13 @@ def _texts(c: Contrast) -> list[str]:
 def contrast_lines(folder: Path, reference: str) -> list[list[str]]:
     """Of `contrasts`, rows of texts, the head first. Raises InputError: see there."""
     lines = [[c.method, c.says, *_texts(c)] for c in contrasts(folder, reference)]
-    return [["method", "is", *NUMBERS], *lines]
+    return [["method", "is", *HEADS], *lines]
 
 
 def verdict_lines(folder: Path) -> list[list[str]]:
     """Of `verdicts`, rows of texts, the head first."""
     lines = [[v.claim.text, v.says, *_texts(v.contrast)] for v in verdicts(folder)]
-    return [["claim", "here", *NUMBERS], *lines]
+    return [["claim", "here", *HEADS], *lines]
 
 
 def _contrast(rows: Sequence[Row], method: str, reference: str, figure: str, higher: bool) -> Contrast | None:

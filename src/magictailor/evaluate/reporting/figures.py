@@ -11,7 +11,7 @@ from magictailor.evaluate.records import Row, all_rows
 from magictailor.evaluate.reporting.paper import FIGURES, OURS, Sheet, Sweep
 from magictailor.evaluate.reporting.shown import prompts_of, truth_of
 from magictailor.evaluate.reporting.statistics import bootstrap
-from magictailor.evaluate.reporting.tables import chosen, pair_means
+from magictailor.evaluate.reporting.tables import chosen, pair_means, shown_by
 from magictailor.generation.pictures import picture_name
 from magictailor.methods.studies import STUDIES
 from magictailor.pictures import grid
@@ -46,28 +46,30 @@ def draw_figure(folder: Path, number: str, methods: Sequence[str] = (), only: Se
     if isinstance(what, Sweep):
         return _sweep(what, rows, folder, only)
     if only:
-        raise InputError(f"--figures: figure {number} is pictures; choose curves: 8a, 8b or 9")
+        curves = ", ".join(name for name, figure in FIGURES.items() if isinstance(figure, Sweep))
+        raise InputError(f"--figures: figure {number} is pictures; choose curves: {curves}")
     return _sheet(what, rows, folder)
 
 
 def _sweep(what: Sweep, rows: Sequence[Row], folder: Path, only: Sequence[str]) -> Image.Image:
-    """Each judged figure over the setting: means over the pairs that all have, with intervals, and our default as a dotted line."""
+    """Each judged figure over the setting: means over the pictures that all have, with intervals, and our default as a dotted line."""
     figures = chosen(rows, only)
     methods = sorted((m for m in what.values if any(row.method == m for row in rows)), key=lambda m: what.values[m])
     if len(methods) < 2:
         raise InputError(f"{folder}: has fewer than two of {', '.join(what.values)}; add them to the spec's methods")
-    pairs = frozenset.intersection(*(frozenset(row.pair for row in rows if row.method == m) for m in methods))
-    if not pairs:
+    if not frozenset.intersection(*(frozenset(row.pair for row in rows if row.method == m) for m in methods)):
         raise InputError(f"{folder}: {', '.join(methods)} have no pair in common; give them the same pairs")
-    rows = [row for row in rows if row.pair in pairs]
-    page, panels = plots(len(figures), f"{what.title}: means over pairs ({len(pairs)}), 95 % intervals")
+    page, panels = plots(len(figures), f"{what.title}: means over pairs, bootstrap (too narrow for few pairs)")
     for axes, (name, higher) in zip(panels, figures.items(), strict=True):
-        points = [(what.values[m], bootstrap(list(values))) for m in methods if (values := pair_means(rows, m, name).values())]  # fmt: skip
+        among = frozenset.intersection(*(shown_by(rows, m, name) for m in methods))
+        values = {m: list(pair_means(rows, m, name, among).values()) for m in methods}
+        points = [(what.values[m], bootstrap(found)) for m, found in values.items() if found]
         means = [interval.mean for _, interval in points]
         spread = [[i.mean - i.low for _, i in points], [i.high - i.mean for _, i in points]]
         axes.errorbar([x for x, _ in points], means, spread, marker="o", capsize=3)
         axes.axvline(what.values[OURS], color="grey", linestyle=":", linewidth=1)
-        axes.set(title=f"{name} ({'higher' if higher else 'lower'} is better)", xlabel=what.setting, xscale=what.scale)
+        better, pairs = "higher" if higher else "lower", len({pair for pair, *_ in among})
+        axes.set(title=f"{name} ({better} is better, pairs: {pairs})", xlabel=what.setting, xscale=what.scale)
     return rendered(page)
 
 

@@ -76,10 +76,12 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("both techniques together are better than neither (table 3)", OURS, "without-both", "identity"),
     Claim("DM-Deg alone is better than neither (table 3)", "without-ds-bal", "without-both", "identity"),
     Claim("DS-Bal alone is better than neither (table 3)", "without-dm-deg", "without-both", "identity"),
+    Claim("DM-Deg is worth it beside DS-Bal (table 3)", OURS, "without-dm-deg", "identity"),
+    Claim("DS-Bal is worth it beside DM-Deg (table 3)", OURS, "without-ds-bal", "identity"),
     Claim("DM-Deg is against pollution", OURS, "without-dm-deg", "pollution"),
     Claim("DS-Bal is against imbalance", OURS, "without-ds-bal", "imbalance"),
     Claim("noise is better than masking out (table 5)", OURS, "mask-out", "identity"),
-    Claim("dynamic intensity is better than a fixed one (table 5)", OURS, "fixed-0.4", "identity"),
+    Claim("dynamic intensity is better than 0.4 throughout (table 5)", OURS, "fixed-0.4", "identity"),
     Claim("a moving regulariser is better than one frozen after the warm-up (table 6)", OURS, "frozen", "identity"),
     Claim("the warm-up is worth it (table 7)", OURS, "no-warm-up", "identity"),
 )

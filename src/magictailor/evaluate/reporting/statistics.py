@@ -9,11 +9,13 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-DRAWS, SEED, LEVEL = 10_000, 0, 0.95
+DRAWS, SEED = 10_000, 0
+SURE = 0.05  # a p below it counts
+LEVEL = 1 - SURE
 EXACT = 14  # pairs, up to which all signs are tried
 FEWEST = 6  # pairs: of five, even all of one sign have p = 2 / 32
 POWER, TRIES = 0.8, 2000
-SAME = 1e-9  # sums that agree so far are equal
+SAME = 1e-9  # sums that differ by less than this share of what is summed are equal
 Floats = NDArray[np.float64]
 
 
@@ -39,6 +41,7 @@ def bootstrap(values: Sequence[float]) -> Interval:
     return Interval(float(data.mean()), float(low), float(high))
 
 
+@cache
 def _signs(count: int, draws: int = DRAWS) -> Floats:
     """All signs of so many pairs, up to 14; beyond that a draw of them. [rows, count]."""
     if count <= EXACT:
@@ -48,27 +51,37 @@ def _signs(count: int, draws: int = DRAWS) -> Floats:
 
 
 def sign_flip(differences: Sequence[float]) -> float:
-    """The two-sided p of a mean this far from 0, if the differences were as likely of the other sign, that is, scattered alike to both
-    sides of 0: exact up to 14 pairs, then drawn."""
+    """Two-sided p: the share of all choices of signs whose sum is at least as far from 0 as the one found.
+
+    Supposes that without any effect each difference is as likely of either sign. All choices up to 14 pairs; beyond, 10,000 of them
+    and the one found.
+    """
     data = np.asarray(differences, np.float64)
-    sums = np.abs(_signs(len(data)) @ data)
-    return float((sums >= abs(data.sum()) * (1 - SAME)).mean())
+    return float(_as_far(_signs(len(data)), data).mean())
+
+
+def _as_far(signs: Floats, data: Floats) -> NDArray[np.bool_]:
+    """Of each choice of signs, whether its sum is at least as far from 0 as the data's."""
+    found: NDArray[np.bool_] = np.abs(signs @ data) >= abs(data.sum()) - SAME * np.abs(data).sum()
+    return found
 
 
 def sign_flip_interval(differences: Sequence[float]) -> Interval:
-    """The true means that the sign-flip test does not refute at 5 %; not a number for fewer than six pairs, of which it refutes none.
+    """The means m for which `sign_flip` of (differences - m) has a p of 5 % or more; not a number below six pairs, of which all have.
 
-    Around a mean m below the data's own, flipping some signs takes the sum as far from 0 as it was exactly if those flipped, or those
-    left, have a mean of at most m. So the ends are order statistics of the means of parts of the data (Hartigan 1969, typical values).
+    Supposes that differences scatter symmetrically around the true mean. A choice of signs splits the pairs into kept and flipped,
+    whose (difference - m) sum to x and y. |x - y| >= |x + y| exactly if x and y are not of one sign, that is, if m lies between the
+    means of the two groups. So p(m) is the share of splits whose two means enclose m, and the ends are order statistics of the
+    smaller and of the larger ones (Hartigan 1969, Using subsample values as typical values).
     """
     data = np.asarray(differences, np.float64)
     if len(data) < FEWEST:
         return Interval(float(data.mean()) if len(data) else float("nan"), float("nan"), float("nan"))
     flipped = _signs(len(data)) < 0
-    rank = math.ceil((1 - LEVEL) * len(flipped))  # so many make p 5 %
-    part = flipped[flipped.any(1) & ~flipped.all(1)]
-    rank -= len(flipped) - len(part)  # all signs kept, or all flipped, are as far for every m
-    means = np.array([part @ data / part.sum(1), ~part @ data / (~part).sum(1)])
+    splits = flipped[flipped.any(1) & ~flipped.all(1)]
+    unsplit = len(flipped) - len(splits)  # as far for every m
+    means = np.array([splits @ data / splits.sum(1), ~splits @ data / (~splits).sum(1)])
+    rank = math.ceil(SURE * len(flipped)) - unsplit  # so many splits make p 5 %
     low, high = np.sort(means.min(0))[rank - 1], np.sort(means.max(0))[-rank]
     return Interval(float(data.mean()), float(low), float(high))
 
@@ -81,9 +94,7 @@ def _shift(count: int) -> float:
 
     def shown(shift: float) -> float:
         data = noise + shift
-        own = np.abs(data.sum(1)) * (1 - SAME)
-        p = np.array([(np.abs(signs @ row) >= far).mean() for row, far in zip(data, own, strict=True)])
-        return float((p < 1 - LEVEL).mean())
+        return float(np.mean([_as_far(signs, row).mean() < SURE for row in data]))
 
     low, high = 0.0, 8.0
     while high - low > 0.02:

@@ -15,7 +15,8 @@ from magictailor.evaluate.reporting.paper import TABLES
 from magictailor.evaluate.reporting.statistics import FEWEST, Interval, bootstrap
 from magictailor.methods import CATALOGUE
 
-DIGITS = 9  # means that agree so far are equal
+DIGITS = 9  # means that agree to so many decimals are equal
+Keys = frozenset[tuple[str, str, int]]
 COSTS = {"seconds": "seconds", "peak_gb": "peak GB", "bytes": "stored MB"}
 
 
@@ -38,9 +39,6 @@ class Table:
     cells: dict[str, dict[str, Cell]]
     costs: dict[str, dict[str, float]]
     notes: Sequence[str] = ()
-
-
-Keys = frozenset[tuple[str, str, int]]
 
 
 def keys_of(rows: Sequence[Row], method: str, figure: str) -> Keys:
@@ -92,7 +90,7 @@ def _ranks(rows: Sequence[Row], methods: Iterable[str], figure: str, up: bool) -
     Equal means share a rank. On fewer than six pairs none has one: no test could tell the best from the second.
     """
     keys = {method: keys_of(rows, method, figure) for method in methods}
-    every = frozenset[tuple[str, str, int]]().union(*keys.values())
+    every = Keys().union(*keys.values())
     if len({pair for pair, *_ in every}) < FEWEST:
         return {}
     whole = {m: list(pair_means(rows, m, figure).values()) for m in keys if keys[m] == every}
@@ -164,6 +162,7 @@ def cell_text(cell: Cell | None, marks: tuple[str, str] = ("{}", "{}")) -> str:
 
 
 def cost_texts(table: Table, method: str) -> list[str]:
+    """In the order of `COSTS`; empty where nothing is known."""
     return [_number(table.costs[method].get(key, math.nan)) for key in COSTS]
 
 
