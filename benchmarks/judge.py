@@ -1,131 +1,69 @@
 """Does the world's judge see in generated pictures what an eye sees?
 
-    python benchmarks/judge.py base                                  # the base's 92 pictures, against weights/answers.json
-    python benchmarks/judge.py draw --output DIR [--bench FOLDER] [--number 48]   # more, shuffled, for an eye: of the base, or of a bench
-    python benchmarks/judge.py score DIR                             # against DIR/answers.json, when it is filled in
+    python benchmarks/judge.py base FOLDER
 
-`draw` writes numbered pictures and sheets of them, `binding.py`'s charts of true renders, and `answers.json` to fill in with
-the charts' words: for each picture its category (empty: none to be made out), context (plain: a wall), treatment (none, or one of the chart's) and under
-`components` every kind that is seen, with its style. Prints the share of pictures where the judge agrees.
+FOLDER comes from `binding.py draw`, and an eye has filled in its `answers.json`. The judge reads the same pictures; its
+answers go to `FOLDER/judge.json` in the same form, without colours. Prints the shares on which both agree: of what the
+eye named, and for `kind not imagined` of the kinds that the judge named.
 """
 
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from binding import CHECKS, charts
-from diffusers import StableDiffusionPipeline
+from binding import Answer, shares
 from PIL import Image
 
 from magictailor.files import write_json
-from magictailor.pictures import grid, save_png
-from magictailor.world.captions import full_caption
-from magictailor.world.checks import FIRST_SEED, BindingCheck
-from magictailor.world.embedded import WEIGHTS
+from magictailor.world.catalog import CATALOG
 from magictailor.world.judge import load_judge
-from magictailor.world.judgement import Judgement, judged
-from magictailor.world.render import render
-from magictailor.world.scene import STYLES, TREATMENTS, Component, Concept, Scene, Surface, random_scene
-from magictailor.world.training.run import pictures_of
-
-Answer = dict[str, Any]
-GRAY = Surface("gray", (150, 150, 150), "plain", (0, 0, 0))
+from magictailor.world.judgement import Judgement, SeenComponent, judged
 
 
-def agreement(answers: list[Answer], told: list[Judgement]) -> dict[str, str]:
-    """Shares of what the eye named that the judge named alike, and of components that only the judge saw."""
-    right: dict[str, list[bool]] = {}
-    for answer, judgement in zip(answers, told, strict=True):
-        if answer.get("category"):
-            right.setdefault("category", []).append(judgement.category == answer["category"])
-        if answer.get("context"):
-            right.setdefault("context", []).append(judgement.place == answer["context"])
-        if answer.get("treatment"):
-            right.setdefault("treatment", []).append(judgement.filter == answer["treatment"])
-        for kind, seen in answer["components"].items():
-            found = judgement.things.get(kind)
-            right.setdefault("component found", []).append(found is not None)
-            if found is not None and seen.get("style"):
-                right.setdefault("style", []).append(found.name == f"{seen['style']} {kind}")
-        kinds = [kind for kind in judgement.things if kind in STYLES]
-        right.setdefault("component not imagined", []).extend(kind in answer["components"] for kind in kinds)
-    return {name: f"{np.mean(values):.3f} of {len(values)}" for name, values in right.items()}
+def _word(component: SeenComponent) -> str:
+    return CATALOG[component.category].kind(component.kind).variants[component.variant]
 
 
-def base_pipeline() -> StableDiffusionPipeline:
-    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS, dtype=torch.float32, local_files_only=True)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+def reading(judgement: Judgement, alone: bool) -> Answer:
+    """A judgement as an answer to a binding picture, or to one of a component ``alone``."""
+    largest_last = sorted(judgement.components.values(), key=lambda c: int(c.mask.sum()))
+    words = {c.kind: {"word": _word(c)} for c in largest_last}
+    if alone:
+        kind = largest_last[-1].kind if largest_last else ""
+        return {"kind": kind, **words.get(kind, {"word": ""})}
+    return {"category": judgement.category or "", "context": judgement.context, "components": words}
 
 
-def base() -> None:
-    pipeline = base_pipeline()
-    answers = json.loads((WEIGHTS / "answers.json").read_text("utf-8"))
-    for name, checks in CHECKS.items():
-        print(name, agreement(answers[name], judged(load_judge(), pictures_of(pipeline, checks))))
+def agreement(eye: Answer, judge: Answer) -> list[dict[str, bool]]:
+    """Which fields agree, for the picture and for each of its components. What the eye left empty is not compared."""
+    fields = ("category", "context", "kind", "word")
+    rows = [{f: judge[f] == eye[f] for f in fields if eye.get(f)}]
+    seen, read = eye.get("components", {}), judge.get("components", {})
+    for kind, component in seen.items():
+        rows.append({"kind": kind in read})
+        if kind in read and component.get("word"):
+            rows.append({"word": read[kind]["word"] == component["word"]})
+    return [*rows, *({"kind not imagined": kind in seen} for kind in read)]
 
 
-def treatment_chart(folder: Path) -> None:
-    tower = Concept("tower", GRAY, (1, 1, 1), (0, 0, 0), (Component("roof", "pointed", GRAY, 1.0),))
-    images = [Image.fromarray(render(Scene((tower,), treatment=t)).image) for t in (None, *TREATMENTS)]
-    save_png(grid([images], column_titles=["none", *TREATMENTS]), folder / "chart-treatments.png")
-
-
-def of_the_base(number: int) -> list[Image.Image]:
-    """By captions of scenes that nobody trains on: single things, all places, filters and views."""
-    seeds = iter(range(FIRST_SEED + 40_000, FIRST_SEED + 50_000))
-    checks: list[BindingCheck] = []
-    while len(checks) < number:
-        scene = random_scene(next(seeds))
-        if len(scene.things) == 1:
-            checks.append(BindingCheck(full_caption(scene), scene))
-    return pictures_of(base_pipeline(), checks)
-
-
-def draw(bench: Path | None, folder: Path, number: int) -> None:
-    if bench is None:
-        images = of_the_base(number)
-    else:
-        files = sorted((bench / "images").rglob("*.png"))
-        chosen = [files[i] for i in np.random.default_rng(0).permutation(len(files))[:number]]
-        images = [Image.open(path).convert("RGB") for path in chosen]
-    charts(folder)
-    treatment_chart(folder)
-    for i, image in enumerate(images):
-        save_png(image, folder / "pictures" / f"{i:03d}.png")
-    for first in range(0, len(images), 8):
-        part = images[first : first + 8]
-        titles = [f"{i} / {i + 4}" for i in range(first, first + 4)]
-        save_png(grid([part[:4], part[4:]], column_titles=titles, cell=256), folder / f"sheet-{first:03d}.png")
-    empty = {"category": "", "context": "", "treatment": "", "components": {}}
-    write_json(folder / "answers.json", [{"number": i, **empty} for i in range(len(images))])
-
-
-def against_answers(folder: Path) -> None:
-    images = [Image.open(path).convert("RGB") for path in sorted((folder / "pictures").glob("*.png"))]
-    answers = json.loads((folder / "answers.json").read_text("utf-8"))
-    print(agreement(answers, judged(load_judge(), images)))
+def base(folder: Path) -> None:
+    network = load_judge()
+    readings: dict[str, list[Answer]] = {}
+    for name, answers in json.loads((folder / "answers.json").read_text("utf-8")).items():
+        files = [folder / "pictures" / f"{name}-{a['number']:03d}.png" for a in answers]
+        images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+        readings[name] = [reading(j, name == "component") for j in judged(network, images)]
+        rows = [row for pair in zip(answers, readings[name]) for row in agreement(*pair)]
+        print(name, shares(rows))
+    write_json(folder / "judge.json", readings)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("base")
-    drawing = verbs.add_parser("draw")
-    drawing.add_argument("--bench", type=Path)
-    drawing.add_argument("--output", type=Path, required=True)
-    drawing.add_argument("--number", type=int, default=48)
-    verbs.add_parser("score").add_argument("folder", type=Path)
-    options = parser.parse_args()
-    if options.verb == "base":
-        base()
-    elif options.verb == "draw":
-        draw(options.bench, options.output, options.number)
-    else:
-        against_answers(options.folder)
+    verbs.add_parser("base").add_argument("folder", type=Path)
+    base(parser.parse_args().folder)
 
 
 if __name__ == "__main__":

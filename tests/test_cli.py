@@ -206,11 +206,11 @@ def test_mistakes_in_training_the_base(
     assert sorted(folder.rglob("*")) == before
 
 
-def test_a_demo_of_another_seed_is_refused(call: Call, tmp_path: Path) -> None:
-    (tmp_path / "demo.json").write_text('{\n  "seed": 10\n}\n')
-    refused(call("demo", "--seed", 1, "--output", tmp_path), "another folder")
+def test_a_demo_of_another_pair_is_refused(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "demo.json").write_text('{\n  "pair": 10,\n  "method": "magictailor"\n}\n')
+    refused(call("demo", "--pair", 1, "--output", tmp_path), "another folder")
     (tmp_path / "demo.json").write_bytes(b"\xff\xfe")
-    refused(call("demo", "--seed", 1, "--output", tmp_path), "another folder")
+    refused(call("demo", "--pair", 1, "--output", tmp_path), "another folder")
 
 
 def test_names_that_look_like_markup_are_printed_as_they_are(

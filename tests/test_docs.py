@@ -9,7 +9,7 @@ from magictailor.cli import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-TEXT = README + "".join(p.read_text("utf-8") for p in (ROOT / "docs").glob("*.md"))
+TEXT = README + "".join(p.read_text("utf-8") for p in (ROOT / "docs").rglob("*.md"))
 
 
 def commands(group: typer.Typer, before: str = "magictailor") -> list[str]:
@@ -36,7 +36,7 @@ def test_every_documented_command_exists() -> None:
 
 
 def test_every_linked_file_exists() -> None:
-    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 

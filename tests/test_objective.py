@@ -13,6 +13,7 @@ from magictailor.backbones import Condition
 from magictailor.data.batches import augmented
 from magictailor.randomness import normal, uniform
 from magictailor.recipe import Augment, Preserve
+from magictailor.training.examples import Examples
 from tiny import PREDICTIONS, Rig, pair, recipe
 
 PLAIN = ("augment.jitter=0", "augment.flip=0")
@@ -31,13 +32,13 @@ def straightforward(rig: Rig, step: int, held: dict[str, Tensor] | None = None) 
     for i, picture in enumerate(rig.pictures):
         flipped = settings.augment.flip == 1
         image, mask = (x.flip(-1) if flipped else x for x in (picture.pixels, picture.mask))
-        degradation = normal((3, 16, 16), settings.seed, step, i, "degradation")
+        degradation = normal((3, 16, 16), rig.examples.seed, step, i, "degradation")
         pixels = image + alpha_d * degradation * (1 - mask)
         posterior = pipeline.vae.encode(pixels[None]).latent_dist
-        z = posterior.mean + posterior.std * normal((4, 8, 8), settings.seed, step, i, "posterior")
+        z = posterior.mean + posterior.std * normal((4, 8, 8), rig.examples.seed, step, i, "posterior")
         z = z * pipeline.vae.config.scaling_factor
-        t = int(uniform(1, settings.seed, step, i, "time") * 1000)
-        noise = normal((4, 8, 8), settings.seed, step, i, "noise")[None]
+        t = int(uniform(1, rig.examples.seed, step, i, "time") * 1000)
+        noise = normal((4, 8, 8), rig.examples.seed, step, i, "noise")[None]
         a, s = alphas[t].sqrt(), (1 - alphas[t]).sqrt()
         target = noise if pipeline.scheduler.config.prediction_type == "epsilon" else a * noise - s * z
         ids = pipeline.tokenizer(f"a photo of {picture.word}", padding="max_length", return_tensors="pt").input_ids
@@ -170,6 +171,18 @@ def test_what_checkpointing_computes_again_is_let_go_of() -> None:
     (outcome.diffusion.sum() + outcome.attention.sum()).backward()
     assert len(graphs) == 2 * once
     assert all(ref() is None for ref in graphs[once:])
+
+
+def test_two_pairs_draw_different_numbers_under_one_seed() -> None:
+    """Else what is measured on several pairs would not be independent."""
+    rig = Rig(recipe(), pair((2, 1)))
+    times = []
+    for digests in (["a", "b"], ["a", "c"], ["a", "b"]):
+        rig.examples.seed = Examples(rig.pictures, rig.recipe, rig.examples.naming, digests).seed
+        times.append(rig.objective.inputs.batch(0, rig.examples.of(0), rig.recipe.phase(0)).timesteps)
+        rig.objective.inputs._drawn_at = -1
+    assert torch.equal(times[0], times[2])
+    assert not torch.equal(times[0], times[1])
 
 
 def test_a_step_depends_on_seed_and_number_alone() -> None:

@@ -34,7 +34,7 @@ from magictailor.naming import Naming
 from magictailor.recipe import Recipe, with_settings
 from magictailor.training.examples import Examples
 from magictailor.training.objective import Objective
-from magictailor.world.embedded import WEIGHTS
+from magictailor.weights import EMBEDDED
 
 SIZE, MAPS = 16, 4
 DEFAULTS = Defaults(steps=(2, 2), lr=(1e-3, 1e-4), rank=4, guidance=3.0, sampling_steps=3)
@@ -81,7 +81,7 @@ def _vae() -> AutoencoderKL:
 
 
 def _tokenizer() -> CLIPTokenizer:
-    return CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
+    return CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer")
 
 
 def _text_config(tokenizer: CLIPTokenizer, **changes: Any) -> CLIPTextConfig:

@@ -5,24 +5,59 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import magictailor.backbones.stable_diffusion as family
 import magictailor.evaluate.bench as bench
 import magictailor.evaluate.claims as claims
+import magictailor.evaluate.metrics as metrics
+import magictailor.evaluate.metrics.judging as judging
+import magictailor.evaluate.metrics.quality as quality
 from magictailor.errors import InputError, RunError
 from magictailor.evaluate.bench import run_bench, status, units
 from magictailor.evaluate.claims import claim
+from magictailor.evaluate.metrics.contract import Drawn, Figure, Subject
 from magictailor.evaluate.records import Row, all_judges, all_rows, read_unit, write_rows
 from magictailor.evaluate.spec import Spec, read_spec, sources
+from magictailor.world.judge import Judge
 from tiny import Call, in_child
 
 FEW = ("phases.0.steps=1", "sampling_steps=2", "train.0.rank=2")
+
+
+class Brightness:
+    """Two numbers about each picture, at once and without a model."""
+
+    model = "mean and spread of pixels"
+    higher: ClassVar = {"mean": True, "spread": False}
+
+    def prepare(self) -> None: ...
+
+    def score(self, subject: Subject, pictures: Sequence[Drawn]) -> Iterator[Figure]:
+        for drawn in pictures:
+            pixels = np.asarray(drawn.image, float)
+            yield Figure(drawn.prompt, drawn.seed, "mean", pixels.mean())
+            yield Figure(drawn.prompt, drawn.seed, "spread", pixels.std())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_metrics() -> Iterator[None]:
+    """One more metric, and a judge of random weights: what a bench does with scores does not depend on them."""
+    made = metrics._made
+    torch.manual_seed(0)
+    network = Judge().eval()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "_made", lambda *given: {**made(*given), "brightness": Brightness})
+        patch.setattr(judging, "judge_network", lambda: network)
+        patch.setattr(quality, "judge_network", lambda: network)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +71,9 @@ def spec(folder: Path, **more: object) -> Spec:
         "seeds": 2,
         "methods": ["magictailor"],
         "settings": [*FEW, "phases.1.steps=1"],
-        "metrics": ["colour"],
+        "metrics": ["brightness"],
     }
-    return Spec.model_validate({"model": str(folder), "pairs": ["world:5+2"], **plan, **more})
+    return Spec.model_validate({"model": str(folder), "pairs": ["world:6+2"], **plan, **more})
 
 
 def contents(home: Path) -> dict[str, bytes]:
@@ -92,13 +127,13 @@ def test_a_new_metric_or_judge_scores_what_is_there_and_leaves_the_rest(
     shutil.copytree(whole, home)
     monkeypatch.setattr("magictailor.evaluate.bench._train", lambda *_: pytest.fail("trained again"))
     old = all_rows(home)
-    more = spec(tiny_folder, metrics=["colour", "judge"])
+    more = spec(tiny_folder, metrics=["brightness", "judge"])
     assert set(status(more, sources(more, home), home).values()) == {"2 to judge"}
     assert run_bench(more, sources(more, home), home) == 0
     rows = all_rows(home)
-    assert [row for row in rows if row.metric == "colour"] == old
-    assert {row.figure for row in rows if row.metric == "judge"} >= {"identity", "features"}
-    assert set(all_judges(home)) == {"colour", "judge"}
+    assert [row for row in rows if row.metric == "brightness"] == old
+    assert {row.figure for row in rows if row.metric == "judge"} >= {"features"}
+    assert set(all_judges(home)) == {"brightness", "judge"}
     monkeypatch.setattr("magictailor.evaluate.metrics.judging.judge_name", lambda: "another judge")
     assert set(status(more, sources(more, home), home).values()) == {"2 to judge"}
     run_bench(more, sources(more, home), home)
@@ -116,10 +151,10 @@ def test_rows_kept_alone_are_enough_until_a_new_picture_is_wanted(
     assert run_bench(plan, sources(plan, home), home) == 0
     assert not (home / "runs").exists()
     one = plan.model_copy(
-        update={"pairs": ("world:5",), "prompts": (*plan.prompts, "{concept} with {component}, at night")}
+        update={"pairs": ("world:6",), "prompts": (*plan.prompts, "{concept} with {component}, at night")}
     )
     run_bench(one, sources(one, home), home)
-    rows = [row for row in all_rows(home) if row.pair == "world-5"]
+    rows = [row for row in all_rows(home) if row.pair == "world-6"]
     assert {row.prompt for row in rows if "at night" in row.prompt}
     assert set(all_rows(whole)) <= set(all_rows(home))
 
@@ -137,11 +172,11 @@ def test_a_prompts_seeds_are_drawn_so_many_at_a_time(
         return draw(*args, **kw)
 
     monkeypatch.setattr(bench, "generate", drawing)
-    plan = spec(tiny_folder, pairs=["world:5"], seeds=4, batch=3)
+    plan = spec(tiny_folder, pairs=["world:6"], seeds=4, batch=3)
     run_bench(plan, sources(plan, home), home)
     assert drawn == [(0, 3), (3, 1)]
     assert {p: p.read_bytes() for p in before} == before
-    assert len([row for row in all_rows(home) if row.pair == "world-5"]) == 4 * 2
+    assert len([row for row in all_rows(home) if row.pair == "world-6"]) == 4 * 2
 
 
 def test_a_methods_own_settings(tiny_folder: Path) -> None:
@@ -155,14 +190,14 @@ def test_metrics_without_their_models_are_left_out_with_what_they_need(
 ) -> None:
     home = tmp_path / "bench"
     shutil.copytree(whole, home)
-    plan = spec(tiny_folder, metrics=["colour", "clip-t", "dreamsim"], weights={"clip": "nobody/nothing"})
+    plan = spec(tiny_folder, metrics=["brightness", "clip-t", "dreamsim"], weights={"clip": "nobody/nothing"})
     said: list[str] = []
     assert run_bench(plan, sources(plan, home), home, tell=said.append) == 0
     assert len(said) == 2
     assert "clip-t is left out" in said[0]
     assert "hf download nobody/nothing" in said[0]
     assert "pip install dreamsim" in said[1]
-    assert {row.metric for row in all_rows(home)} == {"colour"}
+    assert {row.metric for row in all_rows(home)} == {"brightness"}
 
 
 def test_killed_workers_leave_the_same_bytes(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
@@ -256,16 +291,16 @@ def test_one_broken_unit_does_not_stop_the_others(
 ) -> None:
     home = tmp_path / "bench"
     shutil.copytree(whole, home)
-    (home / "costs" / "world-5" / "magictailor.json").write_text("{")
-    next((home / "images" / "world-6" / "magictailor").glob("*.png")).write_bytes(b"no picture")
-    plan, said = spec(tiny_folder, metrics=["colour", "judge"]), []
+    (home / "costs" / "world-6" / "magictailor.json").write_text("{")
+    next((home / "images" / "world-7" / "magictailor").glob("*.png")).write_bytes(b"no picture")
+    plan, said = spec(tiny_folder, metrics=["brightness", "judge"]), []
     with pytest.raises(InputError, match="damaged"):
         run_bench(plan, sources(plan, home), home, tell=said.append)
-    (home / "costs" / "world-5" / "magictailor.json").unlink()
+    (home / "costs" / "world-6" / "magictailor.json").unlink()
     with pytest.raises(RunError, match="1 of 2 units"):
         run_bench(plan, sources(plan, home), home, tell=said.append)
     assert ["damaged" in line for line in said] == [True]
-    assert {row.metric for row in all_rows(home) if row.pair == "world-5"} == {"colour", "judge"}
+    assert {row.metric for row in all_rows(home) if row.pair == "world-6"} == {"brightness", "judge"}
 
 
 def test_another_spec_in_one_folder_takes_no_rows_away(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
@@ -299,7 +334,7 @@ def test_a_dead_workers_unit_is_taken_when_the_rest_is_done(
     """Its claim is fresh when the other comes by first, and stale after that one's own work."""
     home = tmp_path / "bench"
     shutil.copytree(whole, home)
-    plan = spec(tiny_folder, metrics=["colour", "quality"])
+    plan = spec(tiny_folder, metrics=["brightness", "quality"])
     dead, alive = units(plan, sources(plan, home), home)
     dead.lock.parent.mkdir(parents=True, exist_ok=True)
     dead.lock.write_text("{}")
@@ -382,7 +417,9 @@ def test_the_commands(whole: Path, tmp_path: Path, call: Call) -> None:
     said = call("bench", "claims", whole)
     assert (said.code, "no claim" in said.err) == (2, True)
     path = tmp_path / "spec.toml"
-    path.write_text('pairs = ["world:5+2"]\nprompts = ["a photo of {concept} with {component}"]\nmetrics = ["colour"]')
+    path.write_text(
+        'pairs = ["world:6+2"]\nprompts = ["a photo of {concept} with {component}"]\nmetrics = ["brightness"]'
+    )
     said = call("bench", "status", path, "--output", whole)
     assert said.out.split()[0::2] == ["done", "done"]
     assert read_spec(path).seeds == 2

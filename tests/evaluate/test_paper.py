@@ -126,12 +126,14 @@ def test_sheets_put_the_right_pictures_side_by_side(home: Path) -> None:
         draw_figure(home, "12")
 
 
-def test_difficult_pairs_in_a_spec() -> None:
-    spec = Spec.model_validate({"pairs": ["world:1000000000+2-size", "world:1000000000"]})
+def test_pairs_of_a_challenge_in_a_spec() -> None:
+    spec = Spec.model_validate({"pairs": ["world:1000000000+2-size", "world:1000000000", "world:1000000000-novel"]})
     found = sources(spec, Path())
-    assert [s.name for s in found] == ["world-1000000000-size", "world-1000000001-size", "world-1000000000"]
-    assert found[0].world is not None
-    assert found[0].world.difficulty == "size"
+    names = ["world-1000000000-size", "world-1000000001-size", "world-1000000000", "world-1000000000-novel"]
+    assert [s.name for s in found] == names
+    worlds = [s.world for s in found if s.world is not None]
+    assert [pair.challenge for pair in worlds] == ["size", "size", worlds[2].challenge, "novel"]
+    assert worlds[3].held_out
 
 
 def test_the_commands(home: Path, call: Call) -> None:

@@ -22,8 +22,8 @@ def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
     }
     for method, pairs in values.items():
         for pair, figures in pairs.items():
-            rows = [Row(pair, method, "p", i, "colour", "composite", float(v)) for i, v in enumerate(figures)]
-            rows.append(Row(pair, method, "q", 0, "colour", "composite", math.nan))
+            rows = [Row(pair, method, "p", i, "judge", "found", float(v)) for i, v in enumerate(figures)]
+            rows.append(Row(pair, method, "q", 0, "judge", "found", math.nan))
             write_rows(tmp_path / "results" / pair / f"{method}.parquet", rows, {})
     (tmp_path / "costs" / "a").mkdir(parents=True)
     (tmp_path / "costs" / "a" / "clic.json").write_text(
@@ -32,14 +32,14 @@ def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
     (tmp_path / "costs" / "z").mkdir()  # trained, not yet judged: counts nothing
     (tmp_path / "costs" / "z" / "clic.json").write_text(json.dumps({"seconds": 99.0, "bytes": 9}))
     table = make_table(tmp_path)
-    means = {m: c["composite"].interval.mean for m, c in table.cells.items()}
+    means = {m: c["found"].interval.mean for m, c in table.cells.items()}
     assert means == {
         "dreambooth": 0,
         "clic": 0.25,
         "magictailor": 0.5,
         "frozen": 1,
     }  # pairs weigh the same, whatever their pictures
-    assert {m: c["composite"].rank for m, c in table.cells.items()} == {
+    assert {m: c["found"].rank for m, c in table.cells.items()} == {
         "magictailor": 1,
         "clic": 2,
         "dreambooth": 0,
@@ -56,7 +56,7 @@ def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
 def test_nothing_is_ranked_on_few_pairs(tmp_path: Path) -> None:
     for method in ("clic", "magictailor"):
         for pair in range(5):
-            rows = [Row(str(pair), method, "p", 0, "colour", "composite", float(method == "clic"))]
+            rows = [Row(str(pair), method, "p", 0, "judge", "found", float(method == "clic"))]
             write_rows(tmp_path / "results" / str(pair) / f"{method}.parquet", rows, {})
     assert {cell.rank for cells in make_table(tmp_path).cells.values() for cell in cells.values()} == {0}
 
@@ -65,10 +65,10 @@ def test_equal_methods_share_a_rank(tmp_path: Path) -> None:
     scores = {"clic": (0.1, 0.2), "magictailor": (0.2, 0.1), "dreambooth": (0.0, 0.1)}
     for method, values in scores.items():
         for pair, value in zip("abcdef", values * 3, strict=True):
-            rows = [Row(pair, method, "p", 0, "colour", "composite", value)]
+            rows = [Row(pair, method, "p", 0, "judge", "found", value)]
             write_rows(tmp_path / "results" / pair / f"{method}.parquet", rows, {})
     cells = make_table(tmp_path).cells
-    assert {m: c["composite"].rank for m, c in cells.items()} == {"clic": 1, "magictailor": 1, "dreambooth": 0}
+    assert {m: c["found"].rank for m, c in cells.items()} == {"clic": 1, "magictailor": 1, "dreambooth": 0}
 
 
 def test_contrasts_are_paired_and_say_what_is_shown(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_contrasts_are_paired_and_say_what_is_shown(tmp_path: Path) -> None:
         for pair, value in enumerate(values):
             write_rows(
                 tmp_path / "results" / str(pair) / f"{method}.parquet",
-                [Row(str(pair), method, "p", 0, "colour", "composite", value)],
+                [Row(str(pair), method, "p", 0, "judge", "found", value)],
                 {},
             )
     found = {c.method: c for c in contrasts(tmp_path, "magictailor")}

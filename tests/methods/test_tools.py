@@ -18,10 +18,10 @@ from magictailor.generation.transfer import Transfer, transfer
 from magictailor.methods import CATALOGUE, METHODS
 from magictailor.methods.ablations import ABLATIONS
 from magictailor.methods.studies import PROTOCOL, STUDIES, study_prompts
+from magictailor.protocol import PROMPTS
 from magictailor.tensors import read_tensors
 from magictailor.training.checkpoint import WEIGHTS_FILE, WORDS_FILE
 from magictailor.training.learning import learning_process
-from magictailor.world.scene import PROMPTS
 from tiny import DEFAULTS, SIZE, Call, drawn, opened, pair, short
 
 
@@ -192,7 +192,7 @@ def test_the_catalogue_has_every_row_of_the_papers_tables(call: Call) -> None:
 
 def test_studies_are_prompts_with_the_runs_words(clic: Path, tmp_path: Path, call: Call) -> None:
     assert len(PROTOCOL) == len(set(PROTOCOL)) == 20
-    assert set(PROTOCOL) == set(PROMPTS.values())  # the world can draw each
+    assert set(PROTOCOL) == set(PROMPTS.values())
     assert study_prompts("linking-words", ["<a>", "<b>", "<c>"])[1] == "a photo of <a> and <b> and <c>"
     said = call("generate", clic, "--study", "decoupled", "--number", 1, "--output", tmp_path / "out", "--steps", 3)
     assert said.code == 0, said

@@ -17,7 +17,7 @@ from magictailor.recipe import LoRA, Recipe
 from magictailor.tensors import read_tensors
 from magictailor.training.checkpoint import LORA_FILE, STATE_FILE, WEIGHTS_FILE, WORDS_FILE
 from magictailor.training.loop import Run
-from magictailor.world.embedded import WEIGHTS
+from magictailor.weights import EMBEDDED
 from tiny import DEFAULTS, backbone, base_weights, interrupted_and_resumed, opened, pair, pipeline, sdxl, short
 
 KEYS_VALUES = ("to_k", "to_v")
@@ -308,4 +308,4 @@ def test_published_rates_are_multiplied_by_what_was_found_for_a_base() -> None:
     assert found.phases == plain.phases
     assert magictailor.training.loop.learning_rate(found, 0, 1) == pytest.approx(5e-4)
     assert isinstance(COMPARED["magictailor"].make(DEFAULTS).train[0], LoRA)
-    assert WEIGHTS.exists()
+    assert EMBEDDED.exists()

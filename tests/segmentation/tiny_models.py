@@ -23,11 +23,11 @@ from transformers.models.grounding_dino.image_processing_pil_grounding_dino impo
 from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig
 from transformers.models.sam3.configuration_sam3 import Sam3ViTConfig
 
-from magictailor.world.embedded import WEIGHTS
+from magictailor.weights import EMBEDDED
 
 
 def tokenizer() -> CLIPTokenizer:
-    return CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
+    return CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer")
 
 
 def text_config(words: CLIPTokenizer, length: int = 77) -> dict[str, int]:

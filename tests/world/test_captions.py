@@ -1,23 +1,23 @@
-"""Captions: every word is one token, and the full caption names everything."""
+"""Captions: every word is one token, all fit, components come in any order, and the full caption names everything."""
 
-import json
+import re
 
 from magictailor.world.captions import caption, caption_rng, full_caption, vocabulary
-from magictailor.world.checks import binding_checks, component_checks, concept_of
-from magictailor.world.embedded import WEIGHTS
-from magictailor.world.scene import STYLES, random_scene
-from magictailor.world.tokenizer import build_tokenizer
+from magictailor.world.checks import binding_checks, component_checks
+from magictailor.world.scene import Concept, random_scene
+from magictailor.world.tokenizer import LENGTH, build_tokenizer
 
 
-def test_every_word_of_every_caption_is_one_token() -> None:
+def test_every_word_of_every_caption_is_one_token_and_none_is_cut() -> None:
     tokenizer = build_tokenizer()
     assert all(len(tokenizer(w, add_special_tokens=False).input_ids) == 1 for w in vocabulary())
-    for seed in range(300):
-        text = caption(random_scene(seed), caption_rng(seed, 0)).lower()
-        for mark in ",-.":
-            text = text.replace(mark, f" {mark} ")
-        words = [w for part in text.split() for w in (["3", "d"] if part == "3d" else [part])]
-        assert set(words) <= set(vocabulary()), text
+    known = set(vocabulary())
+    for seed in range(1500):
+        scene = random_scene(seed)
+        for text in (caption(scene, caption_rng(seed, 0)), full_caption(scene) if scene.subjects else ""):
+            assert len(tokenizer(text).input_ids) <= LENGTH
+            words = re.sub(r"([,.-])", r" \1 ", text.lower()).replace("3d", "3 d").split()
+            assert set(words) <= known, text
 
 
 def test_words_outside_the_vocabulary_fall_back_to_bytes() -> None:
@@ -32,21 +32,36 @@ def test_one_caption_in_ten_is_empty() -> None:
     assert 150 < empty < 250
 
 
-def test_binding_checks_name_two_colours_style_and_context() -> None:
+def test_components_come_in_any_order_and_a_close_up_is_called_one() -> None:
+    orders, close = set(), []
+    for seed in range(3000):
+        scene = random_scene(seed)
+        text = caption(scene, caption_rng(seed, 0))
+        found = re.findall(r"\b(hair|shirt)\b", text)
+        if len(scene.subjects) == 1 and scene.focus is None and sorted(found) == ["hair", "shirt"]:
+            orders.add(tuple(found))
+        if scene.focus is not None and text:
+            close.append(any(word in text for word in ("close-up", "zoomed in", "close up")))
+        if scene.view == "far" and text:
+            assert "zoomed in" not in text
+    assert orders == {("hair", "shirt"), ("shirt", "hair")}
+    assert 0.65 < sum(close) / len(close) < 0.85
+
+
+def test_binding_checks_name_two_colours_variant_and_context() -> None:
     checks = binding_checks()
-    assert len(checks) == 48
+    assert len(checks) == 64
     assert [c.caption for c in checks] == [c.caption for c in binding_checks()]
     for check in checks:
-        concept = concept_of(check)
-        part = concept.components[0]
-        assert concept.surface.name != part.surface.name
-        named = (concept.category, concept.surface.name, part.surface.name, part.style, part.kind)
-        assert all(word in check.caption.split(",")[0].split() for word in named)
+        part, concept = check.component, check.concept
+        second = concept.color if check.second == "body" else concept.own(check.second).color
+        assert part.color is not None
+        assert second is not None
+        assert part.color.name != second.name
+        assert part.variant in part.spec.trained
+        named = (concept.category, part.color.name, second.name, part.word, part.kind)
+        assert all(word in check.caption.split(",")[0] for word in named)
         assert check.caption == full_caption(check.scene)
-    assert len(component_checks()) == sum(map(len, STYLES.values()))
-
-
-def test_the_tokenizer_is_the_one_beside_the_weights() -> None:
-    shipped = json.loads((WEIGHTS / "tokenizer" / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
-    vocab = build_tokenizer().get_vocab()
-    assert all(vocab[token] == number for token, number in shipped.items())
+    words = {(c.component.category, c.component.kind, c.component.word) for c in component_checks()}
+    assert len(words) == len(component_checks())
+    assert all(not isinstance(c.scene.subjects[0], Concept) for c in component_checks())

@@ -1,94 +1,122 @@
-"""Pairs: four colours, masks that mean what they say, and a folder that the product reads."""
+"""Pairs: each challenge is what it says, cells are taken in turn, and a folder is one that the product reads."""
 
+import json
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from magictailor.data import read_pair
 from magictailor.errors import InputError
+from magictailor.world.catalog import CATALOG, CATEGORIES, KINDS
 from magictailor.world.pairs import (
-    KINDS,
+    CHALLENGES,
+    LARGE,
+    LITTLE,
+    SMALL,
     composite_scene,
     concept_scene,
-    masks,
     reference_scenes,
     seed_range,
     world_pair,
     write_pair,
 )
-from magictailor.world.render import render
-from magictailor.world.scene import SLOTS
-from magictailor.world.truth import cielab
+from magictailor.world.render import drawn, masks, render
+from magictailor.world.scene import same_place
 
-FIRST = 10**8
+TUNING = 10**8
 
 
-def test_concept_own_component_owner_and_component_differ() -> None:
-    kinds = set()
-    for seed in range(FIRST, FIRST + 100):
+def test_a_range_of_seeds_goes_round_in_challenges_categories_and_kinds() -> None:
+    pairs = [world_pair(TUNING + i) for i in range(120)]
+    assert set(Counter(p.challenge for p in pairs).values()) == {20}
+    assert {p.labels[0] for p in pairs if p.challenge != "category"} == set(CATEGORIES)
+    assert {p.kind for p in pairs} == set(KINDS)
+    plain = [world_pair(TUNING + i, "plain") for i in range(21)]
+    assert len({p.labels for p in plain}) == 21
+    assert all(a.labels[0] != b.labels[0] for a, b in pairwise(plain))
+    assert world_pair(TUNING + 3) == pairs[3]
+
+
+@pytest.mark.parametrize("challenge", CHALLENGES)
+def test_pairs_of_every_challenge_are_what_they_say(challenge: str) -> None:
+    for seed in range(TUNING, TUNING + 14):
+        pair = world_pair(seed, challenge)
+        concept, component, owner = pair.concept, pair.component, pair.owner
+        assert pair.challenge == challenge
+        assert component in owner.components
+        assert component in pair.composite.components
+        assert component not in concept.components
+        if component.color is not None:
+            assert component.color.name not in [c.color.name for c in concept.components if c.color is not None]
+        assert pair.held_out == (challenge == "novel")
+        if challenge == "category":
+            assert concept.category != component.category == owner.category
+            continue
+        own = concept.own(pair.kind)
+        assert concept.category == owner.category == component.category
+        assert own.word != component.word
+        if challenge == "polluting":
+            places = {c.spec.part for c in owner.components}
+            assert places == {kind.part for kind in CATALOG[owner.category].kinds}  # it wears all that it can
+            scenes = reference_scenes(pair)[1]
+            assert len({(s.context, s.mirrored, s.noise) for s in scenes}) == 1
+        elif challenge == "unequal" and pair.kind in LITTLE:
+            assert len(concept.components) == len({kind.part for kind in concept.spec.kinds})
+        elif challenge == "size":
+            assert (own.size, component.size) == (SMALL, LARGE)
+
+
+def test_the_composite_is_the_concept_but_for_the_component() -> None:
+    for seed in range(TUNING, TUNING + 12):
         pair = world_pair(seed)
-        own = pair.concept.own(pair.kind)
-        names = (pair.concept.surface.name, own.surface.name, pair.owner.surface.name, pair.component.surface.name)
-        assert len(set(names)) == 4
-        assert own.style != pair.component.style
-        assert pair.owner.own(pair.kind) == pair.component == pair.composite.own(pair.kind)
-        assert all(c.kind in SLOTS[pair.concept.category] for c in pair.composite.components)
-        kinds.add((pair.concept.category, pair.kind))
-    assert kinds == set(KINDS)
+        kept = [c for c in pair.concept.components if not same_place(c, pair.component)]
+        assert [c for c in pair.composite.components if c != pair.component] == kept
+        assert (pair.composite.identity, pair.composite.color) == (pair.concept.identity, pair.concept.color)
+        if pair.challenge in ("size", "category"):
+            continue
+        one, other = (drawn(s)[0].astype(int) for s in (composite_scene(pair), concept_scene(pair)))
+        bare = drawn(composite_scene(pair).__class__((pair.concept.without(pair.component),), noise=seed % 2**31))[0]
+        changed = (one != other).any(-1)
+        touched = (one != bare.astype(int)).any(-1) | (other != bare.astype(int)).any(-1)
+        assert not (changed & ~touched).any()
 
 
-def test_same_seed_same_pair() -> None:
-    assert world_pair(FIRST + 3) == world_pair(FIRST + 3)
-    assert world_pair(FIRST + 3) != world_pair(FIRST + 4)
+def test_photos_show_the_component_close_up_and_its_whole_owner() -> None:
+    for seed in range(TUNING, TUNING + 6):
+        pair = world_pair(seed)
+        scenes = reference_scenes(pair)[1]
+        assert [s.focus for s in scenes] == [pair.kind, pair.kind, None]
+        assert all(masks(s, pair.kind)["component"].any() for s in scenes)
+        close, whole = (render(replace(s, context="plain")).inside.mean() for s in scenes[1:])
+        assert close != whole
+        assert all(s.context != "night" for s in scenes)
 
 
-def test_the_composite_differs_from_the_concept_in_the_component_alone() -> None:
-    pair = world_pair(FIRST)
-    composite, own = render(composite_scene(pair)), render(concept_scene(pair))
-    changed = np.abs(composite.image.astype(int) - own.image.astype(int)).sum(-1) > 60
-    touched = (masks(composite, pair.composite, pair.kind)["component"] > 0) | (
-        masks(own, pair.concept, pair.kind)["component"] > 0
-    )
-    assert changed.sum() > 20
-    assert (changed & ~touched).sum() == 0
-
-
-@pytest.mark.parametrize(
-    ("seed", "name"), [(5, "training"), (FIRST, "tuning"), (10**9, "bench"), (2 * 10**9, "checks")]
-)
-def test_seed_ranges(seed: int, name: str) -> None:
-    assert seed_range(seed) == name
-
-
-def test_a_seed_out_of_range_is_refused() -> None:
-    with pytest.raises(InputError, match="choose one in"):
-        world_pair(-1)
-
-
-def test_a_written_pair_is_read_back(tmp_path: Path) -> None:
-    pair = world_pair(FIRST + 1)
+def test_a_written_pair_is_read_back_with_its_masks_and_truth(tmp_path: Path) -> None:
+    pair = world_pair(TUNING + 1)
     folder = write_pair(pair, tmp_path / "pair")
     read = read_pair(folder)
     assert [s.label for s in read.samples] == list(pair.labels)
-    assert [s.word for s in read.samples] == list(pair.words)
-    assert [len(s.references) for s in read.samples] == [3, 3]
-    scenes, owners = reference_scenes(pair)
-    assert np.array_equal(np.asarray(read.samples[0].references[0].image), render(scenes[0]).image)
-    expected = masks(render(owners[1]), pair.owner, pair.kind)["component"]
-    assert np.array_equal(np.asarray(read.samples[1].references[1].mask), expected)
+    assert all(len(s.references) == 3 for s in read.samples)
+    attributes = json.loads((folder / "truth" / "attributes.json").read_text("utf-8"))
+    assert attributes["challenge"] == pair.challenge
+    assert attributes["words"] == list(pair.words)
+    assert all("close-up" in text for text in attributes["captions"]["component"][:2])
     assert len(list((folder / "truth").glob("composite-*.png"))) == 20
-    with pytest.raises(InputError, match="not empty"):
-        write_pair(pair, folder)
-    assert [p.name for p in tmp_path.iterdir()] == ["pair"]
+    mask = np.asarray(Image.open(folder / "masks" / f"1_{pair.kind}_a0.png"))
+    assert set(np.unique(mask)) == {0, 255}
+    with pytest.raises(InputError):
+        write_pair(pair, tmp_path / "pair")
 
 
-def test_cielab_of_known_colours() -> None:
-    known = {
-        (255, 255, 255): (100, 0, 0),
-        (0, 0, 0): (0, 0, 0),
-        (255, 0, 0): (53.24, 80.09, 67.20),
-        (0, 0, 255): (32.30, 79.19, -107.86),
-    }
-    for rgb, lab in known.items():
-        assert np.allclose(cielab(np.array(rgb)), lab, atol=0.05)
+def test_seeds_have_a_use() -> None:
+    names = [seed_range(s) for s in (0, 10**8 - 1, 10**8, 10**9, 2 * 10**9, 2**32 - 1)]
+    assert names == ["training", "training", "tuning", "bench", "checks", "checks"]
+    for seed in (-1, 2**32):
+        with pytest.raises(InputError):
+            seed_range(seed)

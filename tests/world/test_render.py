@@ -1,93 +1,134 @@
-"""Rendering: sizes, coverage, mirrors, and treatments that change the look but not the frame."""
+"""Rendering: masks are the difference of two drawings, a component changes nothing outside its mask, colours are as said."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from dicebear import Style
 
-from magictailor.world.render import BODY, render
-from magictailor.world.scene import CONTEXTS, SLOTS, STYLES, TREATMENTS, VIEWS, Component, Concept, Scene, Surface
-from magictailor.world.treatments import TREATMENT
+from magictailor.protocol import CONTEXTS, PROMPTS, TREATMENTS
+from magictailor.world.art import _definition, draw_concept
+from magictailor.world.catalog import CATALOG, CELLS
+from magictailor.world.colors import cielab
+from magictailor.world.render import OPAQUE, component_masks, drawn, masks, render, window_of
+from magictailor.world.scene import Color, Component, Concept, Scene, random_component, random_concept, random_scene
 
-RED = Surface("red", (212, 38, 38), "plain", (250, 216, 52))
-BLUE = Surface("blue", (40, 92, 214), "plain", (250, 216, 52))
-SMALLEST = (0.85, 0.85, 0.85)
-CAT = Concept("cat", BLUE, (1.0, 1.0, 1.0), (236, 188, 150), (Component("ears", "pointed", RED, 1.0),))
-
-
-@pytest.mark.parametrize("kind", [kind for kinds in SLOTS.values() for kind in kinds])
-def test_the_smallest_build_and_part_still_show_twenty_pixels(kind: str) -> None:
-    category = next(c for c, kinds in SLOTS.items() if kind in kinds)
-    for style in STYLES[kind]:
-        part = Component(kind, style, RED, 0.85)
-        on_body = render(Scene((Concept(category, BLUE, SMALLEST, (236, 188, 150), (part,)),)))
-        assert (on_body.mask(BODY + 1) > 127).sum() >= 20, style
-        assert (render(Scene((part,))).mask(BODY) > 127).sum() >= 20, style
+RED = Color("red", (214, 40, 44))
 
 
-def test_parts_lie_on_each_other_in_one_order_however_they_came() -> None:
-    """A hat lies on the hair and glasses on both, in references and composites alike; masks follow their parts."""
-    hair, hat, glasses = (
-        Component(k, s, RED, 1.0) for k, s in (("hair", "curly"), ("hat", "wide"), ("glasses", "wide"))
-    )
-    person = Concept("person", BLUE, (1.0, 1.0, 1.0), (236, 188, 150), (hair, hat, glasses))
-    turned = Concept("person", BLUE, (1.0, 1.0, 1.0), (236, 188, 150), (glasses, hat, hair))
-    one, other = render(Scene((person,))), render(Scene((turned,)))
-    assert (one.image == other.image).all()
-    for kind in range(3):
-        assert (one.mask(BODY + 1 + kind) == other.mask(BODY + 3 - kind)).all()
-    alone = render(Scene((Concept("person", BLUE, (1.0, 1.0, 1.0), (236, 188, 150), (hat,)),)))
-    assert one.mask(BODY + 2).sum() > 0.9 * alone.mask(BODY + 1).sum()
+def wearing(category: str, kind: str, variant: str, seed: int = 0) -> Concept:
+    concept = random_concept(np.random.default_rng(seed), category, ("red",))
+    return concept.wearing(Component(category, kind, variant, RED))
 
 
-def test_size_is_the_pictures_and_not_the_things() -> None:
-    small, large = render(Scene((CAT,)), 32), render(Scene((CAT,)), 128)
-    assert small.image.shape == (32, 32, 3)
-    assert large.image.shape == (128, 128, 3)
-    assert small.mask(BODY).mean() == pytest.approx(large.mask(BODY).mean(), rel=0.05)
+@pytest.mark.parametrize(("category", "kind"), CELLS)
+def test_a_mask_is_where_drawings_with_and_without_the_component_differ(category: str, kind: str) -> None:
+    concept = wearing(category, kind, CATALOG[category].kind(kind).trained[0])
+    scene = Scene((concept,), x=0.03, zoom=0.95)
+    found = masks(scene, kind)
+    full = draw_concept(concept, window_of(scene), False, 128).astype(int)
+    bare = draw_concept(concept.without(concept.own(kind)), window_of(scene), False, 128).astype(int)
+    same = (full == bare).all(-1)
+    component, rest = found["component"] == 255, found["concept"] == 255
+    assert component.sum() >= 20
+    assert not (component & same).any()
+    assert not (component & rest).any()
+    assert ((component | rest) == (full[..., 3] > OPAQUE)).all()
 
 
-def test_a_mask_is_the_coverage_of_its_pixels() -> None:
-    rendering = render(Scene((CAT,)))
-    inside = (rendering.owners == BODY).reshape(64, 4, 64, 4).mean((1, 3)) * 255
-    assert 0 < inside.mean() < 255
-    assert np.abs(rendering.mask(BODY) - inside).max() <= 1
+@pytest.mark.parametrize(("category", "kind"), CELLS)
+def test_another_component_changes_nothing_outside_the_two_masks(category: str, kind: str) -> None:
+    first, second = CATALOG[category].kind(kind).trained[:2]
+    scenes = [Scene((wearing(category, kind, v),)) for v in (first, second)]
+    layers = [drawn(scene)[0].astype(int) for scene in scenes]
+    # The shadow of a component, which no mask has, is its own as well.
+    bare = drawn(Scene((scenes[0].subjects[0].without(scenes[0].subjects[0].own(kind)),)))[0].astype(int)  # type: ignore[union-attr]
+    touched = [(np.abs(layer - bare) > 0).any(-1) for layer in layers]
+    changed = (layers[0] != layers[1]).any(-1)
+    assert not (changed & ~(touched[0] | touched[1])).any()
 
 
-def test_a_mirrored_mask_is_the_mirror_image() -> None:
-    """A tail is on one side, on its body and alone; mirrored about the frame's middle, the shift too."""
-    tail = Component("tail", "straight", RED, 1.0)
-    for thing in (Concept("cat", BLUE, (1.0, 1.0, 1.0), (236, 188, 150), (tail,)), tail):
-        owners = (BODY, BODY + 1) if isinstance(thing, Concept) else (BODY,)
-        there = render(Scene((thing,), x=-0.05)).mask(*owners).astype(int)
-        back = render(Scene((thing,), x=0.05, mirrored=True)).mask(*owners).astype(int)
-        assert np.abs(back - there[:, ::-1]).mean() < 3
-        assert np.abs(back - there).mean() > 10  # a thing that is its own mirror image would prove nothing
+@pytest.mark.parametrize(("category", "kind"), [c for c in CELLS if CATALOG[c[0]].kind(c[1]).color is not None])
+def test_every_variant_is_seen_on_its_owner_and_alone_in_its_own_colour(category: str, kind: str) -> None:
+    spec, pictures = CATALOG[category].kind(kind), set()
+    for variant in spec.variants:
+        scene = Scene((wearing(category, kind, variant),))
+        mask = masks(scene, kind)["component"] > 0
+        assert mask.sum() >= 20, variant
+        shown = drawn(scene)[0][mask][:, :3].astype(float)
+        assert (shown[:, 0] - shown[:, 1:].mean(1)).max() > 90, variant  # red somewhere
+        alone = drawn(Scene((Component(category, kind, variant, RED),)))[0]
+        assert 0.015 < (alone[..., 3] > OPAQUE).mean() < 0.8, variant
+        pictures.add(alone.tobytes())
+    assert len(pictures) == len(spec.variants)
 
 
-@pytest.mark.parametrize("name", [*TREATMENTS, "night"])
-def test_treatments_keep_the_shape_and_nearly_the_range(name: str) -> None:
-    """Rendering clips to 0 .. 1, which hides at most a fifth of an overshoot."""
-    picture = render(Scene((CAT,))).image.astype(np.float32) / 255
-    inside = render(Scene((CAT,))).mask(BODY, BODY + 1).astype(np.float32) / 255
-    treated = TREATMENT[name](picture.copy(), inside, np.random.default_rng(0))
-    assert treated.shape == picture.shape
-    assert np.isfinite(treated).all()
-    assert treated.min() > -0.25
-    assert treated.max() < 1.25
-    assert np.abs(treated - picture).mean() > 0.005
+def test_colours_of_bodies_are_those_of_the_concept() -> None:
+    for category in CATALOG:
+        concept = random_concept(np.random.default_rng(3), category)
+        bare = replace(concept, components=())
+        layer = drawn(Scene((bare,)))[0]
+        inside = cielab(layer[layer[..., 3] > 250][:, :3])
+        near = np.linalg.norm(inside - cielab(np.array(concept.color.rgb)), axis=-1) < 12
+        assert near.mean() > 0.15, category
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
-def test_contexts_leave_the_thing_where_it_is(context: str) -> None:
-    assert np.array_equal(render(Scene((CAT,), context=context)).owners, render(Scene((CAT,))).owners)
+def test_every_prompt_changes_the_picture() -> None:
+    concept = wearing("monster", "horns", "horns")
+    scenes = [Scene((concept,), noise=3)]
+    for name in PROMPTS:
+        key = "context" if name in CONTEXTS else "treatment" if name in TREATMENTS else "view"
+        scenes.append(replace(scenes[0], **{key: name}))
+    pictures = [render(s).image for s in scenes]
+    for i, a in enumerate(pictures):
+        assert a.shape == (128, 128, 3)
+        for b in pictures[:i]:
+            assert np.abs(a.astype(int) - b.astype(int)).mean() > 2
 
 
-def test_views_make_the_thing_smaller_and_larger() -> None:
-    far, plain, close = (render(Scene((CAT,), view=v)).mask(BODY).mean() for v in ("far", None, "close"))
-    assert set(VIEWS) == {"far", "close"}
-    assert far < plain / 2 < plain < close / 1.3
+def test_views_change_the_size_and_close_ups_show_more_of_the_component() -> None:
+    scene = Scene((wearing("hero", "glasses", "variant01"),))
+    share = [(render(replace(scene, view=view)).inside > 127).mean() for view in ("far", None, "close")]
+    assert share[0] < 0.6 * share[1] < 0.6 * share[2]
+    plain, close = (masks(s, "glasses")["component"].mean() for s in (scene, replace(scene, focus="glasses")))
+    assert close > 1.5 * plain
 
 
-def test_noise_moves_the_background_and_not_the_masks() -> None:
-    first, other = (render(Scene((CAT,), context="snow", noise=n)) for n in (0, 1))
-    assert not np.array_equal(first.image, other.image)
-    assert np.array_equal(first.owners, other.owners)
+def test_a_mirrored_scene_is_the_mirror_image() -> None:
+    scene = Scene((wearing("kid", "hair", "bunHair"),))
+    plain, mirrored = (drawn(replace(scene, mirrored=m))[0].astype(int) for m in (False, True))
+    assert np.abs(plain[:, ::-1] - mirrored).mean() < 3  # lines have a width: a pixel's edge may fall on the other side
+
+
+def test_masks_of_components_cover_the_concept_and_share_hardly_a_pixel() -> None:
+    for seed in range(12):
+        scene = Scene((random_concept(np.random.default_rng(seed)),))
+        opaque, parts = component_masks(scene)
+        assert all((part <= opaque).all() for part in parts)
+        assert sum(part.astype(int) for part in parts).max(initial=0) <= 2  # glasses before hair, both are there
+        both = sum(part.astype(int) for part in parts) > 1 if parts else np.zeros(1)
+        assert both.mean() < 0.05
+
+
+def test_a_foreign_component_sits_on_the_head_and_changes_nothing_else() -> None:
+    concept = wearing("person", "hair", "bald")
+    horns = random_component(np.random.default_rng(1), "monster", "horns")
+    scene = Scene((concept.wearing(horns),), zoom=0.84, y=0.06)
+    mask = masks(scene, "horns")["component"] > 0
+    rows = np.nonzero(mask)[0]
+    head = np.nonzero(drawn(replace(scene, subjects=(concept.without(horns),)))[0][..., 3] > OPAQUE)[0]
+    assert mask.sum() >= 40
+    assert rows.max() <= head.min() + 40
+    assert rows.min() < head.min()
+
+
+def test_a_picture_is_the_size_that_is_asked_for() -> None:
+    small, large = render(random_scene(5), 64), render(random_scene(5), 256)
+    assert small.image.shape == (64, 64, 3)
+    assert large.image.shape == (256, 256, 3)
+    assert small.inside.mean() == pytest.approx(large.inside.mean(), rel=0.05)
+
+
+@pytest.mark.parametrize("category", ["person", "kid", "robot"])  # the others' are larger and take ten seconds each
+def test_the_changed_definitions_are_still_valid_styles(category: str) -> None:
+    Style(_definition(CATALOG[category].style))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
+from magictailor import weights
 from magictailor.backbones.community import CommunityLoRA, merge
 from magictailor.backbones.contract import Backbone, Defaults
 from magictailor.backbones.placement import Placement, Where, fitted, placement
@@ -146,7 +147,6 @@ def load_backbone(model: str = "embedded", loras: Sequence[CommunityLoRA] = (), 
 
     from magictailor.backbones.sdxl import StableDiffusionXL
     from magictailor.backbones.stable_diffusion import StableDiffusion
-    from magictailor.world.embedded import load_embedded
 
     quiet_loading()
     if model == "embedded":
@@ -154,7 +154,7 @@ def load_backbone(model: str = "embedded", loras: Sequence[CommunityLoRA] = (), 
     place = placement(**where)
     try:
         if model == "embedded":
-            backbone = StableDiffusion(model, load_embedded(), EMBEDDED, place=None)
+            backbone = StableDiffusion(model, _read(str(weights.EMBEDDED), place.dtype), EMBEDDED, place=None)
         else:
             name, pipeline, assumed = _opened(model, place.dtype)
             kind = StableDiffusionXL if type(pipeline).__name__ == "StableDiffusionXLPipeline" else StableDiffusion

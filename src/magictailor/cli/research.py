@@ -35,7 +35,7 @@ def recipes() -> None:
     for name, study in STUDIES.items():
         table.add_row(name, study.summary, str(len(study.prompts)))
     console.print(table)
-    console.print("\ndifficult pairs: magictailor world pair --difficulty size (or category)")
+    console.print("\ndifficult pairs: magictailor world pair --challenge size (or category)")
     console.print("published: CLIP-T, CLIP-I, DINO (higher is better), DreamSim (lower) on Stable Diffusion 2.1")
 
 

@@ -186,11 +186,18 @@ def generate(
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The demo's folder.")] = Path("magictailor-demo"),
-    seed: Annotated[int, typer.Option(help="Which pair of the world.")] = 100_000_004,
+    pair: Annotated[int | None, typer.Option(help="The seed of another pair of the world.", show_default=False)] = None,
+    show: Annotated[
+        bool, typer.Option("--open/--no-open", help="Show the page in a browser, where there is one.")
+    ] = True,
 ) -> None:
-    """Draw a pair from the world, train on it, and write one page that shows it all."""
+    """Draw a pair from the world, train on it, and open one page that shows it all."""
+    import webbrowser
+
     with started("loading"):
-        from magictailor.demo import run_demo
+        from magictailor.demo import PAIR, run_demo
     with bar("demo", console) as watch:
-        page = run_demo(output, seed, watch)
-    console.print(f"open {page.resolve()} in a browser")
+        page = run_demo(output, PAIR if pair is None else pair, watch)
+    console.print(f"the page: {page.resolve()}")
+    if show and sys.stdout.isatty():  # not where nobody looks: in a script, or under a test
+        webbrowser.open(page.resolve().as_uri())

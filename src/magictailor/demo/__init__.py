@@ -8,13 +8,14 @@ from magictailor.demo.page import write_page
 from magictailor.errors import InputError
 from magictailor.files import json_text, output_folder, write_json
 from magictailor.generation.pictures import generate, load, save_pictures
+from magictailor.protocol import PROMPTS
 from magictailor.training.loop import personalize
 from magictailor.world.pairs import world_pair, write_pair
 
-# How the prompt ends, and the true composite's name in the pair's folder.
-PLACES = {"": "composite", ", in the snow": "composite-snow", ", on the beach": "composite-beach",
-          ", watercolor painting": "composite-watercolor"}  # fmt: skip
-NUMBER = 4
+METHOD = "magictailor"
+PAIR = 100_000_003  # a tuning pair: nothing that is reported was measured on it
+SHOWN = ("snow", "beach", "comic", "watercolor")  # of the protocol's prompts
+NUMBER = 4  # pictures of each prompt
 Watch = Callable[[int, int, Mapping[str, float], str], None]
 
 
@@ -24,30 +25,35 @@ def run_demo(folder: Path, seed: int, watch: Watch) -> Path:
     The same call goes on after an interruption.
 
     Raises:
-        InputError: ``folder`` holds something else, or another seed's demo.
+        InputError: ``folder`` holds something else, or another pair's demo.
     """
     pair = world_pair(seed)
     folder = output_folder(folder)
-    mark = folder / "demo.json"
+    mark, content = folder / "demo.json", {"pair": seed, "method": METHOD}
     if folder.exists() and any(folder.iterdir()):
-        if not mark.is_file() or mark.read_bytes() != json_text({"seed": seed}).encode():
+        if not mark.is_file() or mark.read_bytes() != json_text(content).encode():
             raise InputError(
-                f"--output {folder}: holds something else than the demo of seed {seed}; choose another folder"
+                f"--output {folder}: holds something else than the demo of pair {seed}; choose another folder"
             )
     else:
-        write_json(mark, {"seed": seed})
+        write_json(mark, content)
     if not (folder / "pair").exists():
         write_pair(pair, folder / "pair")
     watch(1, 1, {}, "pair")
-    personalize(folder / "pair", folder / "run", watch=lambda i, n, figures: watch(i, n, figures, "training"))
-    pipeline = load(folder / "run")
+    personalize(
+        folder / "pair", folder / "run", method=METHOD, watch=lambda i, n, losses: watch(i, n, losses, "training")
+    )
     concept, component = pair.words
-    subjects = {"composite": f"{concept} with {component}", "concept": concept, "component": component}
-    prompts = {name: [subject + place for place in PLACES] for name, subject in subjects.items()}
+    prompts = {
+        "composite": [f"a photo of {concept} with {component}"],
+        "prompts": [f"{concept} with {component}, {PROMPTS[name]}" for name in SHOWN],
+        "alone": [f"a photo of {concept}", f"a photo of {component}"],
+    }
+    pipeline = load(folder / "run")
     for done, (name, texts) in enumerate(prompts.items()):
         target = folder / "images" / name
         if not (target / "sheet.png").exists():
             shutil.rmtree(target, ignore_errors=True)
             save_pictures(generate(folder / "run", texts, number=NUMBER, pipeline=pipeline), target)
-        watch(done + 1, len(subjects), {}, "drawing")
-    return write_page(folder, pair, prompts, list(PLACES.values()))
+        watch(done + 1, len(prompts), {}, "pictures")
+    return write_page(folder, pair, prompts, SHOWN)

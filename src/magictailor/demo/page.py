@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
@@ -15,8 +14,7 @@ from magictailor.training.metrics import read_metrics
 from magictailor.world.pairs import WorldPair
 
 WIDTH, HEIGHT = 640, 200
-COLORS = {"diffusion.0": "#c0392b", "diffusion.1": "#2471a3", "attention": "#888888"}
-NAMES = {"diffusion.0": "concept", "diffusion.1": "component", "attention": "attention"}
+CURVES = {"diffusion.0": "concept", "diffusion.1": "component"}
 
 
 def inline(path: Path) -> str:
@@ -34,64 +32,61 @@ def smoothed(values: Sequence[float], weight: float = 0.95) -> list[float]:
 
 
 def curves(rows: Sequence[dict[str, float]]) -> list[dict[str, str]]:
-    """A polyline's points for each loss, scaled to their common maximum."""
-    series = {key: smoothed([row[key] for row in rows]) for key in COLORS if all(key in row for row in rows)}
+    """A polyline's points for each sample's loss, scaled to their common maximum."""
+    series = {key: smoothed([row[key] for row in rows]) for key in CURVES if all(key in row for row in rows)}
     top = max((max(s) for s in series.values()), default=1.0) or 1.0
     lines = []
     for key, values in series.items():
         step = WIDTH / max(1, len(values) - 1)
         points = " ".join(f"{i * step:.1f},{HEIGHT - v / top * (HEIGHT - 10):.1f}" for i, v in enumerate(values))
-        lines.append({"name": NAMES[key], "color": COLORS[key], "points": points})
+        lines.append({"name": CURVES[key], "points": points})
     return lines
 
 
 def _learning(run: Path) -> list[dict[str, object]]:
-    """Previews of fixed seeds by step: the paper's figure 5."""
+    """Previews of one seed by step, as in the paper's figure 5."""
     steps = sorted({p.name.split("-")[0] for p in (run / "previews").glob("*.png")})
     return [
         {"step": int(s), "images": [inline(p) for p in sorted((run / "previews").glob(f"{s}-*.png"))]} for s in steps
     ]
 
 
-def _rows(images: Path, prompts: Sequence[str], truths: Sequence[str]) -> list[dict[str, object]]:
-    """A row a prompt: its pictures by seed, and its truth if there is one."""
-    drawn: dict[str, dict[int, str]] = {prompt: {} for prompt in prompts}
+def _pictures(images: Path, prompts: Sequence[str]) -> list[list[str]]:
+    """The generated pictures of each prompt, in the order of their seeds."""
+    found: dict[str, dict[int, str]] = {prompt: {} for prompt in prompts}
     for path in images.glob("*.png"):
         with Image.open(path) as picture:
-            if picture.info.get("prompt") in drawn:
-                drawn[picture.info["prompt"]][int(picture.info["seed"])] = inline(path)
-    return [
-        {"prompt": prompt, "truth": truth, "images": [drawn[prompt][seed] for seed in sorted(drawn[prompt])]}
-        for prompt, truth in zip_longest(prompts, truths)
-    ]
+            if picture.info.get("prompt") in found:
+                found[picture.info["prompt"]][int(picture.info["seed"])] = inline(path)
+    return [[found[prompt][seed] for seed in sorted(found[prompt])] for prompt in prompts]
 
 
 def write_page(folder: Path, pair: WorldPair, prompts: Mapping[str, Sequence[str]], truths: Sequence[str]) -> Path:
     """``folder/index.html`` from the demo's pair, run and images.
 
-    ``prompts``: of each folder of images; ``truths``: names of the true composites of the prompts of ``composite``.
+    ``prompts``: of each folder of images; ``truths``: the protocol's names of the prompts in ``prompts["prompts"]``.
     """
     run, truth = folder / "run", folder / "pair" / "truth"
-    rows = read_metrics(run)
     info = read_run(run)
-    beside = {"composite": [inline(truth / f"{name}.png") for name in truths]}
-    results = [
-        {"name": name, "rows": _rows(folder / "images" / name, texts, beside.get(name, []))}
-        for name, texts in prompts.items()
-    ]
+    images = {name: _pictures(folder / "images" / name, texts) for name, texts in prompts.items()}
+    photos = [inline(folder / "pair" / f"{i}_{label}_a0.png") for i, label in enumerate(pair.labels)]
     page = Environment(loader=PackageLoader("magictailor.demo", "."), autoescape=True).get_template("page.html")
     text = page.render(
-        pair=pair,
+        labels=pair.labels,
         words=list(info.words),
+        photos=photos,
+        prompts=prompts,
+        images=images,
+        truth=inline(truth / "composite.png"),
+        truths=[inline(truth / f"composite-{name}.png") for name in truths],
         overview=inline(run / "pair.png"),
-        own=inline(truth / "concept.png"),
-        results=results,
         learning=_learning(run),
-        curves=curves(rows),
+        curves=curves(read_metrics(run)),
         boundary=WIDTH * info.recipe.phases[0].steps / info.recipe.steps,
         steps=info.recipe.steps,
         width=WIDTH,
         height=HEIGHT,
+        method=info.recipe.method,
         recipe=json.dumps(info.recipe.dump(), indent=2),
         seconds=json.loads((run / "run.json").read_text("utf-8"))["seconds"],
     )

@@ -15,16 +15,16 @@ from magictailor.methods import METHODS
 from magictailor.methods.studies import STUDIES, filled, study_prompts
 from magictailor.recipe import Part, fields_of, part_from
 from magictailor.segmentation import MODELS
-from magictailor.world.pairs import DIFFICULTIES, WorldPair, world_pair, write_pair
+from magictailor.world.pairs import CHALLENGES, WorldPair, world_pair, write_pair
 
-WORLD = re.compile(rf"world:(\d+)(?:\+(\d+))?(?:-({'|'.join(DIFFICULTIES)}))?")
+WORLD = re.compile(rf"world:(\d+)(?:\+(\d+))?(?:-({'|'.join(CHALLENGES)}))?")
 
 
 class Spec(Part):
     """A bench, as its TOML says.
 
     pairs: folders, from the TOML's own; or ``world:1000000000+8``, eight pairs of the world from that seed on, and
-    ``world:1000000000+2-size`` (or ``-category``), two difficult ones.
+    ``world:1000000000+2-size``, two of one challenge (plain, polluting, unequal, novel, size, category).
     prompts: names of studies, or texts with {concept} and {component}.
     seeds: how many pictures of each prompt, from seed 0 on; batch: how many of them are drawn at once, less on a small card.
     settings: ``key=value`` changes of every method's recipe; method_settings: of one method's, by its name.
@@ -40,7 +40,7 @@ class Spec(Part):
     batch: int = Field(8, ge=1, le=1000)
     settings: tuple[str, ...] = ()
     method_settings: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    metrics: tuple[str, ...] = Field(("judge", "quality", "colour"), min_length=1)
+    metrics: tuple[str, ...] = Field(("judge", "quality"), min_length=1)
     weights: dict[str, str] = Field(default_factory=dict)
     segmenter: str | None = None
 
@@ -76,8 +76,8 @@ class Spec(Part):
 
     def texts(self, words: Sequence[str]) -> list[str]:
         """All prompts with a pair's pseudo-words."""
-        asked = [study_prompts(p, words) if p in STUDIES else filled((p,), words) for p in self.prompts]
-        return list(dict.fromkeys(text for texts in asked for text in texts))
+        filled_in = [study_prompts(p, words) if p in STUDIES else filled((p,), words) for p in self.prompts]
+        return list(dict.fromkeys(text for texts in filled_in for text in texts))
 
 
 @dataclass(frozen=True)

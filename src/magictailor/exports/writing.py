@@ -30,7 +30,7 @@ from magictailor.generation.pictures import finished_run, load
 from magictailor.naming import Naming
 from magictailor.tensors import WORD, read_numbers, read_tensors, unprefixed, write_tensors
 from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE, RunInfo
-from magictailor.world.embedded import WEIGHTS
+from magictailor.weights import EMBEDDED
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
     files = {word: f"{name}.safetensors" for word, name in run.names.items()}
     recipe = run.info.recipe
     lora = LORA_FILE if run.adapter else None
-    base = str(WEIGHTS) if run.info.model == "embedded" else run.info.model
+    base = str(EMBEDDED) if run.info.model == "embedded" else run.info.model
     return in_diffusers(
         run.pipeline, base, lora, files, run.prompt, recipe.guidance, recipe.sampling_steps, run.predicts_v
     )

@@ -1,11 +1,11 @@
-"""The paper's studies that change prompts, not training: what a run is asked for."""
+"""The paper's studies that change prompts, not training: what a run generates."""
 
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from magictailor.errors import InputError
-from magictailor.world.scene import CONTEXTS, PROMPTS, TREATMENTS, VIEWS
+from magictailor.protocol import CONTEXTS, PROMPTS, TREATMENTS, VIEWS
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Study:
 PROTOCOL = tuple(PROMPTS.values())  # table 4, which the world draws as well
 TOGETHER = "{concept} with {component}"
 STUDIES: dict[str, Study] = {
-    "protocol": Study("the 20 prompts (table 4)", tuple(f"{TOGETHER}, {how}" for how in PROTOCOL)),
+    "protocol": Study("the 20 prompts (table 4)", tuple(f"{TOGETHER}, {clause}" for clause in PROTOCOL)),
     "linking-words": Study(
         "other words between concept and component (figure 16)",
         tuple(f"a photo of {{concept}} {link} {{component}}" for link in ("with", "and", "including", "containing")),
@@ -53,9 +53,9 @@ def filled(texts: Sequence[str], words: Sequence[str]) -> list[str]:
     """Texts with {concept} and {component} filled in; a component alone is asked for one by one, if there are several."""
     concept, *components = words
     together = " and ".join(components)
-    asked = [
+    prompts = [
         text.format(concept=concept, component=component)
         for text in texts
         for component in ([together] if "{concept}" in text or not components else components)
     ]
-    return list(dict.fromkeys(asked))
+    return list(dict.fromkeys(prompts))

@@ -38,13 +38,16 @@ def _parsed(text: str) -> Any:
         return None if text.lower() == "none" else text.encode(errors="replace").decode()
 
 
-def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
+AnyPart = TypeVar("AnyPart", bound=Part)
+
+
+def with_settings(recipe: AnyPart, settings: list[str]) -> AnyPart:
     """``key=value`` settings applied: ``phases.1.lr=1e-5``, ``train.0.rank=16``, ``phases.1.preserve=none``.
 
     Raises:
         InputError: an unknown key (the nearest known one is named) or a value out of range.
     """
-    tree = recipe.dump()
+    tree = recipe.model_dump(mode="json")
     for setting in settings:
         key, equals, text = setting.partition("=")
         known = _keys(tree)
@@ -56,15 +59,12 @@ def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
             near = difflib.get_close_matches(key, known, 1, 0.3) or ["seed"]
             raise InputError(f"--set {setting}: unknown key {key!r}; the nearest known one is {near[0]!r}")
         _assign(tree, key, _parsed(text))
-    return recipe_from(tree)
+    return part_from(type(recipe), tree)
 
 
 def recipe_from(tree: Any) -> Recipe:
     """A recipe from its JSON form. Raises InputError, see `part_from`."""
     return part_from(Recipe, tree)
-
-
-AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 def part_from(kind: type[AnyPart], tree: Any) -> AnyPart:

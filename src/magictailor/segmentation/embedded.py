@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -11,45 +10,67 @@ from magictailor.errors import InputError
 from magictailor.segmentation.contract import Segmenter
 from magictailor.segmentation.loading import enlarged, square
 from magictailor.segmentation.regions import Region, box_of
-from magictailor.world.embedded import SIZE
+from magictailor.world.catalog import CATALOG, CATEGORIES, KINDS
 from magictailor.world.judge import load_judge
-from magictailor.world.judgement import GROUPS, grouped
-from magictailor.world.scene import CATEGORIES
+from magictailor.world.labels import BODIES, CLASSES, COMPONENTS, NOTHING
+from magictailor.world.render import SIZE
 
 HALF = (0.5, 0.5, 0.5)
+# Variants that are called by a word of their own, without their kind: ``crown``.
+_BARE = {word: kind.name for c in CATALOG.values() for kind in c.kinds if kind.bare for word in kind.variants.values()}
 
 
-def class_of(word: str) -> str:
-    """The class that a label's last word names: ``long hair`` is hair, an ``ear`` is one of the ears.
+def name_of(words: str) -> str:
+    """The category or kind that a label's last word names: ``curly hair`` is hair, an ``ear`` is one of the ears. A
+    component that is called by its own word is of its kind: a ``crown`` is an accessory.
 
     Raises:
-        InputError: the world has no such thing.
+        InputError: the world has no such subject or component.
     """
-    last = word.lower().split()[-1] if word.split() else ""
+    text = words.lower().strip()
+    last = text.split()[-1] if text else ""
     for name in (last, f"{last}s", last.removesuffix("s")):
-        if name in GROUPS[1:]:
+        if name in CATEGORIES or name in KINDS:
             return name
-    raise InputError(f"{word}: not of the drawn world, which has {', '.join(GROUPS[1:])}; choose another --model")
+    alone = [kind for word, kind in _BARE.items() if last and word.split()[-1] == last]
+    if alone:
+        return alone[0]
+    known = ", ".join((*CATEGORIES, *KINDS))
+    raise InputError(f"{words}: not in the embedded world, which has {known}; choose another --model")
+
+
+def classes_of(name: str) -> list[int]:
+    """The classes of pixels (`magictailor.world.labels.CLASSES`) that show a category or a kind of component.
+
+    A category's are all but nothing and the other bodies: whatever it wears is part of it.
+    """
+    if name in BODIES:
+        return [
+            i
+            for i in range(len(CLASSES))
+            if i == BODIES[name] or (i != CLASSES.index(NOTHING) and i not in BODIES.values())
+        ]
+    return [number for (_, kind), number in COMPONENTS.items() if kind == name]
 
 
 class Embedded(Segmenter):
-    """Shipped with the package. A category's region is the whole thing, its components too."""
+    """Shipped with the package. A category's region is the whole subject, its components too."""
 
     def __init__(self) -> None:
         self.network = load_judge()
 
     @torch.no_grad()
     def find(self, image: Image.Image, path: Path, words: Sequence[str]) -> dict[str, list[Region]]:
-        classes = {word: class_of(word) for word in words}
-        shares = enlarged(grouped(self.network(square(image, SIZE, HALF, HALF)).things)[0], image.size)
+        names = {word: name_of(word) for word in words}
+        shares = enlarged(self.network(square(image, SIZE, HALF, HALF)).classes.softmax(1)[0], image.size)
         found = {}
-        for word, name in classes.items():
-            number = GROUPS.index(name)
-            of_it = 1 - shares[0] if name in CATEGORIES else shares[number]
-            rival = shares[0] if name in CATEGORIES else np.delete(shares, number, 0).max(0)
-            share = of_it / (of_it + rival)  # half where another class is as likely, however many there are
+        for word, name in names.items():
+            of_it = shares[classes_of(name)].sum(0)
+            others = [i for i in range(len(CLASSES)) if i not in classes_of(name)]
+            rival = shares[others].max(0)
+            share = of_it / (of_it + rival).clip(1e-6)  # half where another class is as likely, however many there are
             inside = share > 0.5
             score = float(of_it[inside].mean()) if inside.any() else float(of_it.max())
-            sure = name not in CATEGORIES or float(shares[number].max()) > 0.5
-            found[word] = [Region(score, box_of(share), share)] if sure and np.any(inside) else []
+            sure = name not in BODIES or float(shares[BODIES[name]].max()) > 0.5
+            found[word] = [Region(score, box_of(share), share)] if sure and inside.any() else []
         return found

@@ -1,4 +1,4 @@
-"""What a step looks at: which pictures, under which prompts. Drawn from (seed, step) alone."""
+"""What a step looks at: which pictures, under which prompts. Drawn from (pair, seed, step) alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from magictailor.data.batches import Picture
 from magictailor.data.collage import Scaling
 from magictailor.naming import Naming
-from magictailor.randomness import generator, uniform
+from magictailor.randomness import generator, pair_seed, uniform
 from magictailor.recipe import Phase, Recipe
 
 
@@ -34,10 +34,13 @@ class Example:
 
 
 class Examples:
-    """The steps of one pair's run."""
+    """The steps of one pair's run. ``digests``: of the pair's images, see `pair_seed`."""
 
-    def __init__(self, pictures: Sequence[Picture], recipe: Recipe, naming: Naming) -> None:
+    def __init__(
+        self, pictures: Sequence[Picture], recipe: Recipe, naming: Naming, digests: Sequence[str] = ()
+    ) -> None:
         self.pictures, self.recipe, self.naming = pictures, recipe, naming
+        self.seed = pair_seed(recipe.seed, digests)
         self.whole = recipe.batch is None and not recipe.union
         self.images = recipe.batch or len(pictures)  # of the pair, in a step
         self._priors: Mapping[str, Sequence[Path]] = {}
@@ -59,7 +62,7 @@ class Examples:
         """How large a row's picture is, where that changes."""
         if not self.recipe.augment.scale:
             return None
-        return Scaling.drawn(uniform(5, self.recipe.seed, step, number, "scale"))
+        return Scaling.drawn(uniform(5, self.seed, step, number, "scale"))
 
     def of(self, step: int) -> list[Example]:
         """The rows of a step: the pair's first, then as many prior pictures of the same labels."""
@@ -71,7 +74,7 @@ class Examples:
     def _shown(self, step: int) -> list[tuple[Picture, ...]]:
         if self.whole:
             return [(picture,) for picture in self.pictures]
-        random = generator(self.recipe.seed, step, 0, "choice")
+        random = generator(self.seed, step, 0, "choice")
         return [self._subset(random) if self.recipe.union else (self._any(random),) for _ in range(self.images)]
 
     def _any(self, random: torch.Generator, sample: int | None = None) -> Picture:
@@ -92,14 +95,14 @@ class Examples:
         prompts = self.naming.prompts(shown[0].word)
         prompt = prompts[0]
         if len(prompts) > 1:
-            prompt = prompts[int(uniform(1, self.recipe.seed, step, number, "template") * len(prompts))]
+            prompt = prompts[int(uniform(1, self.seed, step, number, "template") * len(prompts))]
         scaling = self.scaling(step, number)
         return Example(number, shown, (scaling.prefix if scaling else "") + prompt)
 
     def _prior(self, step: int, number: int, word: str) -> Example:
         prompt = self.prior_prompt(word)
         choice = self._priors[prompt]
-        picture = choice[int(uniform(1, self.recipe.seed, step, number, "prior") * len(choice))]
+        picture = choice[int(uniform(1, self.seed, step, number, "prior") * len(choice))]
         return Example(number, (), prompt, picture)
 
     def region_prompts(self, rows: Sequence[Example], phase: Phase) -> list[str]:

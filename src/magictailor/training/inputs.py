@@ -50,19 +50,19 @@ class Inputs:
 
     def _augmentation(self, step: int, number: int, thing: int = 0) -> Tensor:
         index = 0 if self.recipe.augment.shared else number
-        return uniform(4, self.recipe.seed, step, index, f"augment{thing or ''}")
+        return uniform(4, self.examples.seed, step, index, f"augment{thing or ''}")
 
     def _uniform_time(self, step: int, number: int) -> Tensor:
         """One number in [0, 1); stratified: one in each of as many equal parts as the step has images."""
-        u = uniform(1, self.recipe.seed, step, number, "time")
+        u = uniform(1, self.examples.seed, step, number, "time")
         if not self.recipe.stratified_times:
             return u
         count = self.examples.count
-        parts = torch.randperm(count, generator=generator(self.recipe.seed, step, 0, "strata"))
+        parts = torch.randperm(count, generator=generator(self.examples.seed, step, 0, "strata"))
         return (parts[number] + u) / count
 
     def _noises(self, step: int, numbers: Sequence[int], purpose: str) -> Tensor:
-        seed = self.recipe.seed
+        seed = self.examples.seed
         return torch.stack([normal(self.latent, seed, step, i, purpose) for i in numbers]).to(self.backbone.device)
 
     def _shown(self, step: int, row: Example) -> tuple[Tensor, Tensor]:
@@ -72,7 +72,7 @@ class Inputs:
                 prior = plain_picture(image.convert("RGB"), self.backbone.size).on(self.backbone.device)
             return prior.pixels, prior.mask[None]
         things = [picture.on(self.backbone.device) for picture in row.shown]
-        seed, how = self.recipe.seed, self.recipe.augment
+        seed, how = self.examples.seed, self.recipe.augment
         looks = [augmented(p, how, self._augmentation(step, row.number, i)) for i, p in enumerate(things)]
         if len(looks) > 1:
             ground, each = COLLAGE_DRAWS
@@ -91,7 +91,7 @@ class Inputs:
         for row, (image, _), mask in zip(rows, looks, masks.amax(1, keepdim=True), strict=True):
             noise = torch.zeros_like(image)
             if isinstance(how, DMDeg):
-                noise = normal(tuple(image.shape), self.recipe.seed, step, row.number, "degradation").to(image.device)
+                noise = normal(tuple(image.shape), self.examples.seed, step, row.number, "degradation").to(image.device)
             pixels.append(degraded(image, mask, noise, how, step, self.recipe.steps))
         posterior = self._noises(step, [row.number for row in rows], "posterior")
         latents = self.backbone.encode_images(torch.stack(pixels), posterior)

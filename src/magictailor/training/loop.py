@@ -100,7 +100,8 @@ class Run:
         if start is not None:
             begin_from(start, self.trained, backbone, recipe.lora_scale)
         scaler = torch.amp.GradScaler(backbone.device.type, enabled=place.dtype == torch.float16)
-        self.examples = Examples(shown, recipe, self.naming)
+        digests = [r.digest for sample in pair.samples for r in sample.references]
+        self.examples = Examples(shown, recipe, self.naming, digests)
         self.objective = Objective(backbone, self.examples, recipe, self.trained.parameters(), scaler.scale)
         optimizer = torch.optim.AdamW(
             self.trained.groups(), lr=0.0, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True

@@ -1,73 +1,74 @@
 """What a picture is called: captions, and the words that they can use.
 
-The vocabulary and grammar are frozen with the weights, so they hold all language that the methods and the
-evaluation protocol use: templates, linking words, the 20 prompts, rare tokens, views.
+The vocabulary and grammar are frozen with the weights, so they hold all language that the methods and the evaluation
+protocol use: templates, linking words, the 20 prompts, rare tokens, views.
 """
 
 import numpy as np
 
 from magictailor.naming import RARE, TEMPLATES
-from magictailor.world.scene import (
-    CATEGORIES,
-    CONTEXTS,
-    PALETTE,
-    PATTERNS,
-    PROMPTS,
-    STYLES,
-    TREATMENTS,
-    VIEWS,
-    Component,
-    Concept,
-    Random,
-    Scene,
-    Surface,
-)
+from magictailor.protocol import CONTEXTS, PROMPTS, TREATMENTS, VIEWS
+from magictailor.world.catalog import CATALOG, CATEGORIES, KINDS, PALETTE, SKINS
+from magictailor.world.scene import Component, Concept, Random, Scene
 
 LINKS = ("with", "and", "including", "containing")
 # Custom Diffusion's prefixes (Kumari 2023) for a picture made smaller or larger.
 VIEW_WORDS = {"far": ("a far away", "very small"), "close": ("zoomed in", "close up")}
-
-
-def _surface_words(surface: Surface, rng: Random) -> list[str]:
-    words = [surface.name] if rng.random() < 0.88 else []
-    if surface.pattern != "plain" and rng.random() < 0.8:
-        words.append(surface.pattern)
-    return words
+KEPT = 0.88  # how often a word or a component is named
 
 
 def component_phrase(component: Component, rng: Random) -> str:
-    """``blue striped long ears``, words dropped at random."""
-    words = _surface_words(component.surface, rng)
-    if rng.random() < 0.88:
-        words.append(component.style)
-    return " ".join([*words, component.kind])
+    """``blue curly hair``, words dropped at random; ``clown nose`` where the word says it all."""
+    words = [component.color.name] if component.color is not None and rng.random() < KEPT else []
+    named = rng.random() < KEPT
+    if named:
+        words.append(component.word)
+    if not (component.spec.bare and named and rng.random() < 0.7):
+        words.append(component.kind)
+    return " ".join(words)
+
+
+def _skin(concept: Concept) -> str:
+    return f"{concept.color.name} skin"
 
 
 def concept_phrase(concept: Concept, rng: Random) -> str:
-    """``red striped cat with blue long ears``; unnamed components stay free."""
-    noun = " ".join([*_surface_words(concept.surface, rng), concept.category])
-    named = [c for c in concept.components if rng.random() < 0.88]
-    if not named:
+    """``red monster with blue curved horns``, ``person with brown hair and tan skin``: components in any order."""
+    skin = concept.spec.skin
+    noun = concept.category if skin or rng.random() >= KEPT else f"{concept.color.name} {concept.category}"
+    parts = [component_phrase(c, rng) for c in concept.components if rng.random() < KEPT]
+    if skin and rng.random() < 0.6:
+        parts.append(_skin(concept))
+    if not parts:
         return noun
-    parts = " and ".join(component_phrase(c, rng) for c in named)
+    together = " and ".join(parts[i] for i in rng.permutation(len(parts)))
     if rng.random() < 0.04:
-        parts += " style"
+        together += " style"
     link = "with" if rng.random() < 0.75 else LINKS[rng.integers(len(LINKS))]
     if link == "and" and rng.random() < 0.4:
-        return f"{parts} and {noun}"
+        return f"{together} and {noun}"
     article = "a " if rng.random() < 0.2 else ""
-    return f"{noun} {link} {article}{parts}"
+    return f"{noun} {link} {article}{together}"
+
+
+def _close_up_phrase(concept: Concept, focus: str, rng: Random) -> str:
+    """The component alone, or on its owner, of whom nothing else is said."""
+    part = component_phrase(concept.own(focus), rng)
+    if rng.random() < 0.6:
+        return part
+    noun = concept.category if concept.spec.skin or rng.random() < 0.5 else f"{concept.color.name} {concept.category}"
+    return f"{noun} with {'a ' if rng.random() < 0.3 else ''}{part}"
 
 
 def _noun_phrase(scene: Scene, rng: Random) -> str:
     phrases = []
-    for thing in scene.things:
-        if isinstance(thing, Component):
-            phrases.append(component_phrase(thing, rng))
+    for subject in scene.subjects:
+        if isinstance(subject, Component):
+            phrases.append(component_phrase(subject, rng))
         elif scene.focus is not None:
-            phrases.append(component_phrase(thing.own(scene.focus), rng))
+            phrases.append(_close_up_phrase(subject, scene.focus, rng))
         else:
-            phrases.append(concept_phrase(thing, rng))
+            phrases.append(concept_phrase(subject, rng))
     if rng.random() < 0.03:
         phrases[0] = f"{RARE[rng.integers(len(RARE))]} {phrases[0]}"
     return " and a ".join(phrases)
@@ -77,8 +78,13 @@ def _prefixed(scene: Scene, noun: str, rng: Random) -> str:
     u = rng.random()
     if scene.view is not None and u < 0.3:
         return f"{VIEW_WORDS[scene.view][rng.integers(2)]} {noun}"
-    if scene.focus is not None and u < 0.25:
-        return ("a close-up photo of a {}", "a close-up photo of the {}")[rng.integers(2)].format(noun)
+    if scene.focus is not None and u < 0.5:
+        return ("a close-up photo of a {}", "a close-up photo of the {}", "a close-up photo of {}")[
+            rng.integers(3)
+        ].format(noun)
+    if scene.focus is not None and u < 0.75:
+        return f"{VIEW_WORDS['close'][rng.integers(2)]} {noun}"
+    u = rng.random()
     if u < 0.5:
         return f"a photo of a {noun}"
     if u < 0.65:
@@ -97,9 +103,9 @@ def caption(scene: Scene, rng: Random) -> str:
         clauses.append(CONTEXTS[scene.context])
     if scene.treatment is not None:
         clauses.append(TREATMENTS[scene.treatment])
-    if not scene.things:
-        place = clauses[0].replace("on the beach", "at the beach") if clauses else ""
-        return f"a photo {', '.join([place, *clauses[1:]])}".strip()
+    if not scene.subjects:
+        scenery = clauses[0].replace("on the beach", "at the beach") if clauses else ""
+        return f"a photo {', '.join([scenery, *clauses[1:]])}".strip()
     text = _prefixed(scene, _noun_phrase(scene, rng), rng)
     if scene.view is not None and rng.random() < 0.8:
         clauses.append(VIEWS[scene.view])
@@ -107,31 +113,46 @@ def caption(scene: Scene, rng: Random) -> str:
     return comma.join([text, *clauses])
 
 
+def full_phrase(subject: Concept | Component) -> str:
+    """All that captions can say of it: ``person with curly red hair and tan skin``."""
+    if isinstance(subject, Component):
+        words = [subject.color.name] if subject.color is not None else []
+        return " ".join([*words, subject.word, *([] if subject.spec.bare else [subject.kind])])
+    parts = [full_phrase(c) for c in subject.components]
+    noun = subject.category if subject.spec.skin else f"{subject.color.name} {subject.category}"
+    if subject.spec.skin:
+        parts.append(_skin(subject))
+    return f"{noun} with {' and '.join(parts)}" if parts else noun
+
+
 def full_caption(scene: Scene) -> str:
-    """The complete caption, nothing dropped: ``a photo of a green tower with red pointed roof, in the snow``."""
-
-    def words(surface: Surface) -> list[str]:
-        return [surface.name] if surface.pattern == "plain" else [surface.name, surface.pattern]
-
-    phrases = []
-    for thing in scene.things:
-        parts = [thing] if isinstance(thing, Component) else list(thing.components)
-        named = [" ".join([*words(c.surface), c.style, c.kind]) for c in parts]
-        if isinstance(thing, Concept):
-            noun = " ".join([*words(thing.surface), thing.category])
-            phrases.append(f"{noun} with {' and '.join(named)}" if named else noun)
-        else:
-            phrases.extend(named)
+    """The complete caption, nothing dropped: ``a photo of a green monster with red curved horns, in the snow``."""
+    focus = scene.focus
+    subjects = [s.own(focus) if focus is not None and isinstance(s, Concept) else s for s in scene.subjects]
     clauses = [PROMPTS[p] for p in (scene.context, scene.treatment, scene.view) if p in PROMPTS]
-    return ", ".join([f"a photo of a {' and a '.join(phrases)}", *clauses])
+    photo = "a close-up photo of a" if focus is not None else "a photo of a"
+    return ", ".join([f"{photo} {' and a '.join(map(full_phrase, subjects))}", *clauses])
 
 
 def vocabulary() -> list[str]:
     """Every word that a caption can hold, sorted."""
-    phrases = [*TEMPLATES, *LINKS, *RARE, *PALETTE, *PATTERNS, *CATEGORIES, *STYLES, *PROMPTS.values()]
-    phrases += [s for styles in STYLES.values() for s in styles]
-    phrases += [w for words in VIEW_WORDS.values() for w in words]
-    phrases += ["at the beach", "style", "square", "an", "painting", "drawing", "object", "mouth", "window", "v", "*"]
+    phrases = [*TEMPLATES, *LINKS, *RARE, *PALETTE, *SKINS, *CATEGORIES, *KINDS, *PROMPTS.values()]
+    phrases += [word for c in CATALOG.values() for k in c.kinds for word in k.variants.values()]
+    phrases += [word for words in VIEW_WORDS.values() for word in words]
+    phrases += [
+        "at the beach",
+        "style",
+        "skin",
+        "an",
+        "in",
+        "wearing",
+        "painting",
+        "drawing",
+        "object",
+        "face",
+        "v",
+        "*",
+    ]
     text = " ".join(phrases).lower().replace("{}", " ")
     for mark in ",-.":
         text = text.replace(mark, f" {mark} ")

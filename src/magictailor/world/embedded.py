@@ -8,11 +8,14 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from magictailor.progress import quiet_loading
+from magictailor.weights import EMBEDDED
 from magictailor.world.tokenizer import LENGTH, build_tokenizer
 
-SIZE = 64  # pixels
-FACTOR = 4  # pixels a latent
-WEIGHTS = Path(__file__).parent / "weights"
+SIZE = 128  # pixels
+FACTOR = 8  # pixels a latent
+CHANNELS = 16  # of a latent
+HEAD = 32  # channels of an attention head
+TEXT_WIDTH = 160  # channels of the text encoder
 
 TRAIN_STEPS = 1000
 SCHEDULE: dict[str, Any] = {
@@ -28,29 +31,32 @@ SCHEDULE: dict[str, Any] = {
 
 
 def new_autoencoder() -> AutoencoderKL:
-    """Factor 4, four channels: 64 x 64 pixels to 16 x 16 latents."""
-    kinds = 3
+    """128 x 128 pixels to 16 x 16 latents of 16 channels; 3.1 M parameters. Trained latents have mean 0 and variance 1."""
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * kinds,
-        up_block_types=("UpDecoderBlock2D",) * kinds,
-        block_out_channels=(16, 32, 64),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(24, 48, 96, 128),
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=CHANNELS,
         norm_num_groups=8,
+        mid_block_add_attention=False,
         sample_size=SIZE,
+        scaling_factor=1.0,
+        force_upcast=False,
     )
 
 
 def new_text_encoder() -> CLIPTextModel:
+    """Four layers of 160 channels, 1.5 M parameters."""
     tokenizer = build_tokenizer()
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
-            hidden_size=128,
-            intermediate_size=512,
-            projection_dim=128,
-            num_hidden_layers=3,
-            num_attention_heads=4,
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=4 * TEXT_WIDTH,
+            projection_dim=TEXT_WIDTH,
+            num_hidden_layers=4,
+            num_attention_heads=TEXT_WIDTH // HEAD,
             max_position_embeddings=LENGTH,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -60,17 +66,18 @@ def new_text_encoder() -> CLIPTextModel:
 
 
 def new_unet() -> UNet2DConditionModel:
-    """Cross-attention at 16 x 16, 8 x 8 and 4 x 4; heads of 32 channels (the option counts heads)."""
+    """Cross-attention at 16 x 16, 8 x 8 and 4 x 4; 11.6 M parameters. ``attention_head_dim`` counts heads."""
+    channels = (96, 160, 160)
     return UNet2DConditionModel(
         sample_size=SIZE // FACTOR,
-        in_channels=4,
-        out_channels=4,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
         down_block_types=("CrossAttnDownBlock2D",) * 3,
         up_block_types=("CrossAttnUpBlock2D",) * 3,
-        block_out_channels=(64, 128, 192),
+        block_out_channels=channels,
         layers_per_block=1,
-        attention_head_dim=(2, 4, 6),
-        cross_attention_dim=128,
+        attention_head_dim=tuple(c // HEAD for c in channels),
+        cross_attention_dim=TEXT_WIDTH,
         use_linear_projection=True,
         norm_num_groups=16,
     )
@@ -96,16 +103,16 @@ def assemble(
     )
 
 
-def load_autoencoder() -> AutoencoderKL:
-    """The shipped one, frozen, in single precision."""
+def load_autoencoder(folder: Path = EMBEDDED) -> AutoencoderKL:
+    """The shipped one, or that of another base's folder, frozen, in single precision."""
     quiet_loading()
     loaded: AutoencoderKL = AutoencoderKL.from_pretrained(
-        WEIGHTS / "vae", torch_dtype=torch.float32, local_files_only=True
+        folder / "vae", torch_dtype=torch.float32, local_files_only=True
     )
     return loaded.eval().requires_grad_(False)
 
 
-def load_embedded() -> StableDiffusionPipeline:
-    """The shipped weights, in single precision."""
+def load_embedded(folder: Path = EMBEDDED) -> StableDiffusionPipeline:
+    """The shipped weights, or another base's folder, in single precision."""
     quiet_loading()
-    return StableDiffusionPipeline.from_pretrained(WEIGHTS, dtype=torch.float32, local_files_only=True)
+    return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)

@@ -1,6 +1,9 @@
-"""What the judge says of a picture, read off its map: a thing's attributes are the votes of its pixels."""
+"""What the judge says of a picture: its subjects with their variants and colours, its context, treatment and view.
 
-from collections.abc import Sequence
+Variants are beliefs: a probability of each. Colours are not predicted, but read off the pixels.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,110 +12,145 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from magictailor.world.embedded import SIZE
-from magictailor.world.judge import Judge, Opinion
+from magictailor.world.colors import Floats, median_color
+from magictailor.world.judge import Judge, Opinion, shares_of
 from magictailor.world.labels import (
-    DISTANCES,
-    FILTERS,
-    MEAN_SIZE,
-    NOTHING,
-    PLACES,
-    SHADES,
-    SIZE_SPREAD,
-    THINGS,
-    Floats,
+    BODIES,
+    COMPONENTS,
+    CONTEXT_NAMES,
+    HEADS,
+    IDENTITY_HEADS,
+    TREATMENT_NAMES,
+    VARIANT_HEADS,
+    VIEW_NAMES,
 )
-from magictailor.world.scene import CATEGORIES, PATTERNS, STYLES
-from magictailor.world.truth import cielab
+from magictailor.world.render import SIZE
 
-GROUPS = (NOTHING, *CATEGORIES, *STYLES)  # things without their styles
-COLORED = 3  # pixels that make a colour
-FOUND = 8  # pixels of 64 x 64, from which on a thing is there
-_GROUP_OF = torch.tensor([GROUPS.index(name.split()[-1]) for name in THINGS])
+FOUND = 24  # pixels of 128 x 128 from which on a component is there
+FOUND_BODY = 100  # and a body
+Cell = tuple[str, str]  # a category and one of its kinds of component
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A thing as judged: its ``name`` in `THINGS`, where it is, its colours in CIELAB (by shade, those that are seen), its pattern, and
-    its proportions (three of a concept, one of a component; 1 is the average)."""
+class SeenComponent:
+    """A component as judged. ``mask`` bool [S, S]; ``color`` CIELAB [3]; ``belief``: probabilities of its kind's variants."""
 
-    name: str
+    category: str
+    kind: str
     mask: NDArray[np.bool_]
-    colors: dict[str, Floats]
-    pattern: str
-    sizes: Floats
+    color: Floats
+    belief: Floats
+
+    @property
+    def variant(self) -> str:
+        return HEADS[VARIANT_HEADS[self.category, self.kind]].classes[int(self.belief.argmax())]
+
+
+@dataclass(frozen=True)
+class SeenConcept:
+    """A body as judged. ``mask`` bool [S, S], without components; ``color`` CIELAB [3]; ``beliefs``: probabilities of the
+    variants of each identity part."""
+
+    category: str
+    mask: NDArray[np.bool_]
+    color: Floats
+    beliefs: Mapping[str, Floats]
+
+    def variant(self, part: str) -> str:
+        """The likeliest variant of an identity part."""
+        return HEADS[IDENTITY_HEADS[self.category, part]].classes[int(self.beliefs[part].argmax())]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """``things`` by category and kind of component; ``features`` [320], of unit length."""
+    """``concepts`` by category, ``components`` by category and kind; ``features`` [D], of unit length."""
 
-    place: str
-    filter: str
-    distance: str
-    things: dict[str, Seen]
+    context: str
+    treatment: str
+    view: str
+    concepts: Mapping[str, SeenConcept]
+    components: Mapping[Cell, SeenComponent]
     features: Floats
 
     @property
     def category(self) -> str | None:
         """Of the largest body."""
-        bodies = [name for name in CATEGORIES if name in self.things]
-        return max(bodies, key=lambda name: int(self.things[name].mask.sum()), default=None)
+        return max(self.concepts, key=lambda name: int(self.concepts[name].mask.sum()), default=None)
+
+    def component(self, kind: str) -> SeenComponent | None:
+        """The largest component of this kind, of whichever category."""
+        alike = [c for c in self.components.values() if c.kind == kind]
+        return max(alike, key=lambda c: int(c.mask.sum()), default=None)
 
 
-def grouped(things: Tensor) -> Tensor:
-    """Logits of `THINGS` [N, classes, H, W] to probabilities of `GROUPS`."""
-    shares = things.softmax(1)
-    out = torch.zeros(len(shares), len(GROUPS), *shares.shape[2:], dtype=shares.dtype)
-    return out.index_add_(1, _GROUP_OF, shares)
+class _Read:
+    """Arrays of one picture: ``classes`` [S, S], ``beliefs`` [heads, ANSWERS], ``image`` uint8 [S, S, 3]."""
+
+    def __init__(self, image: NDArray[np.uint8], classes: NDArray[np.uint8], beliefs: Floats) -> None:
+        self.image, self.classes, self.beliefs = image, classes, beliefs
+        self.areas = np.bincount(classes.reshape(-1))
+
+    def region(self, number: int, least: int) -> tuple[NDArray[np.bool_], Floats] | None:
+        """Where a class is and its colour; None where it covers fewer pixels than ``least``."""
+        if number >= len(self.areas) or self.areas[number] < least:
+            return None
+        mask = self.classes == number
+        color = median_color(self.image, mask)
+        assert color is not None
+        return mask, color
+
+    def belief(self, head: int) -> Floats:
+        return self.beliefs[head, : len(HEADS[head].classes)]
+
+    def concepts(self) -> dict[str, SeenConcept]:
+        found = {}
+        for category, number in BODIES.items():
+            region = self.region(number, FOUND_BODY)
+            if region is not None:
+                beliefs = {part: self.belief(i) for (name, part), i in IDENTITY_HEADS.items() if name == category}
+                found[category] = SeenConcept(category, *region, beliefs)
+        return found
+
+    def components(self) -> dict[Cell, SeenComponent]:
+        found = {}
+        for cell, number in COMPONENTS.items():
+            region = self.region(number, FOUND)
+            if region is not None:
+                found[cell] = SeenComponent(*cell, *region, self.belief(VARIANT_HEADS[cell]))
+        return found
 
 
-def _seen(group: int, inside: NDArray[np.bool_], opinion: Opinion, lab: Floats) -> Seen:
-    """``opinion`` of one picture, ``inside`` the pixels of this group."""
-    region = torch.from_numpy(inside)
-    votes = opinion.things.softmax(0)[:, region].sum(1)
-    votes[group != _GROUP_OF] = -1
-    shade = opinion.shades.argmax(0).numpy()
-    colors = {}
-    for number, name in enumerate(SHADES[:-1]):
-        pixels = lab[inside & (shade == number)]
-        if len(pixels) >= COLORED and (name != "skin" or GROUPS[group] == "person"):
-            colors[name] = np.median(pixels, 0).astype(np.float32)
-    sizes = (opinion.sizes[:, region].mean(1) * SIZE_SPREAD + MEAN_SIZE).numpy()
-    pattern = PATTERNS[int(opinion.patterns.softmax(0)[:, region].sum(1).argmax())]
-    return Seen(
-        THINGS[int(votes.argmax())], inside, colors, pattern, sizes[:3] if group <= len(CATEGORIES) else sizes[3:]
-    )
+def _numpy(tensor: Tensor) -> NDArray[np.generic]:
+    return tensor.cpu().numpy()
 
 
-def _judgement(opinion: Opinion, image: NDArray[np.uint8]) -> Judgement:
-    lab, groups = cielab(image).astype(np.float32), grouped(opinion.things[None])[0].argmax(0).numpy()
-    things = {}
-    for number, name in enumerate(GROUPS[1:], 1):
-        inside = groups == number
-        if inside.sum() >= FOUND:
-            things[name] = _seen(number, inside, opinion, lab)
-    features = opinion.features.numpy()
-    return Judgement(
-        PLACES[int(opinion.place.argmax())],
-        FILTERS[int(opinion.filter.argmax())],
-        DISTANCES[int(opinion.distance.argmax())],
-        things,
-        features / np.linalg.norm(features),
-    )
+def _judgements(network: Judge, images: NDArray[np.uint8]) -> list[Judgement]:
+    """Of a batch of pictures, uint8 [N, S, S, 3]."""
+    device = next(network.parameters()).device
+    pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    opinion: Opinion = network(pixels)
+    probabilities = opinion.classes.softmax(1)
+    beliefs = _numpy(network.answers(opinion, shares_of(probabilities)).softmax(-1))
+    classes = _numpy(probabilities.argmax(1).to(torch.uint8))
+    context, treatment, view = (_numpy(head.argmax(1)) for head in (opinion.context, opinion.treatment, opinion.view))
+    features = _numpy(torch.nn.functional.normalize(opinion.features))
+    out = []
+    for i, image in enumerate(images):
+        read = _Read(image, classes[i], beliefs[i])
+        names = CONTEXT_NAMES[context[i]], TREATMENT_NAMES[treatment[i]], VIEW_NAMES[view[i]]
+        out.append(Judgement(*names, read.concepts(), read.components(), features[i]))
+    return out
 
 
 @torch.no_grad()
 def judged(network: Judge, images: Sequence[Image.Image | NDArray[np.uint8]], batch: int = 32) -> list[Judgement]:
     """What the judge says of each picture; pictures of another size are scaled to the world's."""
     arrays = [np.asarray(_sized(image)) for image in images]
-    out = []
-    for start in range(0, len(arrays), batch):
-        stack = np.stack(arrays[start : start + batch])
-        pixels = torch.from_numpy(stack).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-        opinions = network(pixels)
-        out += [_judgement(Opinion(*(head[i] for head in opinions)), stack[i]) for i in range(len(stack))]
-    return out
+    return [
+        judgement
+        for start in range(0, len(arrays), batch)
+        for judgement in _judgements(network, np.stack(arrays[start : start + batch]))
+    ]
 
 
 def _sized(image: Image.Image | NDArray[np.uint8]) -> Image.Image:

@@ -1,98 +1,196 @@
-"""What is true of each pixel of a scene: which thing it shows, which colour of its surface, which pattern and proportions."""
+"""What is true of a scene's picture: which class each pixel shows, and which variants its subjects have.
 
-from dataclasses import replace
+The judge learns these labels. Nothing here needs torch: worker processes draw them.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from magictailor.world.canvas import SUPERSAMPLING
-from magictailor.world.render import BODY, NEXT, Rendering, render
-from magictailor.world.scene import CATEGORIES, CONTEXTS, PATTERNS, STYLES, TREATMENTS, VIEWS, Component, Concept, Scene
+from magictailor.protocol import CONTEXTS, TREATMENTS, VIEWS
+from magictailor.world.art import RGBA, draw_concept
+from magictailor.world.catalog import CATALOG, CATEGORIES, CELLS
+from magictailor.world.pairs import LARGE, RANGES, SMALL
+from magictailor.world.render import OPAQUE, SIZE, _differs, drawn, render, window_of
+from magictailor.world.scene import TOP_PARTS, Component, Concept, Random, Scene, choose, random_component, random_scene
 
 NOTHING = "nothing"
-THINGS = (NOTHING, *CATEGORIES, *(f"{style} {kind}" for kind, styles in STYLES.items() for style in styles))
-SHADES = ("color", "accent", "skin", "other")  # other: outlines, eyes, windows, edges between colours
-PLACES = ("plain", *CONTEXTS)
-FILTERS = ("none", *TREATMENTS)
-DISTANCES = ("none", *VIEWS)
-SIZES = ("width", "height", "detail", "size")  # a concept's three proportions, a component's size
-UNKNOWN = 255
-ALIKE = 14  # of 255 in each channel: of one colour, before noise
-MEAN_SIZE, SIZE_SPREAD = 1.0, 0.1
+# Bodies by category, then components by category and kind: what a pixel can show.
+CLASSES = (NOTHING, *CATEGORIES, *(f"{category} {kind}" for category, kind in CELLS))
+BODIES = {category: CLASSES.index(category) for category in CATEGORIES}
+COMPONENTS = {cell: CLASSES.index(f"{cell[0]} {cell[1]}") for cell in CELLS}
+CONTEXT_NAMES = ("plain", *CONTEXTS)
+TREATMENT_NAMES = ("none", *TREATMENTS)
+VIEW_NAMES = ("none", *VIEWS)
+PICTURE_HEADS = (CONTEXT_NAMES, TREATMENT_NAMES, VIEW_NAMES)
+UNKNOWN = 255  # a label that is not known, or does not apply
+SEEN = 24  # pixels of 128 x 128 from which on a component's variant can be asked
+WHOLE = 200  # pixels of 128 x 128 from which on a body's identity can be asked
+SIZES = (SMALL, 1.15, LARGE)  # few: a size is a style of its own, which is kept in memory
+TRANSPLANTED, RESIZED = 0.08, 0.06  # shares of the judge's pictures with such a component, which the base never sees
 Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 
-def instances(scene: Scene) -> dict[int, Concept | Component]:
-    """Who owns what in a rendering of the scene, by owner number."""
-    found: dict[int, Concept | Component] = {}
-    for i, thing in enumerate(scene.things):
-        first = BODY + NEXT * i
-        found[first] = thing
-        if isinstance(thing, Concept):
-            found |= {first + 1 + j: part for j, part in enumerate(thing.components)}
-    return found
+@dataclass(frozen=True)
+class Head:
+    """One question about a category: which variant its component of kind ``part`` has, or its identity part ``part``.
+
+    ``classes``: the variants. ``region``: the classes of pixels that show the answer.
+    """
+
+    category: str
+    part: str
+    classes: tuple[str, ...]
+    region: tuple[int, ...]
+    component: bool
 
 
-def named(thing: Concept | Component) -> str:
-    """Its name in `THINGS`: ``person``, ``spiky hair``."""
-    return thing.category if isinstance(thing, Concept) else f"{thing.style} {thing.kind}"
+def _heads() -> tuple[Head, ...]:
+    heads = []
+    for name, category in CATALOG.items():
+        whole = (BODIES[name], *(COMPONENTS[name, kind.name] for kind in category.kinds))
+        for kind in category.kinds:
+            heads.append(Head(name, kind.name, tuple(kind.variants), (COMPONENTS[name, kind.name],), True))
+        for part, variants in category.identity.items():
+            different = tuple(dict.fromkeys(variants))
+            if len(different) > 1:
+                heads.append(Head(name, part, different, whole, False))
+    return tuple(heads)
 
 
-def owner_of_each(rendering: Rendering) -> Bytes:
-    """Who covers most of each pixel, [S, S]; 0 nobody."""
-    side = len(rendering.owners) // SUPERSAMPLING
-    blocks = rendering.owners.reshape(side, SUPERSAMPLING, side, SUPERSAMPLING)
-    there = np.unique(rendering.owners)
-    shares = np.stack([(blocks == owner).mean((1, 3)) for owner in there])
-    return there[shares.argmax(0)].astype(np.uint8)
+HEADS = _heads()
+VARIANT_HEADS = {(h.category, h.part): i for i, h in enumerate(HEADS) if h.component}
+IDENTITY_HEADS = {(h.category, h.part): i for i, h in enumerate(HEADS) if not h.component}
+TARGETS = len(HEADS) + len(PICTURE_HEADS)
+ROW = SIZE * SIZE * 4 + TARGETS  # bytes of a labelled picture
 
 
-def shades(scene: Scene, image: Bytes, owners: Bytes) -> Bytes:
-    """Which colour of its thing's surface each pixel shows, an index of `SHADES`; `UNKNOWN` where there is no thing."""
-    out = np.full(owners.shape, UNKNOWN, np.uint8)
-    for owner, thing in instances(scene).items():
-        inside = owners == owner
-        out[inside] = SHADES.index("other")
-        colors = {"color": thing.surface.color}
-        if thing.surface.pattern != "plain":
-            colors["accent"] = thing.surface.accent
-        if isinstance(thing, Concept) and thing.category == "person":
-            colors["skin"] = thing.skin
-        for name, color in colors.items():
-            alike = (np.abs(image.astype(int) - color) <= ALIKE).all(-1)
-            out[inside & alike & (out == SHADES.index("other"))] = SHADES.index(name)
-    return out
+class Labels(NamedTuple):
+    """``image`` uint8 [S, S, 3]; ``classes`` uint8 [S, S], indices of `CLASSES`; ``targets`` uint8 [TARGETS].
+
+    Targets are the classes of `HEADS`, then of `PICTURE_HEADS`; `UNKNOWN` where one does not apply.
+    """
+
+    image: Bytes
+    classes: Bytes
+    targets: Bytes
+
+    def row(self) -> Bytes:
+        """All of it as one row of bytes, [ROW] at the world's size."""
+        picture = np.concatenate([self.image, self.classes[..., None]], -1)
+        return np.concatenate([picture.reshape(-1), self.targets])
 
 
-def drawn_with_labels(scene: Scene, size: int) -> Bytes:
-    """[S, S, 5]: the picture, the owner of each pixel, and its shade. Shades are those before night and treatments."""
-    rendering = render(scene, size)
-    owners, by_day = owner_of_each(rendering), rendering.image
-    if scene.treatment is not None or scene.context == "night":
-        context = "plain" if scene.context == "night" else scene.context
-        by_day = render(replace(scene, treatment=None, context=context), size).image
-    return np.concatenate([rendering.image, owners[..., None], shades(scene, by_day, owners)[..., None]], -1)
+def from_row(row: Bytes, size: int = SIZE) -> Labels:
+    """The inverse of `Labels.row`."""
+    picture = row[:-TARGETS].reshape(size, size, 4)
+    return Labels(picture[..., :3], picture[..., 3], row[-TARGETS:])
 
 
-def of_owners(scene: Scene, owners: Bytes) -> tuple[Bytes, Bytes, Floats]:
-    """Of each pixel: its thing (an index of `THINGS`), its pattern (of `PATTERNS`), and its sizes, [4, S, S], 1 the average;
-    what does not apply is `UNKNOWN` or not a number."""
-    things, patterns = np.zeros(256, np.uint8), np.full(256, UNKNOWN, np.uint8)
-    sizes = np.full((len(SIZES), 256), np.nan, np.float32)
-    for owner, thing in instances(scene).items():
-        things[owner] = THINGS.index(named(thing))
-        patterns[owner] = PATTERNS.index(thing.surface.pattern)
-        if isinstance(thing, Concept):
-            sizes[:3, owner] = thing.build
+def _concept_classes(scene: Scene, index: int, full: RGBA) -> Bytes:
+    """Of each pixel of the ``index``-th subject's drawing ``full``, its class, [S, S]. Small components are on top."""
+    concept = scene.subjects[index]
+    assert isinstance(concept, Concept)
+    opaque, window = full[..., 3] > OPAQUE, window_of(scene, index)
+    classes = np.where(opaque, BODIES[concept.category], 0).astype(np.uint8)
+    parts = []
+    for component in concept.components:
+        bare = draw_concept(concept.without(component), window, scene.mirrored, len(full))
+        parts.append((component, _differs(full, bare) & opaque))
+    for component, inside in sorted(parts, key=lambda part: -int(part[1].sum())):
+        classes[inside] = COMPONENTS[component.category, component.kind]
+    return classes
+
+
+def pixel_classes(scene: Scene, size: int = SIZE) -> Bytes:
+    """What each pixel shows, uint8 [S, S], indices of `CLASSES`."""
+    classes = np.zeros((size, size), np.uint8)
+    for i, (subject, layer) in enumerate(zip(scene.subjects, drawn(scene, size), strict=True)):
+        if isinstance(subject, Concept):
+            own = _concept_classes(scene, i, layer)
         else:
-            sizes[3, owner] = thing.size
-    return things[owners], patterns[owners], sizes[:, owners]
+            own = np.where(layer[..., 3] > OPAQUE, COMPONENTS[subject.category, subject.kind], 0).astype(np.uint8)
+        classes = np.where(own > 0, own, classes)
+    return classes
 
 
-def of_picture(scene: Scene) -> tuple[int, int, int]:
-    """Place, filter and distance, indices of `PLACES`, `FILTERS`, `DISTANCES`; distance is `UNKNOWN` where no view was asked
-    of a single whole thing, whose size would say it."""
-    whole = len(scene.things) == 1 and scene.focus is None and isinstance(scene.things[0], Concept)
-    distance = DISTANCES.index(scene.view or "none") if whole else UNKNOWN
-    return PLACES.index(scene.context), FILTERS.index(scene.treatment or "none"), distance
+def _component_targets(component: Component, areas: NDArray[np.intp], unit: float, targets: Bytes) -> None:
+    if areas[COMPONENTS[component.category, component.kind]] >= SEEN * unit:
+        head = VARIANT_HEADS[component.category, component.kind]
+        targets[head] = HEADS[head].classes.index(component.variant)
+
+
+def _identity_targets(concept: Concept, targets: Bytes) -> None:
+    replaced = {c.spec.part for c in concept.components if c.category == concept.category}
+    for part, variant in concept.identity:
+        head = IDENTITY_HEADS.get((concept.category, part))
+        if head is not None and part not in replaced:
+            targets[head] = HEADS[head].classes.index(variant)
+
+
+def picture_targets(scene: Scene) -> tuple[int, int, int]:
+    """Context, treatment and view, indices of `PICTURE_HEADS`.
+
+    The view is `UNKNOWN` but for one whole concept: of anything else it cannot be seen.
+    """
+    whole = len(scene.subjects) == 1 and scene.focus is None and isinstance(scene.subjects[0], Concept)
+    view = VIEW_NAMES.index(scene.view or "none") if whole else UNKNOWN
+    return CONTEXT_NAMES.index(scene.context), TREATMENT_NAMES.index(scene.treatment or "none"), view
+
+
+def head_targets(scene: Scene, classes: Bytes) -> Bytes:
+    """The answers of `HEADS` and of the picture, uint8 [TARGETS]. Of two subjects of one category nothing is asked."""
+    targets = np.full(TARGETS, UNKNOWN, np.uint8)
+    targets[len(HEADS) :] = picture_targets(scene)
+    areas, unit = np.bincount(classes.reshape(-1), minlength=len(CLASSES)), classes.size / SIZE**2
+    categories = [subject.category for subject in scene.subjects]
+    for subject in scene.subjects:
+        if categories.count(subject.category) > 1:
+            continue
+        for component in subject.components if isinstance(subject, Concept) else (subject,):
+            _component_targets(component, areas, unit, targets)
+        whole = isinstance(subject, Concept) and scene.focus is None
+        if whole and areas[BODIES[subject.category]] >= WHOLE * unit:
+            assert isinstance(subject, Concept)
+            _identity_targets(subject, targets)
+    return targets
+
+
+def labelled(scene: Scene, size: int = SIZE) -> Labels:
+    """The scene's picture with its labels. Treatments and the night change the picture alone."""
+    classes = pixel_classes(scene, size)
+    return Labels(render(scene, size).image, classes, head_targets(scene, classes))
+
+
+def _altered(rng: Random, concept: Concept) -> Concept:
+    """The concept as pairs of the challenges `category` and `size` have them, now and then."""
+    share = rng.random()
+    if share < TRANSPLANTED and concept.category in TOP_PARTS:
+        category = choose(rng, [c for c in TOP_PARTS if c != concept.category])
+        kind = choose(rng, [k for k in CATALOG[category].kinds if k.part == TOP_PARTS[category]])
+        return concept.wearing(random_component(rng, category, kind.name, (), tuple(kind.variants)))
+    if share < TRANSPLANTED + RESIZED and concept.components:
+        component = choose(rng, concept.components)
+        return concept.wearing(replace(component, size=choose(rng, SIZES)))
+    return concept
+
+
+def judge_scene(seed: int) -> Scene:
+    """A picture of the judge's training: held-out variants, transplanted and resized components too."""
+    scene = random_scene(seed, held_out=True)
+    if len(scene.subjects) == 1 and isinstance(scene.subjects[0], Concept) and scene.focus is None:
+        return replace(scene, subjects=(_altered(np.random.default_rng((seed, 9)), scene.subjects[0]),))
+    return scene
+
+
+def labelled_rows(first: int, count: int) -> Bytes:
+    """The pictures of `judge_scene` with these successive seeds, uint8 [count, ROW]."""
+    return np.stack([labelled(judge_scene(seed)).row() for seed in range(first, first + count)])
+
+
+def held_out_seeds(count: int, skip: int = 0) -> range:
+    """Seeds of pictures that no training sees."""
+    first = RANGES["checks"] + skip
+    return range(first, first + count)

@@ -1,7 +1,8 @@
 """Pairs of the world: a concept, a component on another owner, and the true composite that exists only here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -10,44 +11,52 @@ from PIL import Image
 from magictailor.errors import InputError
 from magictailor.files import new_folder, write_json
 from magictailor.pictures import save_png
+from magictailor.protocol import CONTEXTS, PROMPTS, TREATMENTS
 from magictailor.world.captions import full_caption
-from magictailor.world.parts import PLACES
-from magictailor.world.render import BODY, Rendering, render
+from magictailor.world.catalog import CATALOG, CELLS, Kind
+from magictailor.world.render import SIZE, masks, render
 from magictailor.world.scene import (
-    CONTEXTS,
-    PROMPTS,
-    SLOTS,
-    TREATMENTS,
+    TOP_PARTS,
     Component,
     Concept,
     Random,
     Scene,
+    choose,
     random_component,
     random_concept,
     random_stage,
+    same_place,
 )
 
-KINDS = tuple((category, kind) for category, kinds in SLOTS.items() for kind in kinds)
 RANGES = {"training": 0, "tuning": 10**8, "bench": 10**9, "checks": 2 * 10**9}
-SMALL, LARGE = 0.8, 1.6  # sizes of the difficult pairs; others have 0.85 .. 1.2
-DIFFICULTIES = ("size", "category")
-SMALLEST = 20  # pixels of the component in the composite, at 64 px
-SHARE = 0.05  # of the frame, for a component's reference
+SMALL, LARGE = 0.85, 1.35  # of a component, in pairs that are about its size; in the base's training all have 1
+SMALLEST = 0.004  # of the frame, covered by the component in the composite
+CLOSE_UPS = 2  # of three photos of a component; the others show its whole owner
+LITTLE = ("beard", "panel", "antenna", "crest", "glasses", "horns")  # kinds that cover little of their owners
+MUCH = ("hair", "outfit", "shirt", "plant")
 
 
 @dataclass(frozen=True)
 class WorldPair:
-    """``concept`` wears its own component of the kind; ``owner``, of the concept's category, wears ``component``."""
+    """``concept``; ``component``, which ``owner`` wears; ``challenge``, what is hard about them (see `CHALLENGES`).
+
+    ``label`` of the component is its kind's name. The owner is of the concept's category, but for the challenge `category`.
+    """
 
     seed: int
+    challenge: str
     concept: Concept
     component: Component
     owner: Concept
-    difficulty: str | None = None
 
     @property
     def kind(self) -> str:
         return self.component.kind
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the base has never seen a component of this variant."""
+        return self.component.variant in self.component.spec.held_out
 
     @property
     def labels(self) -> tuple[str, str]:
@@ -59,11 +68,8 @@ class WorldPair:
 
     @property
     def composite(self) -> Concept:
-        """The concept with the component, in place of its own one there."""
-        if self.difficulty != "category":
-            return self.concept.wearing(self.component)
-        others = tuple(c for c in self.concept.components if PLACES[c.kind] != PLACES[self.kind])
-        return replace(self.concept, components=(*others, self.component))
+        """The concept with the component, in place of what it has there."""
+        return self.concept.wearing(self.component)
 
 
 def seed_range(seed: int) -> str:
@@ -77,72 +83,145 @@ def seed_range(seed: int) -> str:
     return [name for name, first in RANGES.items() if seed >= first][-1]
 
 
-def _wearing(rng: Random, category: str, kind: str, part: Component, taken: tuple[str, ...]) -> Concept:
-    """A new concept with this part, and only components of its own category."""
-    concept = random_concept(rng, category, taken)
-    own = tuple(c for c in concept.components if c.kind in SLOTS[category] and c.kind != kind)
-    return replace(concept, components=(part, *own))
+def _colors(concept: Concept) -> tuple[str, ...]:
+    return (concept.color.name, *(c.color.name for c in concept.components if c.color is not None))
 
 
-def world_pair(seed: int, difficulty: str | None = None) -> WorldPair:
-    """The pair of this seed. Concept, its own component, owner and component have four different colours.
+def _bare(rng: Random, category: str, exclude: tuple[str, ...] = ()) -> Concept:
+    """A concept that wears no more than it must."""
+    concept = random_concept(rng, category, exclude)
+    needed = [k.name for k in concept.spec.kinds if k.worn == 1]
+    return replace(concept, components=tuple(c for c in concept.components if c.kind in needed))
 
-    ``difficulty``: size, a component twice as large as the concept's own and larger than any that the base has seen;
-    category, a component of another category's things, which takes the place of what the concept has there.
+
+def _dressed(rng: Random, category: str, exclude: tuple[str, ...] = ()) -> Concept:
+    """A concept that wears all that it can at once."""
+    concept = random_concept(rng, category, exclude)
+    for kind in concept.spec.kinds:
+        extra = random_component(rng, category, kind.name, (*exclude, *_colors(concept)))
+        if not any(same_place(extra, c) for c in concept.components):
+            concept = concept.wearing(extra)
+    return concept
+
+
+def _plain(rng: Random, category: str, kind: Kind) -> tuple[Concept, Component, Concept]:
+    """A trained variant; concept and owner as they come."""
+    component = random_component(rng, category, kind.name)
+    return _with_others(rng, component, random_concept, random_concept)
+
+
+def _with_others(
+    rng: Random,
+    component: Component,
+    concept_like: Callable[[Random, str, tuple[str, ...]], Concept],
+    owner_like: Callable[[Random, str, tuple[str, ...]], Concept],
+) -> tuple[Concept, Component, Concept]:
+    """A concept that wears another variant of the kind in another colour, and an owner that has no colour in common."""
+    color = () if component.color is None else (component.color.name,)
+    others = tuple(v for v in component.spec.trained if component.spec.variants[v] != component.word)
+    concept = concept_like(rng, component.category, color)
+    own = random_component(rng, component.category, component.kind, (*color, *_colors(concept)), others)
+    concept = concept.wearing(own)
+    owner = owner_like(rng, component.category, (*color, *_colors(concept)))
+    return concept, component, owner.wearing(component)
+
+
+def _polluting(rng: Random, category: str, kind: Kind) -> tuple[Concept, Component, Concept]:
+    """The owner has strong features of its own, and stands in the same place in all its photos (`reference_scenes`)."""
+    return _with_others(rng, random_component(rng, category, kind.name), _bare, _dressed)
+
+
+def _unequal(rng: Random, category: str, kind: Kind) -> tuple[Concept, Component, Concept]:
+    """A small component on a concept with much to learn, or a large one on a concept with little."""
+    small = kind.name in LITTLE
+    component = random_component(rng, category, kind.name)
+    return _with_others(rng, component, _dressed if small else _bare, random_concept)
+
+
+def _novel(rng: Random, category: str, kind: Kind) -> tuple[Concept, Component, Concept]:
+    """A variant that the base has never seen."""
+    component = random_component(rng, category, kind.name, (), kind.held_out)
+    return _with_others(rng, component, random_concept, random_concept)
+
+
+def _size(rng: Random, category: str, kind: Kind) -> tuple[Concept, Component, Concept]:
+    """A component larger than any that the base has seen, on a concept whose own is small."""
+    concept, component, owner = _plain(rng, category, kind)
+    large = replace(component, size=LARGE)
+    return concept.wearing(replace(concept.own(kind.name), size=SMALL)), large, owner.wearing(large)
+
+
+def _category(rng: Random, category: str, kind: Kind) -> tuple[Concept, Component, Concept]:
+    """A component of another category's, which takes the place of what the concept has there."""
+    component = random_component(rng, category, kind.name)
+    color = () if component.color is None else (component.color.name,)
+    concept = random_concept(rng, choose(rng, [c for c in TOP_PARTS if c != category]), color)
+    owner = random_concept(rng, category, (*color, *_colors(concept)))
+    return concept, component, owner.wearing(component)
+
+
+CHALLENGES: dict[str, Callable[[Random, str, Kind], tuple[Concept, Component, Concept]]] = {
+    "plain": _plain, "polluting": _polluting, "unequal": _unequal, "novel": _novel, "size": _size, "category": _category,
+}  # fmt: skip
+
+
+def _suits(challenge: str, category: str, kind: Kind) -> bool:
+    """Whether a kind can make such a pair."""
+    if challenge == "novel":
+        return bool(kind.held_out)
+    if challenge == "category":
+        return kind.name != "hair" and TOP_PARTS.get(category) == kind.part  # hair has the shape of one head
+    if challenge == "unequal":
+        return kind.name in LITTLE or kind.name in MUCH
+    return len(set(kind.variants.values())) > 1
+
+
+def world_pair(seed: int, challenge: str | None = None) -> WorldPair:
+    """The pair of this seed.
+
+    Neighbouring seeds go round in the challenges (but for a named ``challenge``) and, within one, in categories and kinds.
 
     Raises:
         InputError: a seed outside 0 .. 2^32 - 1.
     """
-    seed_range(seed)
-    assert difficulty is None or difficulty in DIFFICULTIES
-    rng = np.random.default_rng((seed, 5))
-    category, kind = KINDS[rng.integers(len(KINDS))]
+    number = seed - RANGES[seed_range(seed)]
+    names = tuple(CHALLENGES)
+    turn = number if challenge is not None else number // len(names)
+    challenge = challenge or names[number % len(names)]
+    cells = [(c, CATALOG[c].kind(k)) for c, k in CELLS if _suits(challenge, c, CATALOG[c].kind(k))]
+    step = next(
+        s for s in range(5, len(cells) + 6) if gcd(s, len(cells)) == 1
+    )  # neighbours are of different categories
+    category, kind = cells[(step * turn + names.index(challenge)) % len(cells)]
+    rng = np.random.default_rng((seed, 5, names.index(challenge)))
     while True:
-        own = random_component(rng, kind)
-        component = random_component(rng, kind, (own.surface.name,), (own.style,))
-        taken = (own.surface.name, component.surface.name)
-        if difficulty == "size":
-            own, component = replace(own, size=SMALL), replace(component, size=LARGE)
-        if difficulty == "category":
-            others = [c for c in SLOTS if c != category and kind not in SLOTS[c]]
-            concept = _without(random_concept(rng, others[rng.integers(len(others))], taken), kind)
-        else:
-            concept = _wearing(rng, category, kind, own, taken)
-        owner = _wearing(rng, category, kind, component, (*taken, concept.surface.name))
-        pair = WorldPair(seed, concept, component, owner, difficulty)
-        if int((masks(render(composite_scene(pair)), pair.composite, kind)["component"] > 127).sum()) >= SMALLEST:
+        pair = WorldPair(seed, challenge, *CHALLENGES[challenge](rng, category, kind))
+        if (masks(composite_scene(pair), pair.kind, SIZE // 2)["component"] > 0).mean() >= SMALLEST:
             return pair
 
 
-def _without(concept: Concept, kind: str) -> Concept:
-    return replace(concept, components=tuple(c for c in concept.components if c.kind != kind))
-
-
-def masks(
-    rendering: Rendering, concept: Concept, kind: str
-) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
-    """The concept without its component of this kind, and that component: uint8 [S, S], 255 inside."""
-    owners = {c.kind: BODY + 1 + i for i, c in enumerate(concept.components)}
-    rest = [BODY, *(n for k, n in owners.items() if k != kind)]
-    return {"concept": rendering.mask(*rest), "component": rendering.mask(*(n for k, n in owners.items() if k == kind))}
-
-
 def reference_scenes(pair: WorldPair, count: int = 3) -> tuple[list[Scene], list[Scene]]:
-    """The concept, and the owner with the component close up, in different places by day."""
+    """Photos of the concept, and of the owner, most of them close-ups of the component, in different places by day.
+
+    The polluting owner is in one place in all of them.
+    """
     rng = np.random.default_rng((pair.seed, 6))
     places = ["plain", *(c for c in rng.permutation(list(CONTEXTS)).tolist() if c != "night")]
     concepts, owners = [], []
     for i in range(count):
         concepts.append(replace(random_stage(rng, (pair.concept,)), context=places[i % len(places)]))
-        scene = replace(random_stage(rng, (pair.owner,)), context=places[(i + count) % len(places)])
-        close = replace(scene, focus=pair.kind, x=scene.x / 2, y=scene.y / 2)
-        mask = masks(render(close), pair.owner, pair.kind)["component"]
-        owners.append(close if i < count - 1 and mask.mean() / 255 >= SHARE else scene)
+        scene = random_stage(rng, (pair.owner,), pair.kind if i < CLOSE_UPS else None)
+        place = places[count] if pair.challenge == "polluting" else places[(i + count) % len(places)]
+        owners.append(replace(scene, context=place))
+    if pair.challenge == "polluting":
+        owners = [replace(s, mirrored=owners[0].mirrored, noise=owners[0].noise) for s in owners]
     return concepts, owners
 
 
-def _staged(pair: WorldPair, thing: Concept | Component, prompt: str | None) -> Scene:
-    scene = Scene((thing,), noise=pair.seed % 2**31)
+def _staged(pair: WorldPair, subject: Concept | Component, prompt: str | None) -> Scene:
+    scene = Scene((subject,), noise=pair.seed % 2**31)
+    if pair.challenge == "category" and isinstance(subject, Concept):  # what stands on its head needs room
+        scene = replace(scene, zoom=0.84, y=0.06)
     if prompt is None:
         return scene
     if prompt in CONTEXTS:
@@ -151,7 +230,7 @@ def _staged(pair: WorldPair, thing: Concept | Component, prompt: str | None) -> 
 
 
 def composite_scene(pair: WorldPair, prompt: str | None = None) -> Scene:
-    """The true composite on a plain wall, or in one of `scene.PROMPTS`."""
+    """The true composite before a plain wall, or in one of the protocol's prompts."""
     return _staged(pair, pair.composite, prompt)
 
 
@@ -165,8 +244,8 @@ def component_scene(pair: WorldPair, prompt: str | None = None) -> Scene:
     return _staged(pair, pair.component, prompt)
 
 
-def _write_reference(folder: Path, stem: str, rendering: Rendering, mask: object) -> None:
-    save_png(Image.fromarray(rendering.image), folder / f"{stem}.png")
+def _write_reference(folder: Path, stem: str, image: object, mask: object) -> None:
+    save_png(Image.fromarray(np.asarray(image, np.uint8)), folder / f"{stem}.png")
     save_png(Image.fromarray(np.asarray(mask, np.uint8)), folder / "masks" / f"{stem}.png")
 
 
@@ -175,16 +254,17 @@ def _write_truth(pair: WorldPair, folder: Path, size: int, captions: Mapping[str
     pictures |= {f"composite-{name}": composite_scene(pair, name) for name in PROMPTS}
     for name, scene in pictures.items():
         save_png(Image.fromarray(render(scene, size).image), folder / f"{name}.png")
-    attributes = {"seed": pair.seed, "range": seed_range(pair.seed), "words": pair.words, "captions": captions}
-    if pair.difficulty is not None:
-        attributes["difficulty"] = pair.difficulty
+    attributes = {
+        "seed": pair.seed, "range": seed_range(pair.seed), "challenge": pair.challenge, "held out": pair.held_out,
+        "words": pair.words, "captions": captions,
+    }  # fmt: skip
     instances = {
         k: asdict(v) for k, v in (("concept", pair.concept), ("component", pair.component), ("owner", pair.owner))
     }
     write_json(folder / "attributes.json", {**attributes, **instances})
 
 
-def write_pair(pair: WorldPair, folder: Path, size: int = 64, references: int = 3) -> Path:
+def write_pair(pair: WorldPair, folder: Path, size: int = SIZE, references: int = 3) -> Path:
     """A user's folder: references and masks; beside them ``truth/`` with composites and attributes.
 
     Raises:
@@ -192,12 +272,14 @@ def write_pair(pair: WorldPair, folder: Path, size: int = 64, references: int = 
     """
     with new_folder(folder) as work:
         concepts, owners = reference_scenes(pair, references)
-        sides = ((concepts, pair.concept, "concept"), (owners, pair.owner, "component"))
-        for number, (scenes, thing, side) in enumerate(sides):
-            for i, scene in enumerate(scenes):
-                rendering = render(scene, size)
-                mask = masks(rendering, thing, pair.kind)[side]
-                _write_reference(work, f"{number}_{pair.labels[number]}_a{i}", rendering, mask)
+        own = next((c.kind for c in pair.concept.components if same_place(c, pair.component)), None)
+        for i, scene in enumerate(concepts):
+            image = render(scene, size)
+            mask = masks(scene, own, size)["concept"] if own is not None else np.where(image.inside > 127, 255, 0)
+            _write_reference(work, f"0_{pair.labels[0]}_a{i}", image.image, mask)
+        for i, scene in enumerate(owners):
+            mask = masks(scene, pair.kind, size)["component"]
+            _write_reference(work, f"1_{pair.labels[1]}_a{i}", render(scene, size).image, mask)
         captions = {"concept": [full_caption(s) for s in concepts], "component": [full_caption(s) for s in owners]}
         _write_truth(pair, work / "truth", size, captions)
     return Path(folder)

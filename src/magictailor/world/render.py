@@ -1,121 +1,141 @@
 """From a scene to its picture and its masks."""
 
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from magictailor.world.backgrounds import background
-from magictailor.world.bodies import BODIES, Anchors
-from magictailor.world.canvas import SUPERSAMPLING, Canvas
-from magictailor.world.parts import PLACES, behind, front
-from magictailor.world.scene import SLOTS, Component, Concept, Scene, Surface
-from magictailor.world.treatments import TREATMENT, Picture
+from magictailor.world.art import RGBA, Window, canvas, component_extent, draw_component, draw_concept
+from magictailor.world.backdrops import backdrop
+from magictailor.world.filters import FILTERS, night
+from magictailor.world.scene import Component, Concept, Scene
 
-BODY = 1  # owner of the first thing's body; its i-th component owns BODY + 1 + i
-NEXT = 16  # the second thing's owners start here
+SIZE = 128  # pixels
+OPAQUE = 127  # alpha from which on a pixel is the subject's: shadows are no part of it
+DIFFERENT = 10  # of 255, in a channel or in alpha: so much a part changes what it covers
+FAR, CLOSE = 0.5, 1.45
+FILLED = 0.72  # of the frame, by a component alone
+FOCUS, NARROWEST = 0.66, 0.42  # of the frame, by a component close up; of the drawing, what the frame shows at least
+Mask = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """``image`` uint8 [S, S, 3]; ``owners`` uint8 [4 S, 4 S], who is seen where (0: nobody)."""
+    """``image`` uint8 [S, S, 3]; ``inside`` uint8 [S, S], how much of each pixel a subject covers, 255 all of it."""
 
     image: NDArray[np.uint8]
-    owners: NDArray[np.uint8]
-
-    def mask(self, *owners: int) -> NDArray[np.uint8]:
-        """Coverage by these owners, uint8 [S, S], 255 inside."""
-        inside = np.isin(self.owners, owners).astype(np.uint8) * 255
-        side = inside.shape[0] // SUPERSAMPLING
-        return np.asarray(Image.fromarray(inside).resize((side, side), Image.Resampling.BOX))
+    inside: Mask
 
 
-@cache
-def _nominal_anchors(kind: str) -> Anchors:
-    """Where a component of this kind sits on an average body of its own category."""
-    category = next(c for c, kinds in SLOTS.items() if kind in kinds)
-    gray = Surface("white", (128, 128, 128), "plain", (0, 0, 0))
-    return BODIES[category](Canvas(8, (0, 0, 0)), Concept(category, gray, (1.0, 1.0, 1.0), (0, 0, 0), ()))
+def _frame(scene: Scene, left: float, top: float, side: float) -> Window:
+    """A window moved and scaled as the scene says, about its centre."""
+    scaled = side / scene.zoom
+    inset = (side - scaled) / 2
+    return Window(left + inset - scene.x * scaled, top + inset - scene.y * scaled, scaled)
 
 
-def _in_order(concept: Concept) -> list[tuple[int, Component]]:
-    """Its components with their numbers, as they lie on each other: a hat on the hair, in whatever order they came."""
-    slots = SLOTS[concept.category]
-    places = [slots.index(part.kind) if part.kind in slots else 0 for part in concept.components]
-    return sorted(enumerate(concept.components), key=lambda numbered: places[numbered[0]])
+def _around(box: tuple[float, float, float, float], share: float) -> tuple[float, float, float]:
+    """Left, top and side of a square in which the box fills this share."""
+    side = max(box[2] - box[0], box[3] - box[1]) / share
+    return (box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2, side
 
 
-def _draw_concept(canvas: Canvas, concept: Concept, first: int) -> None:
-    scratch = Canvas(1, (0, 0, 0))
-    anchors = BODIES[concept.category](scratch, concept)
-    parts = _in_order(concept)
-    for i, part in parts:
-        canvas.owner = first + 1 + i
-        behind(canvas, part, anchors)
-    canvas.owner = first
-    BODIES[concept.category](canvas, concept)
-    for i, part in parts:
-        canvas.owner = first + 1 + i
-        front(canvas, part, anchors)
+def _component_window(part: Component, scene: Scene) -> Window:
+    return _frame(scene, *_around(component_extent(replace(part, color=None), scene.mirrored), FILLED))
 
 
-def _draw_component(canvas: Canvas, part: Component, owner: int) -> None:
-    anchors = _nominal_anchors(part.kind)
-    canvas.owner = owner
-    behind(canvas, part, anchors)
-    front(canvas, part, anchors)
+def _close_up(concept: Concept, scene: Scene) -> Window:
+    """A window around one component, wide enough to show whom it is on, and never below a bust's lower edge."""
+    assert scene.focus is not None
+    side = canvas(concept.category)
+    box = component_extent(replace(concept.own(scene.focus), color=None), scene.mirrored)
+    left, top, shown = _around(box, FOCUS)
+    widened = max(0.0, NARROWEST * side - shown)
+    window = _frame(scene, left - widened / 2, top - widened / 2, shown + widened)
+    if concept.spec.bust:
+        window = replace(window, y=min(window.y, side - window.side))
+    return window
 
 
-def _fit_component(canvas: Canvas, part: Component, scene: Scene) -> None:
-    """Place a component alone so that it fills three quarters of the frame."""
-    probe = Canvas(16, (0, 0, 0))
-    probe.place(0.5, 0.5, 0.5)
-    _draw_component(probe, part, 1)
-    left, top, right, bottom = (v / probe.side for v in probe.owners.getbbox() or (0, 0, 1, 1))
-    zoom = 0.5 * 0.72 / max(right - left, bottom - top) * scene.zoom
-    sign = -1 if scene.mirrored else 1
-    x = 0.5 - sign * ((left + right) / 2 - 0.5) * zoom / 0.5
-    y = 0.5 - ((top + bottom) / 2 - 0.5) * zoom / 0.5
-    canvas.place(x + scene.x, y + scene.y, zoom, scene.mirrored)
+def _concept_window(concept: Concept, scene: Scene, index: int) -> Window:
+    side = canvas(concept.category)
+    if scene.focus is not None:
+        return _close_up(concept, scene)
+    scale = concept.spec.scale * scene.zoom * {None: 1.0, "far": FAR, "close": CLOSE}[scene.view]
+    # Close views show the head, far ones stand lower.
+    x, y = 0.5 + scene.x, 0.5 + scene.y + {None: 0.0, "far": 0.14, "close": 0.1}[scene.view]
+    if len(scene.subjects) == 2:
+        scale, x, y = 0.56 * scale, 0.27 + 0.46 * index + scene.x, y + 0.14
+    shown = side / scale
+    top = side / 2 - y * shown
+    if concept.spec.bust:  # nothing below it is seen
+        top = min(top, side - shown)
+    return Window(side / 2 - x * shown, top, shown)
 
 
-def _place_concept(canvas: Canvas, concept: Concept, scene: Scene) -> None:
-    x, y, zoom = 0.5 + scene.x, 0.55 + scene.y, 0.84 * scene.zoom
-    if scene.view == "far":
-        zoom, y = 0.5 * zoom, y + 0.1
-    elif scene.view == "close":
-        zoom, y = 1.5 * zoom, y + 0.1
-    elif scene.focus is not None:
-        ax, ay, _ = getattr(BODIES[concept.category](Canvas(1, (0, 0, 0)), concept), PLACES[scene.focus])
-        zoom *= 1.5
-        lift = 0.12 if PLACES[scene.focus] == "top" else 0.0
-        x, y = x - (-ax if scene.mirrored else ax) * zoom, 0.5 + scene.y - (ay - lift) * zoom
-    canvas.place(x, y, zoom, scene.mirrored)
+def window_of(scene: Scene, index: int = 0) -> Window:
+    """What of its drawing the scene shows of its ``index``-th subject."""
+    subject = scene.subjects[index]
+    if isinstance(subject, Concept):
+        return _concept_window(subject, scene, index)
+    return _component_window(subject, scene)
 
 
-def render(scene: Scene, size: int = 64) -> Rendering:
-    """Draw a scene. Deterministic; drawn at four times the size and box-filtered down."""
+def drawn(scene: Scene, size: int = SIZE) -> list[RGBA]:
+    """Each subject by itself, uint8 [S, S, 4]."""
+    layers = []
+    for i, subject in enumerate(scene.subjects):
+        draw = draw_concept if isinstance(subject, Concept) else draw_component
+        layers.append(draw(subject, window_of(scene, i), scene.mirrored, size))  # type: ignore[arg-type]
+    return layers
+
+
+def render(scene: Scene, size: int = SIZE) -> Rendering:
+    """The scene's picture. Deterministic."""
     rng = np.random.default_rng((scene.noise, 2))
-    canvas = Canvas(size, background(scene, rng))
-    for i, thing in enumerate(scene.things):
-        if len(scene.things) == 2:
-            canvas.place(0.27 + 0.46 * i + scene.x, 0.55 + scene.y, 0.5 * scene.zoom, scene.mirrored)
-        elif isinstance(thing, Component):
-            _fit_component(canvas, thing, scene)
-        else:
-            _place_concept(canvas, thing, scene)
-        if isinstance(thing, Component):
-            _draw_component(canvas, thing, BODY + NEXT * i)
-        else:
-            _draw_concept(canvas, thing, BODY + NEXT * i)
-    small = canvas.image.resize((size, size), Image.Resampling.BOX)
-    picture: Picture = np.asarray(small, np.float32) / 255
-    covered = np.asarray(canvas.owners.point(lambda v: 255 * (v > 0)).resize((size, size), Image.Resampling.BOX))
-    inside: Picture = covered.astype(np.float32) / 255
-    for name in (scene.context if scene.context == "night" else None, scene.treatment):
-        if name is not None:
-            picture = TREATMENT[name](picture, inside, rng)
-    image = (picture.clip(0, 1) * 255 + 0.5).astype(np.uint8)
-    return Rendering(image, np.asarray(canvas.owners))
+    picture: NDArray[np.floating[Any]] = backdrop(scene.context, rng, size)
+    inside: NDArray[np.floating[Any]] = np.zeros((size, size), np.float32)
+    for layer in drawn(scene, size):
+        alpha = layer[..., 3].astype(np.float32) / 255
+        picture = picture * (1 - alpha[..., None]) + layer[..., :3].astype(np.float32) / 255 * alpha[..., None]
+        inside = np.maximum(inside, alpha)
+    inside = inside * (inside > OPAQUE / 255)
+    if scene.context == "night":
+        picture = night(picture, inside, rng)
+    if scene.treatment is not None:
+        picture = FILTERS[scene.treatment](picture, inside, rng)
+    return Rendering((picture.clip(0, 1) * 255 + 0.5).astype(np.uint8), (inside * 255 + 0.5).astype(np.uint8))
+
+
+def _differs(first: RGBA, second: RGBA) -> NDArray[np.bool_]:
+    """Where two drawings are not the same, [S, S]."""
+    a, b = (np.concatenate([x[..., :3] * (x[..., 3:] / 255.0), x[..., 3:]], -1) for x in (first, second))
+    different: NDArray[np.bool_] = (np.abs(a - b) > DIFFERENT).any(-1)
+    return different
+
+
+def component_masks(scene: Scene, size: int = SIZE) -> tuple[NDArray[np.bool_], list[NDArray[np.bool_]]]:
+    """Of a scene with one concept: where it is, and where each of its components is, bool [S, S].
+
+    A component is where the drawings with it and without it differ.
+    """
+    concept = scene.subjects[0]
+    assert isinstance(concept, Concept)
+    window = window_of(scene)
+    full = draw_concept(concept, window, scene.mirrored, size)
+    opaque = full[..., 3] > OPAQUE
+    parts = []
+    for component in concept.components:
+        bare = draw_concept(concept.without(component), window, scene.mirrored, size)
+        parts.append(_differs(full, bare) & opaque)
+    return opaque, parts
+
+
+def masks(scene: Scene, kind: str, size: int = SIZE) -> dict[str, Mask]:
+    """The concept without its component of this kind, and that component: uint8 [S, S], 255 inside."""
+    concept = scene.subjects[0]
+    assert isinstance(concept, Concept)
+    opaque, parts = component_masks(scene, size)
+    part = parts[[c.kind for c in concept.components].index(kind)]
+    return {"concept": (opaque & ~part).astype(np.uint8) * 255, "component": part.astype(np.uint8) * 255}

@@ -1,7 +1,6 @@
 """A real CLIPTokenizer whose vocabulary is the world's: every word one token, all else by bytes."""
 
 import json
-from pathlib import Path
 
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
@@ -9,10 +8,11 @@ from tokenizers.pre_tokenizers import ByteLevel, Whitespace
 from tokenizers.trainers import BpeTrainer
 from transformers import CLIPTokenizer
 
+from magictailor.weights import EMBEDDED
 from magictailor.world.captions import vocabulary
 
 LENGTH = 77
-SHIPPED = Path(__file__).parent / "weights" / "tokenizer"
+SHIPPED = EMBEDDED / "tokenizer"
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from magictailor.errors import InputError
-from magictailor.evaluate.metrics.colour import TruthByColour
 from magictailor.evaluate.metrics.contract import Metric
 from magictailor.evaluate.metrics.cutouts import Cutter
 from magictailor.evaluate.metrics.embedders import Clip, Dino, DreamSim
@@ -22,25 +21,24 @@ WEIGHTS = {
 
 
 def _made(weights: Mapping[str, str], segmenter: str) -> dict[str, Callable[[], Metric]]:
-    where = {**WEIGHTS, **weights}
-    clip = Clip(where["clip"])
+    models = {**WEIGHTS, **weights}
+    clip = Clip(models["clip"])
     named = judge_name() if segmenter == "embedded" else segmenter
     identity = partial(IdentityOf, cutter=Cutter(named, partial(load_segmenter, segmenter)))
     return {
         "judge": TruthByJudge,
         "quality": QualityByJudge,
-        "colour": TruthByColour,
         "clip-t": lambda: ClipText(clip),
         "clip-i": lambda: identity("clip-i", clip),
-        "dino": lambda: identity("dino", Dino(where["dino"])),
-        "dinov2": lambda: identity("dinov2", Dino(where["dinov2"])),
-        "dreamsim": lambda: identity("dreamsim", DreamSim(where["dreamsim"]), distance=True),
+        "dino": lambda: identity("dino", Dino(models["dino"])),
+        "dinov2": lambda: identity("dinov2", Dino(models["dinov2"])),
+        "dreamsim": lambda: identity("dreamsim", DreamSim(models["dreamsim"]), distance=True),
         "clip-iqa": lambda: ClipQuality(clip),
     }
 
 
 def metrics_named(names: Sequence[str], weights: Mapping[str, str], segmenter: str) -> dict[str, Metric]:
-    """Metrics by name. ``weights``: folders or hub ids instead of the usual ones; ``segmenter``: cuts things out.
+    """Metrics by name. ``weights``: folders or hub ids instead of the usual ones; ``segmenter``: cuts subjects out.
 
     Raises:
         InputError: a name that is not known.

@@ -1,14 +1,14 @@
-"""What a prompt asks for: which of the pair's things, and where, how and how far away."""
+"""What a prompt asks for: which of the pair's subjects, and in which context, treatment and view."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from magictailor.protocol import CONTEXTS, PROMPTS, TREATMENTS, VIEWS
 from magictailor.world.captions import LINKS
 from magictailor.world.pairs import WorldPair
-from magictailor.world.scene import CONTEXTS, PROMPTS, TREATMENTS, VIEWS, Component, Concept, Scene
+from magictailor.world.scene import Component, Concept, Scene
 
 _NAMES = {text: name for name, text in PROMPTS.items()}
-NIGHT = "night"
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,20 @@ class Asked:
     def both(self) -> bool:
         return self.concept and self.component
 
-    def scene(self, pair: WorldPair, thing: Concept | Component) -> Scene:
-        """This thing as the prompt asks for it, in the middle of the picture."""
-        scene = Scene((thing,), noise=pair.seed % 2**31)
+    def subject(self, pair: WorldPair) -> Concept | Component:
+        """What a true picture shows."""
+        if self.both:
+            return pair.composite
+        return pair.concept if self.concept else pair.component
+
+    def scene(self, pair: WorldPair, subject: Concept | Component) -> Scene:
+        """This subject as the prompt asks for it, in the middle of the picture."""
+        scene = Scene((subject,), noise=pair.seed % 2**31)
         return replace(scene, context=self.context, treatment=self.treatment, view=self.view)
 
 
 def asked(prompt: str, words: Sequence[str]) -> Asked | None:
-    """What a prompt with these pseudo-words asks for: things joined by linking words, then clauses after commas.
+    """What a prompt with these pseudo-words asks for: subjects joined by linking words, then clauses after commas.
 
     None where it says anything else, or two clauses of one kind: then the truth of it cannot be drawn.
     """

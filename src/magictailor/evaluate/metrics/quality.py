@@ -36,21 +36,20 @@ def kernel_distance(first: Floats, second: Floats) -> float:
 
 
 @cache
-def _true_features(pair: WorldPair, wanted: tuple[Asked, ...]) -> Floats:
-    """Of true pictures of this pair as the prompts ask, where things are in the world's pictures: [N, D]."""
+def _true_features(pair: WorldPair, requests: tuple[Asked, ...]) -> Floats:
+    """Of true pictures of this pair as the prompts ask, with places and sizes as the world has them: [N, D]."""
     scenes = []
-    for number, what in enumerate(wanted):
-        thing = pair.composite if what.both else pair.concept if what.concept else pair.component
+    for number, request in enumerate(requests):
         for draw in range(RENDERS):
-            stage = random_stage(np.random.default_rng((pair.seed, number, draw, 7)), (thing,))
-            scenes.append(replace(stage, context=what.context, treatment=what.treatment, view=what.view))
+            stage = random_stage(np.random.default_rng((pair.seed, number, draw, 7)), (request.subject(pair),))
+            scenes.append(replace(stage, context=request.context, treatment=request.treatment, view=request.view))
     return _features([render(scene).image for scene in scenes])
 
 
 def _features(images: Sequence[Image.Image | NDArray[np.uint8]]) -> Floats:
     """The judge's features, with a mean square of 1 an element, [N, D]."""
-    told = np.stack([judgement.features for judgement in judged(judge_network(), images)]).astype(np.float64)
-    return told * np.sqrt(told.shape[1])
+    features = np.stack([judgement.features for judgement in judged(judge_network(), images)]).astype(np.float64)
+    return features * np.sqrt(features.shape[1])
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,8 @@ class QualityByJudge:
     def score(self, subject: Subject, pictures: Sequence[Drawn]) -> Iterator[Figure]:
         if subject.world is None:
             return
-        known = [(d, what) for d in pictures if (what := asked(d.prompt, subject.words)) is not None]
-        known = [(d, what) for d, what in known if what.concept or what.component]
+        known = [(d, request) for d in pictures if (request := asked(d.prompt, subject.words)) is not None]
+        known = [(d, request) for d, request in known if request.concept or request.component]
         if len(known) > 1:
-            true = _true_features(subject.world, tuple(dict.fromkeys(what for _, what in known)))
+            true = _true_features(subject.world, tuple(dict.fromkeys(request for _, request in known)))
             yield Figure(*WHOLE, "kid", 100 * kernel_distance(_features([d.image for d, _ in known]), true))

@@ -4,21 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from magictailor.evaluate.records import Row
-from magictailor.world.scene import PROMPTS
+from magictailor.protocol import PROMPTS
 
 _ORDER = {text: name for name, text in PROMPTS.items()}
 
 
 def prompts_of(rows: Sequence[Row], pair: str) -> list[str]:
     """A pair's prompts: plain ones first, then in the protocol's order."""
-    asked = dict.fromkeys(row.prompt for row in rows if row.pair == pair and row.prompt)
+    prompts = dict.fromkeys(row.prompt for row in rows if row.pair == pair and row.prompt)
     order = list(_ORDER)
 
-    def place(prompt: str) -> tuple[int, str]:
+    def position(prompt: str) -> tuple[int, str]:
         _, comma, clause = prompt.partition(", ")
         return (order.index(clause) + 1 if clause in _ORDER else len(order) + 1 if comma else 0, prompt)
 
-    return sorted(asked, key=place)
+    return sorted(prompts, key=position)
 
 
 def truth_of(home: Path, pair: str, prompt: str) -> Path | None:

@@ -1,103 +1,126 @@
-"""Pictures drawn ahead, so that training does not wait for drawing; and their latents."""
+"""The bank of pictures: drawn by worker processes into files, taken in by the training as they come."""
 
+import multiprocessing
 import os
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import torch
-from diffusers import AutoencoderKL
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from magictailor.world.embedded import SIZE
-from magictailor.world.render import render
-from magictailor.world.scene import Component, Scene, random_scene
+from magictailor.world.training.drawing import HELD_OUT, Chunk, begin_worker, draw_to, read_chunk
 
 # How much scenery counts, whose snowflakes and leaves nobody can predict, and what things and their surroundings add.
-SCENERY, THING = 0.5, 3.0
-REACH = 5  # latents, of 16 a side: as far as a tail on the other side would go
-# Worn by fewer owners than the first component of a category, and still wrong when those were right everywhere.
-LATE = {"tail": 6.0, "hat": 5.0, "glasses": 4.0, "door": 6.0, "label": 4.0}
+SCENERY, THING = 0.5, 1.5
+REACH = 2  # latents
 Progress = Callable[[int, int], None]
-Draw = Callable[[int], NDArray[np.uint8]]
-CHUNK = 1000
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
-def drawn(seed: int) -> NDArray[np.uint8]:
-    """The scene of this seed, uint8 [S, S, 4]: its picture, and where its things are."""
-    rendering = render(random_scene(seed), SIZE)
-    return np.concatenate([rendering.image, rendering.mask(*range(1, 256))[..., None]], -1)
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {k: os.environ.get(k) for k in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
 
 
-def _draw(draw: Draw, seeds: range) -> NDArray[np.uint8]:
-    return np.stack([draw(s) for s in seeds])
+class Bank:
+    """Chunks of the pictures with seeds 0 .. ``count - 1`` and of ``held_out`` more, drawn in the background.
+
+    Files that an earlier run left are used. ``keep``: whether a file stays when it has been taken in. ``skip``: go on
+    without a chunk that could not be drawn, instead of raising.
+    """
+
+    def __init__(
+        self, folder: Path, count: int, captions: int, held_out: int, chunk: int, workers: int, keep: bool, skip: bool
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.count, self.keep, self.skip = folder, count, keep, skip
+        self._held = self._plan(HELD_OUT, held_out, max(1, min(chunk, -(-held_out // workers))))
+        self._train = self._plan(0, count, chunk)
+        self._jobs: dict[Path, Future[Path]] = {}
+        self._pool: ProcessPoolExecutor | None = None
+        missing = [job for job in (*self._held, *self._train) if not job[0].exists()]
+        if missing:
+            context = multiprocessing.get_context("spawn")  # a fork would take the accelerator's state along
+            self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
+            with _environment(_ONE_THREAD):
+                for path, first, size in missing:
+                    self._jobs[path] = self._pool.submit(draw_to, path, first, size, captions)
+
+    def _plan(self, first: int, count: int, chunk: int) -> list[tuple[Path, int, int]]:
+        starts = range(first, first + count, chunk)
+        sizes = [min(chunk, first + count - s) for s in starts]
+        return [(self.folder / f"{s:010d}-{n}.npz", s, n) for s, n in zip(starts, sizes, strict=True)]
+
+    def _take(self, job: tuple[Path, int, int]) -> Chunk:
+        path = job[0]
+        if path in self._jobs:
+            self._jobs.pop(path).result()
+        chunk = read_chunk(path)
+        if not self.keep:
+            path.unlink()
+        return chunk
+
+    def held_out(self) -> list[Chunk]:
+        """Waits for the held-out pictures."""
+        return [self._take(job) for job in self._held]
+
+    def ready(self) -> bool:
+        """Whether `next` would give a chunk at once."""
+        if not self._train:
+            return False
+        job = self._jobs.get(self._train[0][0])
+        return job is None or job.done()
+
+    def next(self) -> Chunk | None:
+        """The next chunk in the order of seeds; waits for it. None after the last."""
+        while self._train:
+            job = self._train.pop(0)
+            try:
+                return self._take(job)
+            except Exception:
+                if not self.skip:
+                    raise
+                print(f"{job[0].name} could not be drawn:\n{traceback.format_exc(limit=3)}", flush=True)
+        return None
+
+    def close(self) -> None:
+        """Stop drawing: what has not begun is given up, and the workers end."""
+        if self._pool is not None:
+            processes = list((self._pool._processes or {}).values())
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+            self._pool = None
 
 
-def draw_bank(path: Path, count: int, progress: Progress) -> NDArray[np.uint8]:
-    """Pictures of the scenes with seeds 0 .. count - 1, uint8 [count, S, S, 4], see `drawn`."""
-    return draw_chunks(path, count, drawn, progress)
+def to_pixels(pictures: Tensor) -> Tensor:
+    """uint8 [N, H, W, 3] to float [N, 3, H, W] in [-1, 1], on the same device."""
+    return pictures.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def draw_chunks(path: Path, count: int, draw: Draw, progress: Progress) -> NDArray[np.uint8]:
-    """``draw`` of the seeds 0 .. count - 1, stacked. What an earlier call left is kept: each chunk is drawn once."""
-    path.mkdir(parents=True, exist_ok=True)
-    chunks = [range(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]
-    missing = [c for c in chunks if not (path / f"{c.start:09d}-{len(c)}.npy").exists()]
-    done = count - sum(map(len, missing))
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for chunk, pictures in zip(missing, pool.map(partial(_draw, draw), missing), strict=True):
-            target = path / f"{chunk.start:09d}-{len(chunk)}.npy"
-            temporary = target.with_suffix(".tmp")
-            with temporary.open("wb") as file:
-                np.save(file, pictures)
-            os.replace(temporary, target)
-            done += len(chunk)
-            progress(done, count)
-    return np.concatenate([np.load(path / f"{c.start:09d}-{len(c)}.npy") for c in chunks])
-
-
-def to_pixels(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """uint8 [N, H, W, 3 or more] to float [N, 3, H, W] in [-1, 1]."""
-    return torch.from_numpy(pictures[..., :3]).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-
-
-def importance(pictures: NDArray[np.uint8], side: int) -> Tensor:
-    """How much each latent's error counts, float16 [N, 1, side, side], on average 1 over all pictures.
+def importance(inside: Tensor) -> Tensor:
+    """How much each latent's error counts, float16 [N, 1, 16, 16], from its coverage by things, uint8 [N, 16, 16].
 
     Things count most, with all that lies so near that a part of them could be there. A weight that followed the parts
     themselves would teach too many: where a tail may be left or right, an error where there is one would cost more
-    than an error where there is none, and the best guess would be two tails.
+    than an error where there is none, and the best guess would be two tails. The average over many pictures is near 1.
     """
-    count, factor = len(pictures), pictures.shape[1] // side
-    blocks = pictures[..., 3].reshape(count, side, factor, side, factor)
-    things = torch.from_numpy(blocks.mean((2, 4), dtype=np.float32) / 255)[:, None]
-    weights = SCENERY + THING * max_pool2d(things, 2 * REACH + 1, stride=1, padding=REACH)
-    return (weights / weights.mean()).half()
-
-
-def emphasis(scene: Scene) -> float:
-    """How often a scene is trained on: more than its share what is learned last, less what is learned anyway."""
-    if scene.treatment is not None or len(scene.things) != 1:
-        return 0.5
-    thing = scene.things[0]
-    if isinstance(thing, Component):
-        return 1.5
-    return 1.0 if scene.focus is not None else max(LATE.get(part.kind, 1.0) for part in thing.components)
-
-
-@torch.no_grad()
-def encode_bank(
-    autoencoder: AutoencoderKL, pictures: NDArray[np.uint8], device: torch.device, progress: Progress
-) -> Tensor:
-    """Posterior means of all pictures, float16 [N, 4, S / 4, S / 4], on the CPU, not yet scaled."""
-    latents = []
-    for start in range(0, len(pictures), CHUNK):
-        for part in np.array_split(pictures[start : start + CHUNK], 8):
-            if len(part):
-                latents.append(autoencoder.encode(to_pixels(part, device)).latent_dist.mean.half().cpu())
-        progress(min(start + CHUNK, len(pictures)), len(pictures))
-    return torch.cat(latents)
+    near = max_pool2d(inside[:, None].float() / 255, 2 * REACH + 1, stride=1, padding=REACH)
+    return (SCENERY + THING * near).half()

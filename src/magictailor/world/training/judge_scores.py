@@ -1,111 +1,138 @@
-"""How good the judge is, on scenes that no training has seen: the figures that stand under every table."""
+"""How good the judge is, on scenes that no training has seen: the scores that stand under every table."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from magictailor.world.embedded import SIZE
+from magictailor.world.colors import median_color
 from magictailor.world.judge import Judge
 from magictailor.world.judgement import Judgement, judged
 from magictailor.world.labels import (
-    DISTANCES,
-    FILTERS,
-    PLACES,
+    BODIES,
+    CLASSES,
+    COMPONENTS,
+    CONTEXT_NAMES,
+    HEADS,
+    TREATMENT_NAMES,
     UNKNOWN,
-    drawn_with_labels,
-    instances,
-    named,
-    of_picture,
+    VIEW_NAMES,
+    Labels,
+    from_row,
 )
-from magictailor.world.scene import Component, Concept, Scene, random_scene
-from magictailor.world.training.bank import to_pixels
-from magictailor.world.truth import cielab
 
-COVERED = 20  # pixels: of smaller parts nothing is asked
-Figures = Iterator[tuple[str, float]]
+LARGE = 60  # pixels of 128 x 128: of smaller components nothing is asked
+Coder = nn.Module  # an autoencoder of diffusers: ``encode(x).latent_dist.mean``, ``decode(z).sample``
+Scores = Iterator[tuple[str, float]]
 
 
 @torch.no_grad()
-def through(autoencoder: AutoencoderKL, pixels: Tensor) -> Tensor:
-    """Pixels [N, 3, H, W] in [-1, 1] as the base's autoencoder gives them back."""
-    decoded: Tensor = autoencoder.decode(autoencoder.encode(pixels).latent_dist.mean).sample
+def through(coder: Any, pixels: Tensor) -> Tensor:
+    """Pixels [N, 3, S, S] in [-1, 1] as the base's autoencoder gives them back."""
+    decoded: Tensor = coder.decode(coder.encode(pixels).latent_dist.mean).sample
     return decoded.float().clamp(-1, 1)
 
 
-def clear(scene: Scene) -> bool:
-    """Whether no filter and no night hides what things look like."""
-    return scene.treatment is None and scene.context != "night"
+def clear(labels: Labels) -> bool:
+    """Whether no treatment and no night hides what subjects look like."""
+    context, treatment, _ = labels.targets[len(HEADS) :]
+    return TREATMENT_NAMES[treatment] == "none" and CONTEXT_NAMES[context] != "night"
 
 
-def _of_thing(thing: Concept | Component, there: NDArray[np.bool_], told: Judgement) -> Figures:
-    kind = thing.category if isinstance(thing, Concept) else thing.kind
-    seen = told.things.get(kind)
+def _region_scores(image: NDArray[np.uint8], there: NDArray[np.bool_], seen: Any) -> Scores:
+    """Overlap of a region with the true one, and how far its colour is from the colour there."""
     found = seen.mask if seen is not None else np.zeros_like(there)
     yield "mask overlap", float((found & there).sum() / (found | there).sum())
-    yield "found", float(seen is not None)
-    if seen is None:
-        return
-    if isinstance(thing, Component):
-        yield "style", float(seen.name == named(thing))
-    yield "pattern", float(seen.pattern == thing.surface.pattern)
-    surface = thing.surface
-    shades = (
-        ("color", "accent") if surface.pattern == "striped" else ("color",)
-    )  # of stripes nobody can tell which is the ground
-    errors = [np.linalg.norm(seen.colors[s] - cielab(np.array(surface.color))) for s in shades if s in seen.colors]
-    if errors:
-        yield "color error", float(min(errors))
-    true = thing.build if isinstance(thing, Concept) else (thing.size,)
-    yield "size error", float(np.abs(seen.sizes - np.array(true)).mean())
+    if seen is not None:
+        yield "color error", float(np.linalg.norm(seen.color - median_color(image, there)))
 
 
-def _of_picture(scene: Scene, told: Judgement) -> Figures:
-    place, treatment, distance = of_picture(scene)
-    yield "context", float(told.place == PLACES[place])
-    yield "filter", float(told.filter == FILTERS[treatment])
-    if distance != UNKNOWN:
-        yield "view", float(told.distance == DISTANCES[distance])
-    if len(scene.things) == 1 and isinstance(scene.things[0], Concept):
-        yield "category", float(told.category == scene.things[0].category)
+def _component_scores(labels: Labels, image: NDArray[np.uint8], judgement: Judgement) -> Scores:
+    areas = np.bincount(labels.classes.reshape(-1), minlength=len(CLASSES))
+    for i, head in enumerate(HEADS):
+        if not head.component:
+            continue
+        number = COMPONENTS[head.category, head.part]
+        seen = judgement.components.get((head.category, head.part))
+        if areas[number] < LARGE:
+            if areas[number] == 0:
+                yield "invented", float(seen is not None)
+            continue
+        yield "kind", float(seen is not None)
+        yield from _region_scores(image, labels.classes == number, seen)
+        if labels.targets[i] != UNKNOWN:
+            yield "variant", float(seen is not None and seen.variant == head.classes[labels.targets[i]])
 
 
-def _means(scenes: Sequence[Scene], labels: Sequence[NDArray[np.uint8]], told: Sequence[Judgement]) -> dict[str, float]:
-    """Over the given pictures; of things, over those that cover enough."""
+def _concept_scores(labels: Labels, image: NDArray[np.uint8], judgement: Judgement) -> Scores:
+    for category, number in BODIES.items():
+        there = labels.classes == number
+        if there.sum() >= LARGE:
+            yield from _region_scores(image, there, judgement.concepts.get(category))
+    for i, head in enumerate(HEADS):
+        if not head.component and labels.targets[i] != UNKNOWN:
+            concept = judgement.concepts.get(head.category)
+            right = concept is not None and concept.variant(head.part) == head.classes[labels.targets[i]]
+            yield "identity", float(right)
+            yield f"identity: {head.category} {head.part}", float(right)
+
+
+def _picture_scores(labels: Labels, judgement: Judgement) -> Scores:
+    context, treatment, view = (int(t) for t in labels.targets[len(HEADS) :])
+    yield "context", float(judgement.context == CONTEXT_NAMES[context])
+    yield "treatment", float(judgement.treatment == TREATMENT_NAMES[treatment])
+    if view != UNKNOWN:
+        yield "view", float(judgement.view == VIEW_NAMES[view])
+    bodies = [c for c, number in BODIES.items() if (labels.classes == number).sum() >= LARGE]
+    if len(bodies) == 1:
+        yield "category", float(judgement.category == bodies[0])
+
+
+def _means(labels: Sequence[Labels], images: NDArray[np.uint8], judgements: Sequence[Judgement]) -> dict[str, float]:
+    """Over the given pictures; of components, over those that cover enough."""
     found: dict[str, list[float]] = defaultdict(list)
-    for scene, label, judgement in zip(scenes, labels, told, strict=True):
-        figures = list(_of_picture(scene, judgement))
-        for owner, thing in instances(scene).items():
-            there = label[..., 3] == owner
-            if there.sum() >= COVERED:
-                figures += _of_thing(thing, there, judgement)
-        for name, value in figures:
-            found[name].append(value)
+    for label, image, judgement in zip(labels, images, judgements, strict=True):
+        for scores in (
+            _picture_scores(label, judgement),
+            _concept_scores(label, image, judgement),
+            _component_scores(label, image, judgement),
+        ):
+            for name, value in scores:
+                found[name].append(value)
     return {name: round(float(np.mean(values)), 4) for name, values in sorted(found.items())}
 
 
-def judge_scores(network: Judge, autoencoder: AutoencoderKL, seeds: range) -> dict[str, dict[str, float]]:
-    """On renders by day without filters; on the same through the base's autoencoder; and on filtered ones and the night."""
-    scenes = [random_scene(seed) for seed in seeds]
-    labels = [drawn_with_labels(scene, SIZE) for scene in scenes]
+def _coded(coder: Coder, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pictures through the autoencoder, uint8 [N, S, S, 3]."""
+    device, out = next(coder.parameters()).device, []
+    for part in np.array_split(images, max(1, len(images) // 64)):
+        pixels = torch.from_numpy(part).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        out.append(((through(coder, pixels) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+    return np.concatenate(out)
 
-    def scored(wanted: bool, encoded: bool) -> dict[str, float]:
-        chosen = [i for i, scene in enumerate(scenes) if clear(scene) == wanted]
-        images = np.stack([labels[i][..., :3] for i in chosen])
-        if encoded:
-            parts = [
-                through(autoencoder, to_pixels(part, torch.device("cpu")))
-                for part in np.array_split(images, max(1, len(images) // 64))
-            ]
-            images = ((torch.cat(parts) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-        told = judged(network, list(images))
-        return {
-            "pictures": float(len(chosen)),
-            **_means([scenes[i] for i in chosen], [labels[i] for i in chosen], told),
-        }
 
-    return {"renders": scored(True, False), "autoencoder": scored(True, True), "filtered": scored(False, False)}
+def judge_scores(network: Judge, rows: NDArray[np.uint8], coder: Coder | None = None) -> dict[str, dict[str, float]]:
+    """``renders``: by day without treatments; ``autoencoder``: the same through the base's; ``filtered``: treatments and night.
+
+    ``rows``: labelled pictures that no training has seen, uint8 [N, ROW].
+    """
+    labels = [from_row(row) for row in rows]
+
+    def scored(
+        wanted: bool, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None
+    ) -> dict[str, float]:
+        chosen = [label for label in labels if clear(label) == wanted]
+        if not chosen:
+            return {"pictures": 0.0}
+        images = np.stack([label.image for label in chosen])
+        images = images if change is None else change(images)
+        return {"pictures": float(len(chosen)), **_means(chosen, images, judged(network, list(images)))}
+
+    scores = {"renders": scored(True), "filtered": scored(False)}
+    if coder is not None:
+        scores["autoencoder"] = scored(True, lambda images: _coded(coder, images))
+    return scores

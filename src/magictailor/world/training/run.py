@@ -1,203 +1,341 @@
-"""The whole recipe of the embedded base, resumable: run the same command again to go on."""
+"""The whole training of the embedded base, resumable: run the same command again to go on."""
 
 import json
+import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
-from PIL import Image
-from pydantic import Field
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 from magictailor.files import append_lines, write_json
-from magictailor.pictures import grid, save_png
+from magictailor.pictures import save_png
 from magictailor.processes import device_named
-from magictailor.recipe import Part
-from magictailor.sampling import sample
+from magictailor.progress import quiet_loading
 from magictailor.tensors import read_tensors, write_tensors
-from magictailor.world.captions import caption, caption_rng
-from magictailor.world.checks import FIRST_SEED, BindingCheck, binding_checks, component_checks
-from magictailor.world.embedded import (
-    SIZE,
-    assemble,
-    load_embedded,
-    new_autoencoder,
-    new_scheduler,
-    new_text_encoder,
-    new_unet,
-)
-from magictailor.world.pairs import RANGES
-from magictailor.world.scene import random_scene
-from magictailor.world.tokenizer import build_tokenizer
-from magictailor.world.training.autoencoder import held_out_psnr, train_autoencoder
-from magictailor.world.training.bank import draw_bank, drawn, encode_bank, importance
+from magictailor.world.embedded import new_autoencoder, new_scheduler, new_text_encoder, new_unet
+from magictailor.world.training.autoencoder import encode, held_out_psnr, initialise, normalise, train_autoencoder
+from magictailor.world.training.bank import Bank
 from magictailor.world.training.denoiser import Denoising, train_denoiser
-from magictailor.world.training.state import Report, Trainee, claim_folder
+from magictailor.world.training.drawing import Chunk
+from magictailor.world.training.examples import Examples
+from magictailor.world.training.output import Weights, pack, starting_weights, write_base, write_state
+from magictailor.world.training.recipe import WorldTraining
+from magictailor.world.training.samples import round_trip_sheet, sample_captions, sample_sheet
+from magictailor.world.training.state import Clock, Progress, Report, Trainee, claim_folder
 
-HELD_OUT = 512
 Watch = Callable[[str, int, int, dict[str, float]], None]
+FIRST_PICTURES = 2000
+PACKED = ("base", "state", "autoencoder.png", "samples.png", "samples.json", "metrics.jsonl", "training.json")
 
 
-class WorldTraining(Part):
-    """The recipe. ``steps`` and ``batch`` are the denoiser's; a picture's seed is its number."""
+class Run:
+    """Folder, clock, progress and record of one training."""
 
-    pictures: int = Field(80_000, ge=1000, lt=RANGES["tuning"])
-    autoencoder_steps: int = Field(4_200, ge=1)
-    autoencoder_rate: float = Field(2e-3, gt=0, le=1)
-    steps: int = Field(10_000, ge=1)
-    batch: int = Field(64, ge=1, le=65_536)
-    rate: float = Field(1e-3, gt=0, le=1)
-    ema: float = Field(0.998, ge=0, lt=1)
-    seed: int = Field(0, ge=0, lt=2**32)
-    start: Literal["scratch", "embedded"] = "scratch"  # embedded: from the shipped weights with a new warm-up
-    sheet_every: int = Field(500, ge=1)
-
-
-class _Run:
-    """Paths, progress and the record of one training folder."""
-
-    def __init__(self, folder: Path, recipe: WorldTraining, device: torch.device, watch: Watch) -> None:
-        self.folder, self.recipe, self.device, self.watch = folder, recipe, device, watch
-        self.started = time.monotonic()
+    def __init__(
+        self, folder: Path, recipe: WorldTraining, device: torch.device, watch: Watch, clock: Clock, packed: Path | None
+    ) -> None:
+        self.folder, self.recipe, self.device, self.watch, self.clock = folder, recipe, device, watch, clock
+        self.packed = packed
+        self.timed = recipe.minutes is not None
+        self.record: dict[str, Any] = {
+            "recipe": recipe.model_dump(mode="json"),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+        self._saved = time.monotonic()
 
     def report(self, phase: str) -> Report:
-        def write(step: int, steps: int, figures: dict[str, float]) -> None:
-            self.watch(phase, step, steps, figures)
-            line = {"phase": phase, "step": step, "seconds": round(time.monotonic() - self.started, 1), **figures}
+        def write(step: int, steps: int, metrics: dict[str, float]) -> None:
+            self.watch(phase, step, steps, metrics)
+            line: dict[str, Any] = {"phase": phase, "step": step, "seconds": round(self.clock.seconds(), 1)}
+            line |= {k: round(v, 5) for k, v in metrics.items()}
             append_lines(self.folder / "metrics.jsonl", [json.dumps(line)])
 
         return write
 
-    def progress(self, phase: str) -> Callable[[int, int], None]:
-        return lambda done, total: self.watch(phase, done, total, {})
+    def phase(self, name: str, seconds: float, steps: int) -> Progress:
+        """The progress of a phase that begins now, if no earlier session began it: by the clock or by steps."""
+        began = self.clock.begin(name)
+        if self.timed:
+            return lambda step: (self.clock.seconds() - began) / max(1e-3, seconds)
+        return lambda step: step / max(1, steps)
+
+    def due(self) -> bool:
+        """Whether it is time to save; then the next time is ``save_seconds`` later."""
+        if time.monotonic() - self._saved < self.recipe.save_seconds:
+            return False
+        self._saved = time.monotonic()
+        return True
+
+    def pack(self) -> None:
+        if self.packed is not None:
+            pack(self.folder, PACKED, self.packed)
+
+    def attempt(self, name: str, work: Callable[[], None]) -> None:
+        """What is only for looking at must not end a training: its failure is recorded."""
+        try:
+            work()
+        except Exception:  # whatever it is
+            self.record.setdefault("failures", {})[name] = traceback.format_exc(limit=4)
+            print(f"{name} failed:\n{traceback.format_exc(limit=4)}", flush=True)
+
+    @property
+    def reserve(self) -> float:
+        """Seconds kept for the last measurements, saving and samples."""
+        limit = self.clock.limit or 0.0
+        return 30.0 if self.device.type == "cuda" else min(120.0, 0.2 * limit)
 
 
-def _seconds(folder: Path, phase: str) -> float:
-    """Wall time of a phase over all sessions, from the metrics' stamps (a session starts at 0 again)."""
-    total = last = 0.0
-    path = folder / "metrics.jsonl"  # a very short training has none
-    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
-        row = json.loads(line)
-        if row["phase"] == phase:
-            total += max(0.0, row["seconds"] - last) if row["seconds"] >= last else row["seconds"]
-        last = row["seconds"]
-    return total
+def _metrics(folder: Path, phase: str, key: str, most: int = 200) -> list[list[float]]:
+    """[step, value] of what was reported, thinned."""
+    path = folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    found = [[r["step"], r[key]] for r in rows if r["phase"] == phase and key in r]
+    return found[:: -(-len(found) // most)] if found else []
 
 
-def _held_out() -> tuple[np.ndarray, list[str]]:  # type: ignore[type-arg]
-    seeds = range(FIRST_SEED, FIRST_SEED + HELD_OUT)
-    pictures = np.stack([drawn(s) for s in seeds])
-    return pictures, [caption(random_scene(s), caption_rng(s, 0)) for s in seeds]
+def _held_out(bank: Bank) -> Chunk:
+    chunks = bank.held_out()
+    return Chunk(
+        np.concatenate([c.pictures for c in chunks]),
+        np.concatenate([c.inside for c in chunks]),
+        np.concatenate([c.tokens for c in chunks]),
+    )
 
 
-def _autoencoder_phase(run: _Run, pictures: np.ndarray, held: np.ndarray) -> tuple[AutoencoderKL, float]:  # type: ignore[type-arg]
-    recipe = run.recipe
+def _fill(run: Run, bank: Bank, examples: Examples, until: int) -> None:
+    """Take in pictures until there are ``until``; waits for them."""
+    while examples.count < until and (chunk := bank.next()) is not None:
+        examples.add(chunk, None)
+        run.watch("pictures", examples.count, until, {})
+
+
+def _latent_moments(autoencoder: AutoencoderKL, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each latent channel over some pictures."""
+    latents = encode(autoencoder, pictures[:2048])
+    return latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+
+
+def _autoencoder(run: Run, bank: Bank, examples: Examples, kept: Weights | None) -> AutoencoderKL:
+    """The autoencoder with normalised latents: that of an earlier session, the start's own, or trained now."""
+    recipe, path = run.recipe, run.folder / "autoencoder.safetensors"
     torch.manual_seed(recipe.seed)
     autoencoder = new_autoencoder()
-    if recipe.start == "embedded":
-        autoencoder.load_state_dict(load_embedded().vae.state_dict())
+    initialise(autoencoder)
+    if kept is not None:
+        autoencoder.load_state_dict(kept)
+    if path.exists():
+        autoencoder.load_state_dict(read_tensors(path))
     autoencoder = autoencoder.to(run.device)
-    path = run.folder / "autoencoder.safetensors"
-    trainee = Trainee([autoencoder], path, recipe.autoencoder_rate, 0.999, recipe.autoencoder_steps)
-    train_autoencoder(autoencoder, pictures, trainee, recipe.seed, run.report("autoencoder"))
-    trainee.swap()
-    autoencoder.eval()
-    return autoencoder, held_out_psnr(autoencoder, held)
+    if not path.exists() and recipe.trains_autoencoder:
+        share = recipe.autoencoder_share * (run.clock.limit or 0.0)
+        progress = run.phase("autoencoder", share, recipe.autoencoder_steps)
+        where = run.folder / "autoencoder-state.safetensors"
+        trainee = Trainee(
+            [autoencoder], where, recipe.autoencoder_lr, 0.995, progress,
+            warmup=100, decay=0.4, half=recipe.half, moments=run.device.type == "cpu",
+        )  # fmt: skip
+        if recipe.compile:
+            autoencoder.encoder.compile()
+            autoencoder.decoder.compile()
+
+        def every() -> None:
+            if run.timed and examples.count + recipe.chunk <= examples.room and bank.ready():
+                _fill(run, bank, examples, examples.count + 1)
+            if run.due():
+                trainee.save()
+                run.clock.save()
+
+        pictures = lambda: examples.pictures[: examples.count]  # noqa: E731
+        train_autoencoder(
+            autoencoder, pictures, trainee, recipe.autoencoder_batch, recipe.seed, every, run.report("autoencoder")
+        )
+        trainee.save()
+        run.record["autoencoder_steps"] = trainee.step
+        autoencoder = new_autoencoder()  # one that was never compiled, in single precision
+        autoencoder.load_state_dict(trainee.state_dict(0, average=True))
+        autoencoder = autoencoder.to(run.device)
+        normalise(autoencoder, *_latent_moments(autoencoder, examples.pictures[: examples.count]))
+    write_tensors(path, autoencoder.state_dict())
+    return autoencoder.eval().requires_grad_(False)
 
 
-def _latents(run: _Run, autoencoder: AutoencoderKL, pictures: np.ndarray) -> Tensor:  # type: ignore[type-arg]
-    path = run.folder / "latents.safetensors"
-    if not path.exists():
-        write_tensors(path, {"latents": encode_bank(autoencoder, pictures, run.device, run.progress("latents"))})
-    return read_tensors(path)["latents"]
+class Latents:
+    """Pictures to latents, chunk by chunk; on a CPU, where that takes long, they are kept for the next session."""
+
+    def __init__(self, autoencoder: AutoencoderKL, folder: Path, keep: bool) -> None:
+        self.autoencoder, self.folder, self.keep = autoencoder, folder, keep
+        if keep:
+            folder.mkdir(exist_ok=True)
+
+    def of(self, first: int, pictures: Tensor) -> Tensor:
+        """Latents [N, 16, 16, 16] of the pictures, uint8 [N, S, S, 3], of which the first has the seed ``first``."""
+        path = self.folder / f"{first:010d}-{len(pictures)}.safetensors"
+        if self.keep and path.exists():
+            return read_tensors(path)["latents"].float()
+        latents = encode(self.autoencoder, pictures)
+        if self.keep:
+            write_tensors(path, {"latents": latents.half()})
+        return latents
 
 
-def pictures_of(pipeline: StableDiffusionPipeline, checks: list[BindingCheck], seed: int = 0) -> list[Image.Image]:
-    """A generated picture of each check, with a seed of its own."""
-    seeds = [seed * 1000 + i for i in range(len(checks))]
-    return list(sample(pipeline, [c.caption for c in checks], seeds, 25, 4.0, SIZE, 16))
+def _encode_pictures(run: Run, latents: Latents, examples: Examples) -> None:
+    for first in range(0, examples.count, run.recipe.chunk):
+        part = slice(first, min(first + run.recipe.chunk, examples.count))
+        examples.latents[part] = latents.of(first, examples.pictures[part]).half()
+        run.watch("latents", part.stop, examples.count, {})
+    examples.encoded = examples.count
+    examples.drop_pictures()
 
 
-def sheet(pipeline: StableDiffusionPipeline, checks: list[BindingCheck], seed: int = 0) -> Image.Image:
-    """Generated pictures of the checks, eight a row."""
-    pictures = pictures_of(pipeline, checks, seed)
-    return grid([pictures[i : i + 8] for i in range(0, len(pictures), 8)], cell=128)
+def _take_in(latents: Latents, examples: Examples, chunk: Chunk) -> None:
+    pictures = torch.from_numpy(chunk.pictures).to(examples.device)
+    examples.add(chunk, latents.of(examples.count, pictures))
 
 
-def train_world(folder: Path, recipe: WorldTraining, device: str, watch: Watch) -> Path:
-    """Train the embedded base in ``folder``; returns the finished pipeline's folder.
-
-    Raises:
-        InputError: a device that is not there, or a folder of something else; nothing has been written.
-
-    Phases: pictures are drawn, the autoencoder learns crops, all pictures become latents, the denoiser and its
-    text encoder learn captions. Each goes on where an earlier call stopped.
-    """
-    there = device_named(device)
-    folder = claim_folder(folder, recipe, changeable=("steps", "sheet_every"))
-    run = _Run(folder, recipe, there, watch)
-    pictures = draw_bank(folder / "pictures", recipe.pictures, run.progress("pictures"))
-    held, held_captions = _held_out()
-    autoencoder, psnr = _autoencoder_phase(run, pictures, held)
-    latents = _latents(run, autoencoder, pictures)
-    autoencoder.register_to_config(scaling_factor=round(1 / latents.float().std().item(), 5))
-    scale = autoencoder.config.scaling_factor
-
+def _denoiser(
+    run: Run, bank: Bank, examples: Examples, latents: Latents, held: Chunk, start: dict[str, Weights]
+) -> None:
+    recipe, folder, autoencoder = run.recipe, run.folder, latents.autoencoder
     torch.manual_seed(recipe.seed)
     unet, text_encoder = new_unet(), new_text_encoder()
-    if recipe.start == "embedded":
-        shipped = load_embedded()  # the weights alone: its configuration would carry this machine's paths on
-        unet.load_state_dict(shipped.unet.state_dict())
-        text_encoder.load_state_dict(shipped.text_encoder.state_dict())
+    if start:
+        unet.load_state_dict(start["unet"])
+        text_encoder.load_state_dict(start["text_encoder"])
     unet, text_encoder = unet.to(run.device), text_encoder.to(run.device)
-    task = Denoising(unet, text_encoder, build_tokenizer(), new_scheduler())
-    trainee = Trainee([unet, text_encoder], folder / "denoiser.safetensors", recipe.rate, recipe.ema, recipe.steps)
-    pipeline = assemble(unet, text_encoder, autoencoder)
-    pipeline.set_progress_bar_config(disable=True)
-    held_latents = encode_bank(autoencoder, held, run.device, lambda *_: None).float() * scale
+    left = (run.clock.limit or 0.0) - run.reserve - run.clock.begin("denoiser")
+    progress = run.phase("denoiser", left, recipe.steps)
+    trainee = Trainee(
+        [unet, text_encoder], folder / "denoiser.safetensors", recipe.lr, recipe.ema, progress,
+        half=recipe.half, moments=run.device.type == "cpu",
+    )  # fmt: skip
+    task = Denoising(unet, text_encoder, new_scheduler())
+    if recipe.compile:
+        task.predict = torch.compile(unet)
+    held_latents = encode(autoencoder, torch.from_numpy(held.pictures).to(run.device))
+    held_tokens = torch.from_numpy(held.tokens[:, 0]).long().to(run.device)
 
-    def report(step: int, steps: int, figures: dict[str, float]) -> None:
-        run.report("denoiser")(step, steps, figures)
-        if step % recipe.sheet_every == 0:
-            trainee.swap()
-            figures = {"held_out": task.held_out(held_latents, held_captions)}
-            run.report("held out")(step, steps, figures)
-            save_png(sheet(pipeline, binding_checks(48)), folder / f"sheet-{step:06d}.png")
-            trainee.swap()
+    def measure() -> None:
+        with trainee.averaged():
+            value = task.held_out(held_latents, held_tokens)
+        run.report("held out")(trainee.step, trainee.step, {"loss": value})
 
-    weights = importance(pictures, latents.shape[-1])
-    train_denoiser(task, latents * scale, weights, trainee, recipe.batch, recipe.seed, report)
-    trainee.swap()
-    record = {
-        "recipe": recipe.model_dump(mode="json"),
-        "pictures_seen": {"autoencoder_crops": recipe.autoencoder_steps * 64, "denoiser": trainee.step * recipe.batch},
-        "hardware": {
-            "device": device,
-            "threads": torch.get_num_threads(),
-            "machine": platform.processor() or platform.machine(),
-        },
-        "wall_seconds": {p: round(_seconds(folder, p)) for p in ("autoencoder", "denoiser", "held out")},
-        "held_out": {
-            "autoencoder_psnr_db": round(psnr, 2),
-            "denoiser_loss": round(task.held_out(held_latents, held_captions), 5),
-        },
-        "versions": {"torch": torch.__version__},
-    }
-    return save_base(pipeline, folder / "pipeline", record, recipe.seed)
+    def save() -> None:
+        run.clock.save()
+        if run.device.type == "cpu":
+            trainee.save()
+        raw = {"unet": trainee.state_dict(0, average=False), "text_encoder": trainee.state_dict(1, average=False)}
+        write_state(folder / "state", raw, trainee.step)
+        run.record |= {
+            "pictures_seen": trainee.step * recipe.batch,
+            "distinct_pictures": examples.count,
+            "steps": trainee.step,
+            "seconds": round(run.clock.seconds(), 1),
+            "phases_began_at": run.clock.began,
+            "held_out_loss": _metrics(folder, "held out", "loss"),
+            "loss": _metrics(folder, "denoiser", "loss"),
+        }
+        averages = trainee.state_dict(0, average=True), trainee.state_dict(1, average=True)
+        write_base(folder / "base", *averages, autoencoder, run.record)
+        write_json(folder / "training.json", run.record)
+        run.attempt("pack", run.pack)
+
+    def every() -> None:
+        if run.timed and bank.ready() and (chunk := bank.next()) is not None:
+            _take_in(latents, examples, chunk)
+        if run.due():
+            run.attempt("held out", measure)
+            save()
+
+    train_denoiser(task, examples, trainee, recipe.batch, recipe.seed, every, run.report("denoiser"))
+    run.attempt("held out", measure)
+    save()
+    bank.close()
+
+    def look() -> None:
+        captions = sample_captions(recipe.samples)
+        with trainee.averaged():
+            batch = 64 if run.device.type == "cuda" else 8
+            sheet = sample_sheet(task, autoencoder, captions, lambda: run.clock.left() > 0.25 * run.reserve, batch)
+        if sheet is not None:
+            save_png(sheet, folder / "samples.png")
+            write_json(folder / "samples.json", captions)
+
+    run.clock.begin("samples")
+    run.attempt("samples", look)
 
 
-def save_base(pipeline: StableDiffusionPipeline, target: Path, record: Mapping[str, object], seed: int) -> Path:
-    """Half-precision safetensors, shards under 10 MB, with the record and its sheets beside them."""
-    pipeline.tokenizer = build_tokenizer()  # one that was never used: it would keep the padding it was used with
-    pipeline.to(dtype=torch.float16)
-    pipeline.save_pretrained(target, max_shard_size="9MB")
-    pipeline.to(dtype=torch.float32)
-    save_png(sheet(pipeline, binding_checks(), seed), target / "binding.png")
-    save_png(sheet(pipeline, component_checks(), seed), target / "components.png")
-    write_json(target / "training.json", record)
-    return target
+def _workers(device: torch.device) -> int:
+    """One process a core; on an accelerator's machine one core is left to the training."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1) if device.type == "cuda" else cores
+
+
+def train_world(
+    output: Path,
+    recipe: WorldTraining,
+    device: str,
+    watch: Watch,
+    *,
+    started: float | None = None,
+    packed: Path | None = None,
+) -> Path:
+    """Train the embedded base in ``output``; returns the folder of the finished pipeline.
+
+    Args:
+        watch: is told phase, step, steps and metrics.
+        started: `time.monotonic` when the minutes began to count; now if not given.
+        packed: a folder that gets all results as one archive in pieces under 16 MiB, each time they are saved.
+
+    Raises:
+        InputError: a device or a start that is not there, or a folder of something else; nothing has been written.
+    """
+    quiet_loading()
+    there = device_named(device)
+    start = starting_weights(recipe.start)
+    folder = claim_folder(output, recipe, changeable=("steps", "minutes", "samples", "save_seconds"))
+    if there.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+    clock = Clock(folder / "clock.json", recipe.minutes, started or time.monotonic())
+    run = Run(folder, recipe, there, watch, clock, packed)
+    on_cpu = there.type == "cpu"
+    bank = Bank(
+        folder / "bank", recipe.pictures, recipe.captions, recipe.held_out, recipe.chunk, _workers(there),
+        keep=on_cpu, skip=run.timed,
+    )  # fmt: skip
+    try:
+        examples = Examples(recipe.pictures, recipe.autoencoder_pictures, recipe.captions, there)
+        held = _held_out(bank)
+        _fill(run, bank, examples, min(FIRST_PICTURES, examples.room) if run.timed else examples.room)
+        autoencoder = _autoencoder(run, bank, examples, start.get("vae"))
+
+        def inspect() -> None:
+            pictures = torch.from_numpy(held.pictures)
+            run.record["autoencoder_psnr_db"] = psnr = round(held_out_psnr(autoencoder, pictures), 2)
+            run.report("autoencoder held out")(0, 0, {"psnr": psnr})
+            save_png(round_trip_sheet(autoencoder, pictures[:8]), folder / "autoencoder.png")
+
+        run.attempt("autoencoder held out", inspect)
+        clock.begin("latents")
+        latents = Latents(autoencoder, folder / "latents", keep=on_cpu)
+        _encode_pictures(run, latents, examples)
+        while not run.timed and (chunk := bank.next()) is not None:
+            _take_in(latents, examples, chunk)
+            run.watch("latents", examples.count, recipe.pictures, {})
+        _denoiser(run, bank, examples, latents, held, start)
+    finally:
+        bank.close()
+    run.record["seconds"] = round(clock.seconds(), 1)
+    for target in (folder / "training.json", folder / "base" / "training.json"):
+        write_json(target, run.record)
+    run.attempt("pack", run.pack)
+    return folder / "base"

@@ -1,0 +1,124 @@
+"""The judge's labelled pictures: drawn by worker processes, used as they come or kept as files."""
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Thread
+from types import TracebackType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from magictailor.world.labels import ROW, held_out_seeds, labelled_rows
+
+CHUNK = 100  # pictures
+ENOUGH = 2_000  # pictures to begin with, where a training does not wait for all of them
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
+Rows = NDArray[np.uint8]
+
+
+def _chunks(first: int, count: int) -> list[tuple[int, int]]:
+    return [(start, min(CHUNK, first + count - start)) for start in range(first, first + count, CHUNK)]
+
+
+def end_with_parent() -> None:
+    """Called first in each worker: training goes before drawing, and a worker ends when the training was killed."""
+    os.nice(5)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(2)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _written(path: Path, first: int, count: int) -> Path:
+    """The rows of these seeds in a file, drawn if it is not there."""
+    if not path.exists():
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        with temporary.open("wb") as file:
+            np.save(file, labelled_rows(first, count))
+        os.replace(temporary, path)
+    return path
+
+
+class JudgeBank:
+    """The first ``ready`` of ``count`` labelled pictures, as rows of bytes (`magictailor.world.labels.Labels.row`).
+
+    ``streaming``: rows are kept on the device and grow while one trains. Otherwise all are drawn first, into files of
+    ``folder``, which a later run reads again.
+    """
+
+    def __init__(self, folder: Path, count: int, device: torch.device, streaming: bool, workers: int | None) -> None:
+        self.folder, self.count, self.device, self.streaming = folder, count, device, streaming
+        self.ready = 0
+        self.files: list[Rows] = []
+        self.memory = torch.empty((count, ROW) if streaming else (0, ROW), dtype=torch.uint8, device=device)
+        self.pending: set[Future[Rows]] = set()
+        # A fork would take the accelerator's state along.
+        self.pool = ProcessPoolExecutor(
+            workers or os.cpu_count(), mp_context=get_context("spawn"), initializer=end_with_parent
+        )
+        self.environment = {name: os.environ.get(name) for name in ONE_THREAD}
+
+    def __enter__(self) -> "JudgeBank":
+        os.environ.update(ONE_THREAD)  # read by the workers when they start
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for name, value in self.environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    def held_out(self, count: int) -> Callable[[], Rows]:
+        """Have pictures drawn that no training sees; the result waits for them: uint8 [count, ROW]."""
+        seeds = held_out_seeds(count)
+        jobs = [self.pool.submit(labelled_rows, *chunk) for chunk in _chunks(seeds.start, count)]
+        return lambda: np.concatenate([job.result() for job in jobs])
+
+    def wait(self, progress: Callable[[int, int], None]) -> None:
+        """Until there are pictures enough to begin with."""
+        chunks = _chunks(0, self.count)
+        if self.streaming:
+            self.pending = {self.pool.submit(labelled_rows, *chunk) for chunk in chunks}
+            while self.ready < min(ENOUGH, self.count):
+                wait(self.pending, return_when=FIRST_COMPLETED)
+                self.update()
+            progress(self.ready, self.count)
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        paths = [self.folder / f"{first:09d}-{count}.npy" for first, count in chunks]
+        jobs = [self.pool.submit(_written, path, *chunk) for path, chunk in zip(paths, chunks, strict=True)]
+        for job in jobs:
+            self.files.append(np.load(job.result(), mmap_mode="r"))
+            self.ready += len(self.files[-1])
+            progress(self.ready, self.count)
+
+    def update(self) -> None:
+        """Take in what has been drawn meanwhile; nothing waits."""
+        if not self.pending:
+            return
+        done, self.pending = wait(self.pending, timeout=0)
+        for job in done:
+            rows = torch.from_numpy(job.result())
+            self.memory[self.ready : self.ready + len(rows)] = rows.to(self.device)
+            self.ready += len(rows)
+
+    def rows(self, numbers: Tensor) -> Tensor:
+        """Pictures by number (int64 [N], on the CPU, below ``ready``), uint8 [N, ROW] on the device."""
+        if self.streaming:
+            return self.memory[numbers.to(self.device)]
+        chosen = [self.files[i // CHUNK][i % CHUNK] for i in numbers.tolist()]
+        return torch.from_numpy(np.stack(chosen)).to(self.device)

@@ -1,0 +1,110 @@
+"""What a training leaves: the base as a diffusers folder, the raw weights, and both packed for a narrow way back."""
+
+import copy
+import io
+import shutil
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from magictailor.errors import InputError
+from magictailor.files import write_json
+from magictailor.tensors import read_tensors, write_tensors
+from magictailor.weights import EMBEDDED
+from magictailor.world.embedded import assemble, load_autoencoder, load_embedded, new_text_encoder, new_unet
+
+SHARD = 14_000_000  # bytes of a file of weights
+PIECE = 15 * 1024 * 1024  # bytes of a packed piece
+Weights = dict[str, Tensor]
+
+
+def _replace_folder(new: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_base(
+    target: Path, unet: Weights, text_encoder: Weights, autoencoder: AutoencoderKL, record: Mapping[str, object]
+) -> None:
+    """The pipeline in half precision, U-Net in shards, with its record."""
+    made_unet, made_text = new_unet(), new_text_encoder()
+    made_unet.load_state_dict(unet)
+    made_text.load_state_dict(text_encoder)
+    pipeline = assemble(made_unet.half(), made_text.half(), copy.deepcopy(autoencoder).cpu().half())
+    new = target.with_name(f".{target.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    pipeline.save_pretrained(new, max_shard_size=f"{SHARD // 1_000_000}MB")
+    write_json(new / "training.json", record)
+    _replace_folder(new, target)
+
+
+def write_state(target: Path, networks: Mapping[str, Weights], step: int) -> None:
+    """Raw weights of each network, bfloat16, in files of at most ``SHARD`` bytes; a later training starts from them."""
+    new = target.with_name(f".{target.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    shard: Weights = {}
+    size = number = 0
+    for name, value in [(f"{n}.{k}", v) for n, weights in networks.items() for k, v in weights.items()]:
+        tensor = value.to(torch.bfloat16)
+        if shard and size + tensor.nbytes > SHARD:
+            write_tensors(new / f"{number:02d}.safetensors", shard)
+            shard, size, number = {}, 0, number + 1
+        shard[name] = tensor
+        size += tensor.nbytes
+    write_tensors(new / f"{number:02d}.safetensors", shard)
+    write_json(new / "state.json", {"step": step})
+    _replace_folder(new, target)
+
+
+def _read_state(folder: Path) -> dict[str, Weights]:
+    networks: dict[str, Weights] = {"unet": {}, "text_encoder": {}}
+    for path in sorted(folder.glob("*.safetensors")):
+        for name, value in read_tensors(path).items():
+            network, key = name.split(".", 1)
+            networks[network][key] = value.float()
+    return networks
+
+
+def starting_weights(start: str) -> dict[str, Weights]:
+    """Weights of "unet", "text_encoder" and "vae" to start from: "embedded", or a folder with base/ and maybe state/.
+
+    Raises:
+        InputError: no such folder.
+    """
+    if start == "scratch":
+        return {}
+    folder = Path(start).expanduser()
+    base = EMBEDDED if start == "embedded" else folder / "base"
+    if not (base / "model_index.json").is_file():
+        raise InputError(f"--start {start}: no base/model_index.json there; name a training's folder, or embedded")
+    pipeline = load_embedded(base)
+    weights = {n: dict(getattr(pipeline, n).state_dict()) for n in ("unet", "text_encoder")}
+    weights["vae"] = dict(load_autoencoder(base).state_dict())
+    if start != "embedded" and (folder / "state" / "00.safetensors").is_file():
+        weights |= _read_state(folder / "state")
+    return weights
+
+
+def pack(folder: Path, names: Sequence[str], target: Path) -> None:
+    """What is there of ``names`` in ``folder`` as one tar archive in pieces under 16 MiB: ``cat base.tar.* | tar x``."""
+    target.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in names:
+            if (folder / name).exists():
+                archive.add(folder / name, name)
+    data = buffer.getbuffer()
+    pieces = range(0, len(data), PIECE)
+    for number, start in enumerate(pieces):
+        (target / f"base.tar.{number:02d}").write_bytes(data[start : start + PIECE])
+    for path in target.glob("base.tar.*"):
+        if int(path.suffix[1:]) >= len(pieces):
+            path.unlink()
