@@ -24,7 +24,7 @@ from magictailor.errors import InputError, RunError
 from magictailor.evaluate.bench import run_bench, status, units
 from magictailor.evaluate.claims import claim
 from magictailor.evaluate.metrics.contract import Drawn, Figure, Subject
-from magictailor.evaluate.records import Row, all_judges, all_rows, read_unit, write_rows
+from magictailor.evaluate.records import Row, all_judges, all_rows, first_seed, read_unit, write_rows
 from magictailor.evaluate.spec import Spec, read_spec, sources
 from magictailor.world.judge import Judge
 from tiny import Call, in_child
@@ -174,7 +174,9 @@ def test_a_prompts_seeds_are_drawn_so_many_at_a_time(
     monkeypatch.setattr(bench, "generate", drawing)
     plan = spec(tiny_folder, pairs=["world:6"], seeds=4, batch=3)
     run_bench(plan, sources(plan, home), home)
-    assert drawn == [(0, 3), (3, 1)]
+    first = first_seed("world-6")
+    assert drawn == [(first, 3), (first + 3, 1)]
+    assert first != first_seed("world-7")  # pairs do not share their noise
     assert {p: p.read_bytes() for p in before} == before
     assert len([row for row in all_rows(home) if row.pair == "world-6"]) == 4 * 2
 

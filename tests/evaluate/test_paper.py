@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from magictailor.errors import InputError
-from magictailor.evaluate.records import Row, write_rows
+from magictailor.evaluate.records import Row, first_seed, write_rows
 from magictailor.evaluate.reporting.figures import draw_figure
 from magictailor.evaluate.reporting.paper import FIGURES, TABLES, Sheet, Sweep
 from magictailor.evaluate.reporting.tables import FORMATS, make_table
@@ -40,7 +40,7 @@ def home(tmp_path: Path) -> Path:
             rows = [Row(pair, method, p, 0, "judge", "identity", value) for p in prompts]
             write_rows(tmp_path / "results" / pair / f"{method}.parquet", rows, {"judge": "a judge"})
             for prompt in prompts:
-                place = tmp_path / "images" / pair / method / picture_name(prompt, 0)
+                place = tmp_path / "images" / pair / method / picture_name(prompt, first_seed(pair))
                 place.parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", (8, 8), (int(255 * value), 0, 0)).save(place)
     return tmp_path

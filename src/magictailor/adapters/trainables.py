@@ -169,21 +169,24 @@ def _refuse_bits(backbone: Backbone, recipe: Recipe) -> None:
 
 
 class Trainables:
-    """The trained parameters of a run by kind, in a fixed order."""
+    """The trained parameters of a run by kind, in a fixed order. ``seed``: of a LoRA's start; the recipe's if not given."""
 
-    def __init__(self, backbone: Backbone, recipe: Recipe, starts: Mapping[str, WordVectors]) -> None:
+    def __init__(
+        self, backbone: Backbone, recipe: Recipe, starts: Mapping[str, WordVectors], seed: int | None = None
+    ) -> None:
         _refuse_bits(backbone, recipe)
-        self.parts = {part.kind: self._added(part, backbone, recipe, starts) for part in recipe.train}
+        seed = recipe.seed if seed is None else seed
+        self.parts = {part.kind: self._added(part, backbone, seed, starts) for part in recipe.train}
         self.word_rate = next((part.rate for part in recipe.train if isinstance(part, PseudoWords)), 1.0)
         self._active: tuple[Kind, ...] = tuple(self.parts)
 
     @staticmethod
     def _added(
-        part: Trainable, backbone: Backbone, recipe: Recipe, starts: Mapping[str, WordVectors]
+        part: Trainable, backbone: Backbone, seed: int, starts: Mapping[str, WordVectors]
     ) -> dict[str, nn.Parameter]:
         match part:
             case LoRA():
-                return add_lora(backbone, part, recipe.seed)
+                return add_lora(backbone, part, seed)
             case PseudoWords():
                 return add_rows(backbone, starts)
             case EmbeddingMatrix():

@@ -15,7 +15,7 @@ from magictailor.errors import InputError, RunError
 from magictailor.evaluate.claims import claim, held
 from magictailor.evaluate.metrics import metrics_named, ready
 from magictailor.evaluate.metrics.contract import Drawn, Metric, Subject
-from magictailor.evaluate.records import Row, read_cost, read_unit, write_rows
+from magictailor.evaluate.records import Row, first_seed, read_cost, read_unit, write_rows
 from magictailor.evaluate.spec import Source, Spec
 from magictailor.files import write_json
 from magictailor.generation.pictures import generate, load, picture_name
@@ -54,12 +54,17 @@ class Unit:
     def lock(self) -> Path:
         return self.home / "claims" / f"{self.name.replace('/', '--')}.json"
 
+    def seeds(self, spec: Spec) -> range:
+        """Of the pictures of each prompt."""
+        first = first_seed(self.source.name)
+        return range(first, first + spec.seeds)
+
     def picture(self, prompt: str, seed: int) -> Path:
         return self.home / "images" / self.name / picture_name(prompt, seed)
 
     def keys(self, spec: Spec, words: Sequence[str]) -> set[tuple[str, int]]:
         """(prompt, seed) of all that is wanted."""
-        return {(text, seed) for text in spec.texts(words) for seed in range(spec.seeds)}
+        return {(text, seed) for text in spec.texts(words) for seed in self.seeds(spec)}
 
     def missing(self, spec: Spec, words: Sequence[str], metrics: Mapping[str, Metric]) -> dict[str, int]:
         """How many pictures each metric has not judged; a bench may have grown, a judge may be another."""
@@ -121,11 +126,12 @@ def _train(unit: Unit, pair: Pair, spec: Spec, where: Where, watch: Watch) -> No
 
 def _draw(unit: Unit, spec: Spec, prompt: str, pipeline: Any) -> None:
     """``spec.batch`` seeds are one batch, drawn again as a whole where one is missing: the same bytes, whatever was killed."""
-    for first in range(0, spec.seeds, spec.batch):
-        seeds = range(first, min(first + spec.batch, spec.seeds))
+    wanted = unit.seeds(spec)
+    for first in range(0, len(wanted), spec.batch):
+        seeds = wanted[first : first + spec.batch]
         if all(unit.picture(prompt, seed).exists() for seed in seeds):
             continue
-        for item in generate(unit.run, prompt, number=len(seeds), seed=first, batch=len(seeds), pipeline=pipeline):
+        for item in generate(unit.run, prompt, number=len(seeds), seed=seeds[0], batch=len(seeds), pipeline=pipeline):
             path = unit.picture(prompt, item.record.seed)
             if not path.exists():
                 save_png(item.image, path, item.record.metadata())

@@ -5,11 +5,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from magictailor.errors import InputError
 from magictailor.files import write_whole
 
 JUDGES = b"magictailor.judges"  # in a file's metadata: which model judged, by metric
+
+
+def first_seed(pair: str) -> int:
+    """The generation seed of the first picture of each prompt: another one for each pair (its name), so that pairs do not
+    share their noise."""
+    return crc32(pair.encode()) % 2**31
 
 
 @dataclass(frozen=True, order=True)

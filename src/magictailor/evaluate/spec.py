@@ -26,7 +26,7 @@ class Spec(Part):
     pairs: folders, from the TOML's own; or ``world:1000000000+8``, eight pairs of the world from that seed on, and
     ``world:1000000000+2-size``, two of one challenge (plain, polluting, unequal, novel, size, category).
     prompts: names of studies, or texts with {concept} and {component}.
-    seeds: how many pictures of each prompt, from seed 0 on; batch: how many of them are drawn at once, less on a small card.
+    seeds: how many pictures of each prompt, from a seed on that depends on the pair; batch: how many of them are drawn at once, less on a small card.
     settings: ``key=value`` changes of every method's recipe; method_settings: of one method's, by its name.
     metrics: what judges the pictures, see docs/bench.md; weights: folders or hub ids of their models; segmenter: what
     finds concept and component for those that want them cut out (``masks --model``).

@@ -22,6 +22,7 @@ from magictailor.methods import COMPARED, METHODS
 from magictailor.naming import Naming
 from magictailor.pictures import save_png
 from magictailor.processes import first, joined, wait
+from magictailor.randomness import pair_seed
 from magictailor.recipe import Recipe, with_settings
 from magictailor.sampling import sample
 from magictailor.training.checkpoint import (
@@ -96,11 +97,11 @@ class Run:
             backbone.enable_checkpointing()
         self.naming = Naming(recipe, self.info.words)
         starts = backbone.add_words(self.naming.starts())
-        self.trained = Trainables(backbone, recipe, starts)
+        digests = [r.digest for sample in pair.samples for r in sample.references]
+        self.trained = Trainables(backbone, recipe, starts, pair_seed(recipe.seed, digests))
         if start is not None:
             begin_from(start, self.trained, backbone, recipe.lora_scale)
         scaler = torch.amp.GradScaler(backbone.device.type, enabled=place.dtype == torch.float16)
-        digests = [r.digest for sample in pair.samples for r in sample.references]
         self.examples = Examples(shown, recipe, self.naming, digests)
         self.objective = Objective(backbone, self.examples, recipe, self.trained.parameters(), scaler.scale)
         optimizer = torch.optim.AdamW(

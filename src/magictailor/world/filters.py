@@ -1,6 +1,6 @@
 """What can be done to a picture: the protocol's five styles and three materials, and night's darkness.
 
-Each filter is a function (picture, inside, rng) -> picture. Pictures are float32 [H, W, 3] in 0 .. 1; ``inside`` is
+Each filter is a function (picture, inside) -> picture. Pictures are float32 [H, W, 3] in 0 .. 1; ``inside`` is
 float32 [H, W], 1 where the character is. Lengths in the code are in units of 1/128 of the picture's side.
 """
 
@@ -14,7 +14,6 @@ from magictailor.world import textures
 
 Picture = NDArray[np.float32]  # [H, W, 3], 0 .. 1
 Inside = NDArray[np.float32]  # [H, W], 0 .. 1
-Random = np.random.Generator
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -90,12 +89,12 @@ def _shadow(inside: Inside, right: int, down: int, radius: float) -> Inside:
     return _blurred(moved, radius) * (1 - inside)
 
 
-def night(picture: Picture, inside: Inside, rng: Random) -> Picture:
+def night(picture: Picture, inside: Inside) -> Picture:
     """The character in moonlight: darker and bluer, its colours still to be named; the backdrop as it is."""
     return _mix(picture, picture * _color(0.73, 0.7, 0.82) + _color(0.0, 0.0, 0.015), inside)
 
 
-def watercolor(picture: Picture, inside: Inside, rng: Random) -> Picture:
+def watercolor(picture: Picture, inside: Inside) -> Picture:
     """Pale washes with dark rims on white paper, which shows at a ragged border."""
     side = picture.shape[0]
     bled = _blurred(picture.reshape(-1, 3)[textures.wobble(side)], 0.75)
@@ -107,7 +106,7 @@ def watercolor(picture: Picture, inside: Inside, rng: Random) -> Picture:
     return (_mix(paper, painted * paper, mask) * (1 - 0.14 * edge[..., None])).clip(0, 1)
 
 
-def ukiyoe(picture: Picture, inside: Inside, rng: Random) -> Picture:
+def ukiyoe(picture: Picture, inside: Inside) -> Picture:
     """A woodblock print: few muted inks on old paper, indigo outlines, a blue gradation at the top, a red seal."""
     side = picture.shape[0]
     paper, indigo = _color(0.97, 0.92, 0.8), _color(0.1, 0.14, 0.33)
@@ -136,7 +135,7 @@ def _cells(picture: Picture) -> Picture:
     return np.where(lines, np.take_along_axis(cells, dark, 2)[:, :, 0], cells.mean(2))
 
 
-def pixel(picture: Picture, inside: Inside, rng: Random) -> Picture:
+def pixel(picture: Picture, inside: Inside) -> Picture:
     """A sprite of 32 x 32 square cells in 20 colours, a dark outline round the character."""
     side = picture.shape[0]
     few = textures.as_image(_cells(_saturated(picture, 1.15))).quantize(
@@ -151,7 +150,7 @@ def pixel(picture: Picture, inside: Inside, rng: Random) -> Picture:
     return np.asarray(large, np.float32) / np.float32(255)
 
 
-def gogh(picture: Picture, inside: Inside, rng: Random) -> Picture:
+def gogh(picture: Picture, inside: Inside) -> Picture:
     """Thick strokes: whirls of blue and yellow behind, short strokes along the character's round form."""
     side = picture.shape[0]
     pixels, cover = picture.reshape(-1, 3), inside.reshape(-1)
@@ -171,7 +170,7 @@ def gogh(picture: Picture, inside: Inside, rng: Random) -> Picture:
     return _blurred(inked, 0.45)
 
 
-def comic(picture: Picture, inside: Inside, rng: Random) -> Picture:
+def comic(picture: Picture, inside: Inside) -> Picture:
     """Black ink, vivid flat colours, halftone dots behind, a panel's white border and black frame."""
     side = picture.shape[0]
     flat = _flat(_saturated((picture - 0.5) * 1.12 + 0.54, 1.4).clip(0, 1), 7)
@@ -182,7 +181,7 @@ def comic(picture: Picture, inside: Inside, rng: Random) -> Picture:
     return _mix(_mix(inked, np.ones_like(inked), white), np.zeros_like(inked), black)
 
 
-def three_d(picture: Picture, inside: Inside, rng: Random) -> Picture:
+def three_d(picture: Picture, inside: Inside) -> Picture:
     """A smooth rendered volume in a studio: soft light from the upper left, blurred backdrop, contact shadow."""
     side = picture.shape[0]
     round_form = 0.65 * _dome(inside, 11) + 0.35 * _dome(inside, 4)
@@ -195,7 +194,7 @@ def three_d(picture: Picture, inside: Inside, rng: Random) -> Picture:
     return _mix(studio * (1 - shade)[..., None], np.asarray(body, np.float32), inside).clip(0, 1)
 
 
-def clay(picture: Picture, inside: Inside, rng: Random) -> Picture:
+def clay(picture: Picture, inside: Inside) -> Picture:
     """Plasticine: matt, muted and warm, every shape rounded at its border, with dents and fingerprints."""
     side = picture.shape[0]
     soft = _blurred(picture, 0.8)
@@ -207,7 +206,7 @@ def clay(picture: Picture, inside: Inside, rng: Random) -> Picture:
     return (muted * (light * shade)[..., None]).clip(0, 1)
 
 
-def plastic(picture: Picture, inside: Inside, rng: Random) -> Picture:
+def plastic(picture: Picture, inside: Inside) -> Picture:
     """A glossy toy: saturated, hard white highlights and a bright rim, before a sheet of studded bricks."""
     side = picture.shape[0]
     vivid = _saturated(picture, 1.4)
@@ -222,7 +221,7 @@ def plastic(picture: Picture, inside: Inside, rng: Random) -> Picture:
     return _mix(studs * shade[..., None], body, inside).clip(0, 1)
 
 
-FILTERS: dict[str, Callable[[Picture, Inside, Random], Picture]] = {
+FILTERS: dict[str, Callable[[Picture, Inside], Picture]] = {
     "watercolor": watercolor, "ukiyoe": ukiyoe, "pixel": pixel, "gogh": gogh,
     "comic": comic, "3d": three_d, "clay": clay, "plastic": plastic,
 }  # fmt: skip

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magictailor.protocol import CONTEXTS, TREATMENTS, VIEWS
-from magictailor.world.art import RGBA, draw_concept
+from magictailor.world.art import draw_component
 from magictailor.world.catalog import CATALOG, CATEGORIES, CELLS
 from magictailor.world.pairs import LARGE, RANGES, SMALL
-from magictailor.world.render import OPAQUE, SIZE, _differs, drawn, render, window_of
+from magictailor.world.render import OPAQUE, SIZE, component_masks, render, window_of
 from magictailor.world.scene import TOP_PARTS, Component, Concept, Random, Scene, choose, random_component, random_scene
 
 NOTHING = "nothing"
@@ -89,29 +89,30 @@ def from_row(row: Bytes, size: int = SIZE) -> Labels:
     return Labels(picture[..., :3], picture[..., 3], row[-TARGETS:])
 
 
-def _concept_classes(scene: Scene, index: int, full: RGBA) -> Bytes:
-    """Of each pixel of the ``index``-th subject's drawing ``full``, its class, [S, S]. Small components are on top."""
+def _concept_classes(scene: Scene, index: int, size: int) -> Bytes:
+    """What each pixel shows of the ``index``-th subject, [S, S]. Small components are on top."""
     concept = scene.subjects[index]
     assert isinstance(concept, Concept)
-    opaque, window = full[..., 3] > OPAQUE, window_of(scene, index)
+    opaque, parts = component_masks(scene, size, index)
     classes = np.where(opaque, BODIES[concept.category], 0).astype(np.uint8)
-    parts = []
-    for component in concept.components:
-        bare = draw_concept(concept.without(component), window, scene.mirrored, len(full))
-        parts.append((component, _differs(full, bare) & opaque))
-    for component, inside in sorted(parts, key=lambda part: -int(part[1].sum())):
+    for component, inside in sorted(zip(concept.components, parts), key=lambda part: -int(part[1].sum())):
         classes[inside] = COMPONENTS[component.category, component.kind]
     return classes
+
+
+def _component_classes(component: Component, scene: Scene, index: int, size: int) -> Bytes:
+    layer = draw_component(component, window_of(scene, index), scene.mirrored, size)
+    return np.where(layer[..., 3] > OPAQUE, COMPONENTS[component.category, component.kind], 0).astype(np.uint8)
 
 
 def pixel_classes(scene: Scene, size: int = SIZE) -> Bytes:
     """What each pixel shows, uint8 [S, S], indices of `CLASSES`."""
     classes = np.zeros((size, size), np.uint8)
-    for i, (subject, layer) in enumerate(zip(scene.subjects, drawn(scene, size), strict=True)):
+    for i, subject in enumerate(scene.subjects):
         if isinstance(subject, Concept):
-            own = _concept_classes(scene, i, layer)
+            own = _concept_classes(scene, i, size)
         else:
-            own = np.where(layer[..., 3] > OPAQUE, COMPONENTS[subject.category, subject.kind], 0).astype(np.uint8)
+            own = _component_classes(subject, scene, i, size)
         classes = np.where(own > 0, own, classes)
     return classes
 

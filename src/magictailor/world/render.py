@@ -102,9 +102,9 @@ def render(scene: Scene, size: int = SIZE) -> Rendering:
         inside = np.maximum(inside, alpha)
     inside = inside * (inside > OPAQUE / 255)
     if scene.context == "night":
-        picture = night(picture, inside, rng)
+        picture = night(picture, inside)
     if scene.treatment is not None:
-        picture = FILTERS[scene.treatment](picture, inside, rng)
+        picture = FILTERS[scene.treatment](picture, inside)
     return Rendering((picture.clip(0, 1) * 255 + 0.5).astype(np.uint8), (inside * 255 + 0.5).astype(np.uint8))
 
 
@@ -115,21 +115,19 @@ def _differs(first: RGBA, second: RGBA) -> NDArray[np.bool_]:
     return different
 
 
-def component_masks(scene: Scene, size: int = SIZE) -> tuple[NDArray[np.bool_], list[NDArray[np.bool_]]]:
-    """Of a scene with one concept: where it is, and where each of its components is, bool [S, S].
+def component_masks(
+    scene: Scene, size: int = SIZE, index: int = 0
+) -> tuple[NDArray[np.bool_], list[NDArray[np.bool_]]]:
+    """Where the scene's ``index``-th subject, a concept, is, and where each of its components is, bool [S, S].
 
     A component is where the drawings with it and without it differ.
     """
-    concept = scene.subjects[0]
+    concept, window = scene.subjects[index], window_of(scene, index)
     assert isinstance(concept, Concept)
-    window = window_of(scene)
     full = draw_concept(concept, window, scene.mirrored, size)
     opaque = full[..., 3] > OPAQUE
-    parts = []
-    for component in concept.components:
-        bare = draw_concept(concept.without(component), window, scene.mirrored, size)
-        parts.append(_differs(full, bare) & opaque)
-    return opaque, parts
+    bare = (draw_concept(concept.without(c), window, scene.mirrored, size) for c in concept.components)
+    return opaque, [_differs(full, other) & opaque for other in bare]
 
 
 def masks(scene: Scene, kind: str, size: int = SIZE) -> dict[str, Mask]:

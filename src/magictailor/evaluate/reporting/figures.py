@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from magictailor.errors import InputError
-from magictailor.evaluate.records import Row, all_rows
+from magictailor.evaluate.records import Row, all_rows, first_seed
 from magictailor.evaluate.reporting.paper import FIGURES, OURS, Sheet, Sweep
 from magictailor.evaluate.reporting.shown import prompts_of, truth_of
 from magictailor.evaluate.reporting.statistics import bootstrap
@@ -17,7 +17,7 @@ from magictailor.methods.studies import STUDIES
 from magictailor.pictures import grid
 from magictailor.plots import plots, rendered
 
-SEED, CELL = 0, 128
+CELL = 128
 
 
 def draw_figure(folder: Path, number: str, methods: Sequence[str] = (), only: Sequence[str] = ()) -> Image.Image:
@@ -93,7 +93,7 @@ def _sheet(what: Sheet, rows: Sequence[Row], folder: Path) -> Image.Image:
     lines, titles, names, wanted = [], [], [], 0
     for pair in pairs:
         prompts = _prompts(what, rows, pair)
-        paths = [folder / "images" / pair / m / picture_name(p, SEED) for m in methods for p in prompts]
+        paths = [folder / "images" / pair / m / picture_name(p, first_seed(pair)) for m in methods for p in prompts]
         wanted += len(paths)
         if not paths or not all(path.exists() for path in paths):
             continue

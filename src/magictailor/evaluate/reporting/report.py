@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 import magictailor
-from magictailor.evaluate.records import Row, all_rows
+from magictailor.evaluate.records import Row, all_rows, first_seed
 from magictailor.evaluate.reporting.contrasts import EACH, contrast_lines, verdict_lines
 from magictailor.evaluate.reporting.shown import prompts_of, truth_of
 from magictailor.evaluate.reporting.tables import COSTS, Table, cell_text, cost_texts, make_table, published
@@ -41,7 +41,9 @@ def _pictures(home: Path, rows: Sequence[Row], methods: Sequence[str]) -> tuple[
     known = any(truths.values())
     drawn = []
     for pair, prompt in first.items():
-        images = [_inline(home / "images" / pair / method / picture_name(prompt, 0)) for method in methods]
+        images = [
+            _inline(home / "images" / pair / method / picture_name(prompt, first_seed(pair))) for method in methods
+        ]
         truth = truths[pair]
         drawn.append(
             {"pair": f"{pair}: {prompt}", "images": [_inline(truth) if truth else "", *images] if known else images}
