@@ -25,6 +25,7 @@ from magictailor.world.training.bank import Bank
 from magictailor.world.training.denoiser import Denoising, train_denoiser
 from magictailor.world.training.drawing import Chunk
 from magictailor.world.training.examples import Examples
+from magictailor.world.training.latents import Latents
 from magictailor.world.training.output import Weights, pack, starting_weights, write_base, write_state
 from magictailor.world.training.recipe import WorldTraining
 from magictailor.world.training.samples import round_trip_sheet, sample_captions, sample_sheet
@@ -168,39 +169,6 @@ def _autoencoder(run: Run, bank: Bank, examples: Examples, kept: Weights | None)
     return autoencoder.eval().requires_grad_(False)
 
 
-class Latents:
-    """Pictures to latents, chunk by chunk; on a CPU, where that takes long, they are kept for the next session."""
-
-    def __init__(self, autoencoder: AutoencoderKL, folder: Path, keep: bool) -> None:
-        self.autoencoder, self.folder, self.keep = autoencoder, folder, keep
-        if keep:
-            folder.mkdir(exist_ok=True)
-
-    def of(self, first: int, pictures: Tensor) -> Tensor:
-        """Latents [N, 16, 16, 16] of the pictures, uint8 [N, S, S, 3], of which the first has the seed ``first``."""
-        path = self.folder / f"{first:010d}-{len(pictures)}.safetensors"
-        if self.keep and path.exists():
-            return read_tensors(path)["latents"].float()
-        latents = encode(self.autoencoder, pictures)
-        if self.keep:
-            write_tensors(path, {"latents": latents.half()})
-        return latents
-
-
-def _encode_pictures(run: Run, latents: Latents, examples: Examples) -> None:
-    for first in range(0, examples.count, run.recipe.chunk):
-        part = slice(first, min(first + run.recipe.chunk, examples.count))
-        examples.latents[part] = latents.of(first, examples.pictures[part]).half()
-        run.watch("latents", part.stop, examples.count, {})
-    examples.encoded = examples.count
-    examples.drop_pictures()
-
-
-def _take_in(latents: Latents, examples: Examples, chunk: Chunk) -> None:
-    pictures = torch.from_numpy(chunk.pictures).to(examples.device)
-    examples.add(chunk, latents.of(examples.count, pictures))
-
-
 def _denoiser(
     run: Run, bank: Bank, examples: Examples, latents: Latents, held: Chunk, start: dict[str, Weights]
 ) -> None:
@@ -250,7 +218,7 @@ def _denoiser(
 
     def every() -> None:
         if run.timed and bank.ready() and (chunk := bank.next()) is not None:
-            _take_in(latents, examples, chunk)
+            latents.take_in(examples, chunk)
         if run.due():
             run.attempt("held out", measure)
             save()
@@ -327,9 +295,9 @@ def train_world(
         run.attempt("autoencoder held out", inspect)
         clock.begin("latents")
         latents = Latents(autoencoder, folder / "latents", keep=on_cpu)
-        _encode_pictures(run, latents, examples)
+        latents.encode_all(examples, recipe.chunk, lambda done, total: run.watch("latents", done, total, {}))
         while not run.timed and (chunk := bank.next()) is not None:
-            _take_in(latents, examples, chunk)
+            latents.take_in(examples, chunk)
             run.watch("latents", examples.count, recipe.pictures, {})
         _denoiser(run, bank, examples, latents, held, start)
     finally:

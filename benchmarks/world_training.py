@@ -1,4 +1,4 @@
-"""``python -m magictailor.world.training.benchmark --device cuda``: speed of both trainings' steps on random data."""
+"""Speed of both trainings' steps of the embedded base, on random data: `python benchmarks/world_training.py --device cuda`."""
 
 import argparse
 import time
