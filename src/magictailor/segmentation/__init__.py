@@ -50,7 +50,7 @@ def load_segmenter(
     model: str, *, boxes: Sequence[str] = (), weights: str | None = None, detector: str | None = None
 ) -> Segmenter:
     """A segmenter by name: ``clipseg``, ``dino+sam`` (the paper's), ``dino+sam2``, ``sam3``; ``embedded`` for
-    the drawn world; or ``grabcut`` with boxes.
+    the world; or ``grabcut`` with boxes.
 
     Args:
         boxes: of ``grabcut``, see `read_box`.
