@@ -33,7 +33,7 @@ NAMES = Path(__file__).parent / "names"
 def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rank 4 and alpha 16: a reader that loses alpha draws something else."""
     base = StableDiffusion(str(tiny_folder), opened(tiny_folder), DEFAULTS, map_side=MAPS)
-    strong = recipe("phases.0.lr=0.05", "phases.1.lr=0.05", "train.0.alpha=16")
+    strong = recipe("phases.0.lr=0.02", "phases.1.lr=0.02", "train.0.alpha=16")
     return personalize(pair(), tmp_path_factory.mktemp("runs") / "ada", model=base, recipe=strong)
 
 
