@@ -342,3 +342,10 @@ def test_masks_from_words_alone_overlap_with_the_truth(tmp_path: Path) -> None:
     recorded = json.loads(RECORD.read_text("utf-8"))["held out"]["renders"]["mask overlap"]
     assert len(overlaps) >= 20
     assert np.mean(overlaps) >= recorded - 0.15
+
+
+def test_a_start_that_is_not_there_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    recipe = training.JudgeTraining(start=tmp_path / "none.safetensors")
+    with pytest.raises(InputError, match="no such file"):
+        training.train_judge(tmp_path / "new", recipe, lambda *_: None)
+    assert not (tmp_path / "new").exists()

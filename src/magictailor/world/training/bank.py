@@ -17,7 +17,7 @@ from magictailor.world.training.drawing import HELD_OUT, Chunk, begin_worker, dr
 SCENERY, THING = 0.5, 1.5
 REACH = 2  # latents
 Progress = Callable[[int, int], None]
-_ONE_THREAD = {
+ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "RAYON_NUM_THREADS": "1",
@@ -59,7 +59,7 @@ class Bank:
         if missing:
             context = multiprocessing.get_context("spawn")  # a fork would take the accelerator's state along
             self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
-            with _environment(_ONE_THREAD):
+            with _environment(ONE_THREAD):
                 for path, first, size in missing:
                     self._jobs[path] = self._pool.submit(draw_to, path, first, size, captions)
 

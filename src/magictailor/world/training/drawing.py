@@ -34,18 +34,11 @@ class Chunk:
         return len(self.pictures)
 
 
-def _inside(rendering: Any) -> NDArray[np.uint8]:
-    """Coverage by things, uint8 [S, S], 255 inside."""
-    if hasattr(rendering, "inside"):
-        return np.asarray(rendering.inside, np.uint8)
-    return np.asarray(rendering.mask(*range(1, 256)), np.uint8)
-
-
 def drawn(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The scene's picture, uint8 [S, S, 3], and how much of each latent is a thing, uint8 [16, 16]."""
     rendering = render(random_scene(seed), SIZE)
     side = SIZE // GRID
-    blocks = _inside(rendering).reshape(GRID, side, GRID, side)
+    blocks = rendering.inside.reshape(GRID, side, GRID, side)
     return rendering.image, blocks.mean((1, 3), dtype=np.float32).round().astype(np.uint8)
 
 

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from magictailor.errors import InputError
 from magictailor.files import write_json
 from magictailor.processes import device_named
 from magictailor.recipe import Part
@@ -206,6 +207,8 @@ def train_judge(
         InputError: a device that is not there, or a folder of something else; nothing has been written.
     """
     there = device_named(device)
+    if recipe.start is not None and not recipe.start.is_file():
+        raise InputError(f"--start {recipe.start}: no such file; name an earlier training's judge.safetensors")
     folder = claim_folder(folder, recipe, ("steps", "minutes", "held_out"))
     coder = None if coder is None else coder.to(there)
     run = _Training(folder, recipe, there, coder)

@@ -1,12 +1,10 @@
 """The judge's labelled pictures: drawn by worker processes, used as they come or kept as files."""
 
 import os
-import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from types import TracebackType
 
 import numpy as np
@@ -15,28 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from magictailor.world.labels import ROW, held_out_seeds, labelled_rows
+from magictailor.world.training.bank import ONE_THREAD
+from magictailor.world.training.drawing import begin_worker
 
 CHUNK = 100  # pictures
 ENOUGH = 2_000  # pictures to begin with, where a training does not wait for all of them
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
 Rows = NDArray[np.uint8]
 
 
 def _chunks(first: int, count: int) -> list[tuple[int, int]]:
     return [(start, min(CHUNK, first + count - start)) for start in range(first, first + count, CHUNK)]
-
-
-def end_with_parent() -> None:
-    """Called first in each worker: training goes before drawing, and a worker ends when the training was killed."""
-    os.nice(5)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(2)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 def _written(path: Path, first: int, count: int) -> Path:
@@ -64,7 +50,7 @@ class JudgeBank:
         self.pending: set[Future[Rows]] = set()
         # A fork would take the accelerator's state along.
         self.pool = ProcessPoolExecutor(
-            workers or os.cpu_count(), mp_context=get_context("spawn"), initializer=end_with_parent
+            workers or os.cpu_count(), mp_context=get_context("spawn"), initializer=begin_worker
         )
         self.environment = {name: os.environ.get(name) for name in ONE_THREAD}
 
