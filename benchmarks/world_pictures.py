@@ -1,0 +1,51 @@
+"""The pictures of docs/world.md: `python benchmarks/world_pictures.py docs/images` (base.png is a training's samples.png)."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from magictailor.pictures import grid, save_png
+from magictailor.protocol import CONTEXTS, TREATMENTS
+from magictailor.world.checks import binding_checks
+from magictailor.world.pairs import CHALLENGES, composite_scene, reference_scenes, world_pair
+from magictailor.world.render import masks, render
+from magictailor.world.scene import Scene
+
+SHOWN = dict(zip(CHALLENGES, (3, 1, 2, 9, 4, 5), strict=True))  # tuning pairs, by challenge
+
+
+def picture(scene: Scene) -> Image.Image:
+    return Image.fromarray(render(scene).image)
+
+
+def places() -> Image.Image:
+    """Contexts but the last, then the last and the treatments."""
+    checks, images = binding_checks(), []
+    for i, name in enumerate((*CONTEXTS, *TREATMENTS)):
+        scene = checks[(3 * i + 1) % len(checks)].scene
+        place = name if name in CONTEXTS else ("flowers", "beach")[i % 2]
+        images.append(picture(replace(scene, context=place, treatment=None if name in CONTEXTS else name)))
+    names = (*CONTEXTS, *TREATMENTS)
+    titles = [f"{a} / {b}" for a, b in zip(names[:9], names[9:], strict=True)]
+    return grid([images[:9], images[9:]], column_titles=titles)
+
+
+def pairs() -> Image.Image:
+    """A pair of each challenge: two photos of the concept, three of the component, a mask, the true composite."""
+    rows, titles = [], []
+    for challenge, number in SHOWN.items():
+        pair = world_pair(10**8 + number, challenge)
+        concepts, owners = reference_scenes(pair)
+        mask = Image.fromarray(np.asarray(masks(owners[0], pair.kind)["component"])).convert("RGB")
+        rows.append([*map(picture, (*concepts[:2], *owners)), mask, picture(composite_scene(pair))])
+        titles.append(f"{challenge}: {', '.join(pair.labels)}")
+    return grid(rows, titles, ["concept", "", "component", "", "", "its mask", "true composite"])
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    save_png(places(), folder / "places.png")
+    save_png(pairs(), folder / "pairs.png")
