@@ -21,10 +21,10 @@ import numpy as np
 from PIL import Image
 
 from magictailor.backbones import load_backbone
-from magictailor.files import write_json
-from magictailor.pictures import grid, save_png
-from magictailor.protocol import CONTEXTS
-from magictailor.sampling import sample
+from magictailor.backbones.sampling import sample
+from magictailor.common.files import write_json
+from magictailor.common.pictures import grid, save_png
+from magictailor.generation.protocol import CONTEXTS
 from magictailor.world.catalog import CATALOG, PALETTE, SKINS
 from magictailor.world.checks import BindingCheck, binding_checks, component_checks
 from magictailor.world.render import SIZE, render

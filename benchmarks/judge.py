@@ -15,7 +15,7 @@ import numpy as np
 from binding import Answer, shares
 from PIL import Image
 
-from magictailor.files import write_json
+from magictailor.common.files import write_json
 from magictailor.world.catalog import CATALOG
 from magictailor.world.judge import load_judge
 from magictailor.world.judgement import Judgement, SeenComponent, judged

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from magictailor.tensors import read_numbers, read_tensors
+from magictailor.common.tensors import read_numbers, read_tensors
 from magictailor.training.checkpoint import LORA_FILE, STATE_FILE, WORDS_FILE, environment
 from magictailor.training.metrics import METRICS_FILE
 from magictailor.world.pairs import world_pair, write_pair

@@ -22,18 +22,18 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from magictailor.adapters.trainables import Trainables
 from magictailor.backbones.placement import BITS
 from magictailor.backbones.presets import NAMES, preset_for
 from magictailor.backbones.quantized import quantize
 from magictailor.data.batches import pictures
 from magictailor.methods import METHODS
-from magictailor.naming import Naming
 from magictailor.recipe import with_settings
+from magictailor.recipe.naming import Naming
 from magictailor.training.examples import Examples
 from magictailor.training.inputs import Batch
 from magictailor.training.memory import expected_peak
 from magictailor.training.objective import Objective
+from magictailor.training.trainables import Trainables
 
 BALANCE = 300  # a step of that stage
 

@@ -29,12 +29,12 @@ from PIL import Image
 
 from magictailor import generate, load, personalize
 from magictailor.backbones import load_backbone
+from magictailor.backbones.sampling import sample
+from magictailor.common.files import write_json
+from magictailor.common.pictures import grid, save_png
 from magictailor.evaluate.metrics.asked import asked
 from magictailor.evaluate.metrics.judging import judge_network, scores, truths_of
-from magictailor.files import write_json
-from magictailor.pictures import grid, save_png
-from magictailor.protocol import PROMPTS
-from magictailor.sampling import sample
+from magictailor.generation.protocol import PROMPTS
 from magictailor.training.loop import recipe_for
 from magictailor.world.captions import full_caption
 from magictailor.world.embedded import load_autoencoder

@@ -29,19 +29,19 @@ from bases import FAMILIES, base, pair
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from magictailor.adapters.momentum import Momentum
-from magictailor.adapters.trainables import Trainables
 from magictailor.backbones.stable_diffusion import ENCODER, StableDiffusion
 from magictailor.data.batches import pictures
 from magictailor.methods import METHODS
-from magictailor.naming import Naming
 from magictailor.recipe import with_settings
+from magictailor.recipe.naming import Naming
 from magictailor.techniques.attention import attention_error
 from magictailor.techniques.balancing import diffusion_weights, preserve_weights, sample_means
 from magictailor.techniques.diffusion import masked_error
 from magictailor.training.examples import Examples
 from magictailor.training.inputs import Batch
+from magictailor.training.momentum import Momentum
 from magictailor.training.objective import Objective
+from magictailor.training.trainables import Trainables
 
 STAGES, LARGEST_MAP = {"warm-up": 0, "balance": 300}, 32 * 32
 

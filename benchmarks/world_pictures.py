@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from magictailor.pictures import grid, save_png
-from magictailor.protocol import CONTEXTS, TREATMENTS
+from magictailor.common.pictures import grid, save_png
+from magictailor.generation.protocol import CONTEXTS, TREATMENTS
 from magictailor.world.checks import binding_checks
 from magictailor.world.pairs import CHALLENGES, composite_scene, reference_scenes, world_pair
 from magictailor.world.render import masks, render

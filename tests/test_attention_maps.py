@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from magictailor.adapters.attention_maps import AttentionMaps
 from magictailor.backbones import Backbone, Condition
+from magictailor.backbones.attention import AttentionMaps
 from magictailor.backbones.sdxl import StableDiffusionXL
 from magictailor.backbones.stable_diffusion import StableDiffusion
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from tiny import DEFAULTS, FAMILIES, PREDICTIONS, backbone, pipeline
 
 WORDS = {"<person>": "person"}

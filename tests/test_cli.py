@@ -8,7 +8,7 @@ import pytest
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
-from magictailor.errors import RunError
+from magictailor.common.errors import RunError
 from magictailor.recipe import recipe_from
 from tiny import Call, Said, pair
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from magictailor import personalize
 from magictailor.backbones import community_lora, load_backbone
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.exports import export
 from magictailor.generation.pictures import load
 from magictailor.training.checkpoint import LORA_FILE, read_run

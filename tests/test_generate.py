@@ -13,11 +13,11 @@ from PIL import Image
 
 import magictailor.generation.pictures as module
 from magictailor import personalize
+from magictailor.backbones.sampling import SCHEDULERS
 from magictailor.backbones.stable_diffusion import StableDiffusion
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
+from magictailor.common.tensors import read_tensors
 from magictailor.generation.pictures import Generated, Record, generate, load, save_pictures
-from magictailor.sampling import SCHEDULERS
-from magictailor.tensors import read_tensors
 from magictailor.training.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE
 from tiny import DEFAULTS, MAPS, SIZE, in_child, pair, recipe
 

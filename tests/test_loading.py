@@ -22,11 +22,11 @@ from magictailor.backbones import load_backbone
 from magictailor.backbones.clip_tokenizer import END, clip_tokenizer
 from magictailor.backbones.configurations import BANG, CONFIGURATIONS, Configuration
 from magictailor.backbones.single_file import ALLOW_PICKLE, Told, family_of
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
+from magictailor.common.tensors import write_tensors
 from magictailor.exports import export
 from magictailor.exports.single_file import single_file
 from magictailor.generation.pictures import generate
-from magictailor.tensors import write_tensors
 from tiny import SIZE, pair, recipe, sdxl, vae_config
 
 SMALL = {"intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

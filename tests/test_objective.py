@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from magictailor.adapters.momentum import Momentum
 from magictailor.backbones import Condition
+from magictailor.common.randomness import normal, uniform
 from magictailor.data.batches import augmented
-from magictailor.randomness import normal, uniform
 from magictailor.recipe import Augment, Preserve
 from magictailor.training.examples import Examples
+from magictailor.training.momentum import Momentum
 from tiny import PREDICTIONS, Rig, pair, recipe
 
 PLAIN = ("augment.jitter=0", "augment.flip=0")

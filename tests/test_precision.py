@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from magictailor import personalize
 from magictailor.backbones import Backbone, load_backbone
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.generation.pictures import generate, load
 from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE, read_run
 from magictailor.training.loop import Run

@@ -12,17 +12,17 @@ from torch import nn
 
 import magictailor.backbones.stable_diffusion as sd
 from magictailor import personalize
-from magictailor.adapters.trainables import Trainables
 from magictailor.backbones import Backbone, Condition, load_backbone
 from magictailor.backbones.placement import ON_CPU, Placement, fitted
 from magictailor.backbones.presets import COSTS, FAST, NAMES, PRESETS, Preset, preset_for
 from magictailor.backbones.sdxl import StableDiffusionXL
 from magictailor.backbones.stable_diffusion import StableDiffusion
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.generation.pictures import generate, load
 from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE, read_run
 from magictailor.training.loop import Run, recipe_for
 from magictailor.training.memory import expected_peak, seen_peak
+from magictailor.training.trainables import Trainables
 from tiny import DEFAULTS, FAMILIES, Rig, interrupted_and_resumed, pair, recipe
 
 BITS = ("int8", "nf4")

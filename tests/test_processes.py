@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from magictailor import personalize
-from magictailor.tensors import read_tensors, write_tensors
+from magictailor.common.tensors import read_tensors, write_tensors
 from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE
 from magictailor.training.metrics import read_metrics
 from magictailor.world.pairs import world_pair, write_pair

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from magictailor.backbones.load import PAPER
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.methods import METHODS
 from magictailor.recipe import (
     Augment,

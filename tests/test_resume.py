@@ -10,8 +10,8 @@ from safetensors import safe_open
 
 import magictailor.training.loop as train
 from magictailor import personalize
+from magictailor.common.tensors import read_tensors
 from magictailor.recipe import Recipe
-from magictailor.tensors import read_tensors
 from magictailor.training.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE
 from tiny import backbone, in_child, pair, recipe
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from magictailor import personalize
-from magictailor.adapters.start import read_start
+from magictailor.common.errors import InputError
+from magictailor.common.tensors import read_tensors
 from magictailor.data import Pair
-from magictailor.errors import InputError
 from magictailor.exports import export
-from magictailor.tensors import read_tensors
 from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE
 from magictailor.training.loop import Run
+from magictailor.training.start import read_start
 from tiny import backbone, pair, recipe
 
 STRONG = ("phases.0.lr=0.05", "phases.1.lr=0.05", "train.0.alpha=16")

@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors import safe_open
 
 from magictailor import load, personalize
-from magictailor.errors import InputError, RunError
+from magictailor.common.errors import InputError, RunError
+from magictailor.common.tensors import read_numbers, read_tensors
 from magictailor.methods import METHODS
 from magictailor.recipe import Recipe
-from magictailor.tensors import read_numbers, read_tensors
 from magictailor.training.checkpoint import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE, State, read_run
 from magictailor.training.loop import Run, learning_rate
 from magictailor.training.objective import Objective

@@ -23,17 +23,17 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from magictailor import personalize
-from magictailor.adapters.momentum import Momentum
-from magictailor.adapters.trainables import Trainables
 from magictailor.backbones import Defaults
 from magictailor.backbones.stable_diffusion import StableDiffusion
 from magictailor.data import Pair, Reference, Sample
 from magictailor.data.batches import pictures
 from magictailor.methods import METHODS
-from magictailor.naming import Naming
 from magictailor.recipe import Recipe, with_settings
+from magictailor.recipe.naming import Naming
 from magictailor.training.examples import Examples
+from magictailor.training.momentum import Momentum
 from magictailor.training.objective import Objective
+from magictailor.training.trainables import Trainables
 from magictailor.weights import EMBEDDED
 
 SIZE, MAPS = 16, 4

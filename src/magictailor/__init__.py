@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 if TYPE_CHECKING:
+    from magictailor.common.errors import InputError, RunError
     from magictailor.data import Pair, read_pair
-    from magictailor.errors import InputError, RunError
     from magictailor.exports import Contents, export, inspect
     from magictailor.exports.merging import merge_runs
     from magictailor.generation.pictures import Generated, Record, generate, load
@@ -48,11 +48,11 @@ __all__ = [
 _HOMES = {
     "Contents": "exports",
     "Generated": "generation.pictures",
-    "InputError": "errors",
+    "InputError": "common.errors",
     "Pair": "data",
     "Recipe": "recipe",
     "Record": "generation.pictures",
-    "RunError": "errors",
+    "RunError": "common.errors",
     "export": "exports",
     "generate": "generation.pictures",
     "inspect": "exports",

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from magictailor.common.errors import InputError
 from magictailor.data.images import EXTENSIONS, expand, fit_square, image_files, load_grey, load_image
-from magictailor.errors import InputError
 
 ORIENTATION = 0x0112
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from magictailor.common.errors import InputError
 from magictailor.data.masks import Reference, find_excluded, find_mask, mask_of, read_mask, without
-from magictailor.errors import InputError
 
 SIZE = (40, 30)
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from magictailor.common.errors import RunError
+from magictailor.common.pictures import grid, overlay, save_png
 from magictailor.data import Pair, Reference, Sample, describe, overview, remarks
-from magictailor.errors import RunError
-from magictailor.pictures import grid, overlay, save_png
 
 
 def reference(name: str, columns: int) -> Reference:

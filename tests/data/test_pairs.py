@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from magictailor.common.errors import InputError
 from magictailor.data import Pair, read_pair
-from magictailor.errors import InputError
 
 SIZE = (24, 20)
 WHITE = (0, 0, *SIZE)

@@ -20,7 +20,7 @@ import magictailor.evaluate.claims as claims
 import magictailor.evaluate.metrics as metrics
 import magictailor.evaluate.metrics.judging as judging
 import magictailor.evaluate.metrics.quality as quality
-from magictailor.errors import InputError, RunError
+from magictailor.common.errors import InputError, RunError
 from magictailor.evaluate.bench import run_bench, status, units
 from magictailor.evaluate.claims import claim
 from magictailor.evaluate.metrics.contract import Drawn, Figure, Subject

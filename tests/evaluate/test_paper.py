@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.evaluate.records import Row, first_seed, write_rows
 from magictailor.evaluate.reporting.figures import draw_figure
 from magictailor.evaluate.reporting.paper import FIGURES, TABLES, Sheet, Sweep
 from magictailor.evaluate.reporting.tables import FORMATS, make_table
 from magictailor.evaluate.spec import Spec, sources
 from magictailor.generation.pictures import picture_name
+from magictailor.generation.studies import STUDIES, filled
 from magictailor.methods import METHODS
-from magictailor.methods.studies import STUDIES, filled
 from tiny import Call
 
 WORDS = ("<cat>", "<ears>")

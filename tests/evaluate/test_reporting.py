@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.evaluate.records import Row, write_rows
 from magictailor.evaluate.reporting.contrasts import contrasts, verdicts
 from magictailor.evaluate.reporting.tables import FORMATS, make_table

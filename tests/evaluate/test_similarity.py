@@ -22,9 +22,9 @@ from transformers import (
     ViTModel,
 )
 
+from magictailor.common.errors import InputError
 from magictailor.data import Pair, Sample
 from magictailor.data.masks import Reference
-from magictailor.errors import InputError
 from magictailor.evaluate.metrics.contract import Drawn, Subject
 from magictailor.evaluate.metrics.cutouts import Cutter, cut_out, masks_in
 from magictailor.evaluate.metrics.embedders import Clip, Dino, Embedder, embedded

@@ -21,7 +21,7 @@ from magictailor.evaluate.metrics.identity import (
 )
 from magictailor.evaluate.metrics.judging import TruthByJudge, Truths, owner_place, scores, unrelated_owner
 from magictailor.evaluate.metrics.quality import QualityByJudge, kernel_distance
-from magictailor.protocol import PROMPTS
+from magictailor.generation.protocol import PROMPTS
 from magictailor.world.judgement import Judgement, SeenComponent
 from magictailor.world.pairs import CHALLENGES, WorldPair, composite_scene, concept_scene, reference_scenes, world_pair
 from magictailor.world.render import render

@@ -13,16 +13,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from magictailor import personalize
-from magictailor.backbones.adapter import Layer
 from magictailor.backbones.configurations import CONFIGURATIONS
-from magictailor.backbones.spellings import comfyui_name, kohya_name
+from magictailor.backbones.lora import Layer
+from magictailor.backbones.lora_names import comfyui_name, kohya_name
 from magictailor.backbones.stable_diffusion import LORA_TARGETS, StableDiffusion
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
+from magictailor.common.tensors import read_numbers
 from magictailor.exports import FORMATS, export, inspect
 from magictailor.exports.single_file import single_file
 from magictailor.generation.pictures import generate
 from magictailor.recipe import LoRA, PseudoWords
-from magictailor.tensors import read_numbers
 from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE
 from tiny import DEFAULTS, MAPS, PROMPT, drawn, opened, pair, recipe
 

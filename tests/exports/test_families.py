@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 from magictailor import personalize
-from magictailor.adapters.start import read_start
 from magictailor.backbones import community_lora, load_backbone
+from magictailor.common.tensors import write_tensors
 from magictailor.exports import export, inspect
 from magictailor.exports.single_file import single_file
 from magictailor.generation.pictures import generate, load
-from magictailor.tensors import write_tensors
 from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE
 from magictailor.training.loop import Run
+from magictailor.training.start import read_start
 from tiny import FAMILIES, PROMPT, drawn, opened, pair, recipe
 
 STRONG = ("phases.0.lr=0.05", "phases.1.lr=0.05", "train.0.alpha=16")

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from magictailor.common.randomness import uniform
 from magictailor.data.batches import Picture, augmented
 from magictailor.data.collage import Scaling, collage
 from magictailor.exports.merging import merged_weight
-from magictailor.randomness import uniform
 from magictailor.recipe import Augment, ContextMask, with_settings
 from magictailor.techniques.attention import attention_error
 from magictailor.techniques.diffusion import context_mask, masked_error

@@ -7,8 +7,8 @@ import pytest
 
 import magictailor.methods as methods
 from magictailor import generate, personalize
+from magictailor.common.tensors import read_tensors
 from magictailor.recipe import with_settings
-from magictailor.tensors import read_tensors
 from tiny import DEFAULTS, pair
 
 DOCS = Path(__file__).parents[2] / "docs" / "methods.md"

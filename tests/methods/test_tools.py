@@ -9,17 +9,17 @@ import torch
 from PIL import Image
 
 from magictailor import generate, personalize
+from magictailor.common.errors import InputError
+from magictailor.common.tensors import read_tensors
 from magictailor.data import Pair
-from magictailor.errors import InputError
 from magictailor.exports import export
 from magictailor.exports.merging import _own_features, merge_runs
 from magictailor.generation.pictures import loaded
+from magictailor.generation.protocol import PROMPTS
+from magictailor.generation.studies import PROTOCOL, STUDIES, study_prompts
 from magictailor.generation.transfer import Transfer, transfer
 from magictailor.methods import CATALOGUE, METHODS
 from magictailor.methods.ablations import ABLATIONS
-from magictailor.methods.studies import PROTOCOL, STUDIES, study_prompts
-from magictailor.protocol import PROMPTS
-from magictailor.tensors import read_tensors
 from magictailor.training.checkpoint import WEIGHTS_FILE, WORDS_FILE
 from magictailor.training.learning import learning_process
 from tiny import DEFAULTS, SIZE, Call, drawn, opened, pair, short

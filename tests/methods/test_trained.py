@@ -10,11 +10,11 @@ from torch import Tensor
 
 import magictailor.training.loop
 from magictailor import generate, load, personalize
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
+from magictailor.common.tensors import read_tensors
 from magictailor.generation.pictures import loaded
 from magictailor.methods import COMPARED, VARIANTS
 from magictailor.recipe import LoRA, Recipe
-from magictailor.tensors import read_tensors
 from magictailor.training.checkpoint import LORA_FILE, STATE_FILE, WEIGHTS_FILE, WORDS_FILE
 from magictailor.training.loop import Run
 from magictailor.weights import EMBEDDED
@@ -258,7 +258,7 @@ def test_priors_are_drawn_by_the_base_even_where_training_begins_from_a_run(
 
 
 def test_a_bases_digest_knows_its_schedule_and_its_weights() -> None:
-    from magictailor.adapters.trainables import Trainables
+    from magictailor.training.trainables import Trainables
 
     plain = backbone()
     known = plain.digest()
@@ -281,9 +281,9 @@ def test_what_would_be_lost_in_a_runs_own_weights_is_refused(tiny_folder: Path, 
 
 
 def test_own_weights_are_refused_where_they_could_not_move(tmp_path: Path) -> None:
-    from magictailor.adapters.trainables import Trainables
     from magictailor.backbones.placement import Placement
     from magictailor.backbones.presets import NAMES, Preset
+    from magictailor.training.trainables import Trainables
 
     def refused(method: str, place: Placement) -> str:
         base = backbone()

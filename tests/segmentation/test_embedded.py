@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import magictailor.segmentation.embedded as embedded
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.segmentation.embedded import Embedded, classes_of, name_of
 from magictailor.world.labels import BODIES, CLASSES, labelled
 from magictailor.world.pairs import concept_scene, world_pair

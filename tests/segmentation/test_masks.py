@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from magictailor.common.errors import InputError
 from magictailor.data import read_pair
-from magictailor.errors import InputError
 from magictailor.segmentation import Segmenter, load_segmenter, make_masks, read_box
 from magictailor.segmentation.grabcut import grabcut
 from magictailor.segmentation.regions import (

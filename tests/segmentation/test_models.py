@@ -14,8 +14,8 @@ from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPi
 from typer.testing import CliRunner
 
 from magictailor.cli import app
+from magictailor.common.errors import InputError
 from magictailor.data import read_pair
-from magictailor.errors import InputError
 from magictailor.segmentation import Segmenter, load_segmenter
 from magictailor.segmentation.grounded import padded
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 import magictailor.world.training.judge as training
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
+from magictailor.common.tensors import write_tensors
 from magictailor.recipe import part_from
 from magictailor.segmentation import load_segmenter, make_masks
-from magictailor.tensors import write_tensors
 from magictailor.weights import JUDGE
 from magictailor.world.colors import cielab, median_color
 from magictailor.world.judge import ANSWERS, RECORD, Judge, load_judge, shares_of

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from magictailor.common.errors import InputError
 from magictailor.data import read_pair
-from magictailor.errors import InputError
 from magictailor.world.catalog import CATALOG, CATEGORIES, KINDS
 from magictailor.world.pairs import (
     CHALLENGES,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from dicebear import Style
 
-from magictailor.protocol import CONTEXTS, PROMPTS, TREATMENTS
+from magictailor.generation.protocol import CONTEXTS, PROMPTS, TREATMENTS
 from magictailor.world.art import _definition, draw_concept
 from magictailor.world.catalog import CATALOG, CELLS
 from magictailor.world.colors import cielab

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from magictailor.protocol import PROMPTS
+from magictailor.generation.protocol import PROMPTS
 from magictailor.world.catalog import CATALOG, CELLS
 from magictailor.world.render import render
 from magictailor.world.scene import Component, Concept, Scene, random_concept, random_scene, same_place

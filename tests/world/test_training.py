@@ -10,8 +10,8 @@ from torch import nn
 
 import magictailor.world.training.run as run_module
 from magictailor.backbones import load_backbone
-from magictailor.errors import InputError
-from magictailor.tensors import read_tensors
+from magictailor.common.errors import InputError
+from magictailor.common.tensors import read_tensors
 from magictailor.weights import EMBEDDED
 from magictailor.world.captions import caption, caption_rng
 from magictailor.world.embedded import load_autoencoder, new_autoencoder, new_scheduler

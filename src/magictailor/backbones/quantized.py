@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 
 
 def _quantized(layer: nn.Linear, bits: int, dtype: torch.dtype) -> nn.Module:

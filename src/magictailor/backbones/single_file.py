@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from magictailor.backbones.configurations import CONFIGURATIONS, NOISE, Configuration
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 
 ALLOW_PICKLE = "MAGICTAILOR_ALLOW_PICKLE"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from magictailor.backbones.contract import Backbone, Condition, Defaults, Part, WordVectors
 from magictailor.backbones.placement import ON_CPU, Placement
 from magictailor.backbones.quantized import quantize
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 
 ENCODER = "clip"
 CLIP_WORDS = 49_408
@@ -156,6 +156,19 @@ class StableDiffusion(Backbone):
     @property
     def tokenizers(self) -> Mapping[str, Any]:
         return {name: getattr(self.pipeline, tokenizer) for name, (_, tokenizer) in self.encoders.items()}
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        names = ("unet", "vae", *(encoder for encoder, _ in self.encoders.values()))
+        return {name: getattr(self.pipeline, name) for name in names}
+
+    @property
+    def noise_schedule(self) -> Mapping[str, Any]:
+        return dict(self.pipeline.scheduler.config)
+
+    @property
+    def layers_per_block(self) -> int:
+        return int(self.pipeline.unet.config.layers_per_block)
 
     @property
     def lora_targets(self) -> Sequence[str]:

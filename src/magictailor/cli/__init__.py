@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from magictailor.cli import bench, files, research, work, world
-from magictailor.errors import InputError, RunError
+from magictailor.common.errors import InputError, RunError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(work.app)
@@ -28,6 +28,19 @@ def _quiet() -> None:
     logging.disable(logging.WARNING)
 
 
+# Where the command line's spelling of an argument differs from its name with dashes.
+SPELLINGS = {
+    "": "", "loras": "--lora", "settings": "--set", "scheduler_name": "--scheduler", "pair": "PAIR", "run": "RUN",
+    "runs": "RUNS", "prompts": "PROMPT", "image": "IMAGE", "region": "REGION", "spec": "SPEC", "bench": "BENCH",
+    "file": "FILE",
+}  # fmt: skip
+
+
+def _spelled(error: InputError) -> str:
+    """The error's line with this command line's name of the argument."""
+    return error.line(SPELLINGS.get(error.field, f"--{error.field.replace('_', '-')}"))
+
+
 def _stop(code: int, message: str) -> NoReturn:
     if code == 1 or os.environ.get("RANK", "0") == "0":  # what one process refuses, all refuse
         print("error: " + message.replace("\n", " "), file=sys.stderr)
@@ -40,7 +53,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except InputError as error:
-        _stop(2, str(error))
+        _stop(2, _spelled(error))
     except (RunError, FloatingPointError) as error:
         _stop(1, str(error))
     except Exception as error:  # typer's own click, whose exceptions have no public name

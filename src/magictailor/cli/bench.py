@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from magictailor.cli.progress import bar
 from magictailor.cli.shared import Device, Output, Precision, Preset, console, started
-from magictailor.errors import InputError
-from magictailor.progress import bar
+from magictailor.common.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Pairs x methods x prompts x seeds, in tables.")
 SpecFile = Annotated[Path, typer.Argument(help="A TOML file: docs/bench.md.", show_default=False)]
@@ -25,9 +25,9 @@ def run(
 ) -> None:
     """Train, draw and score all that is missing; several processes may work on one folder."""
     with started("reading"):
+        from magictailor.common.files import output_folder
         from magictailor.evaluate.bench import run_bench
         from magictailor.evaluate.spec import read_spec, sources
-        from magictailor.files import output_folder
 
         read = read_spec(spec)
         found = sources(read, spec.resolve().parent)
@@ -93,8 +93,8 @@ def report(
     against: Annotated[str | None, typer.Option(help="Compare with this method; default: magictailor.")] = None,
 ) -> None:
     """Write one page that opens offline: the table, each method against one other, and pictures side by side."""
+    from magictailor.common.files import output_file
     from magictailor.evaluate.reporting.report import write_report
-    from magictailor.files import output_file
 
     output_file("--output", output)
     console.print(f"open {write_report(bench, output, against).resolve()} in a browser")
@@ -116,9 +116,9 @@ def figure(
 ) -> None:
     """Draw a figure of the paper from what is finished: figures over a setting, or pictures side by side."""
     with started("drawing"):
+        from magictailor.common.files import output_file
+        from magictailor.common.pictures import save_png
         from magictailor.evaluate.reporting.figures import draw_figure
-        from magictailor.files import output_file
-        from magictailor.pictures import save_png
 
         output_file("--output", output)
         save_png(draw_figure(bench, number, listed(methods), listed(figures)), output)

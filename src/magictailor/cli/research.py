@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from magictailor.cli.progress import bar
 from magictailor.cli.shared import Device, Output, Precision, Preset, console, started
-from magictailor.progress import bar
 
 app = typer.Typer()
 Runs = Annotated[list[Path], typer.Argument(help="Folders of runs.", show_default=False)]
@@ -18,8 +18,8 @@ def recipes() -> None:
     """List the methods, their variants, the paper's ablations with its figures, and its studies of prompts."""
     from rich.table import Table
 
+    from magictailor.generation.studies import STUDIES
     from magictailor.methods import CATALOGUE
-    from magictailor.methods.studies import STUDIES
 
     for group, named in CATALOGUE.items():
         table = Table(title=group, title_justify="left", box=None, padding=(0, 2, 0, 0))
@@ -43,8 +43,8 @@ def recipes() -> None:
 def learning(runs: Runs, output: Picture) -> None:
     """Draw how runs learned: previews over steps, and each sample's loss beneath."""
     with started("drawing"):
-        from magictailor.files import output_file
-        from magictailor.pictures import save_png
+        from magictailor.common.files import output_file
+        from magictailor.common.pictures import save_png
         from magictailor.training.learning import learning_process
 
         output_file("--output", output)
@@ -84,10 +84,10 @@ def transfer(
 ) -> None:
     """Draw a run's component into a region of another picture."""
     with started("loading"):
-        from magictailor.files import output_folder
+        from magictailor.common.files import output_folder
+        from magictailor.common.pictures import grid, save_png
         from magictailor.generation.transfer import Transfer
         from magictailor.generation.transfer import transfer as draw
-        from magictailor.pictures import grid, save_png
 
         how = Transfer(start, strength, steps, guidance)
         where = {"device": device, "precision": precision, "preset": preset}

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from magictailor.cli.progress import bar
 from magictailor.cli.shared import (
     Compiled,
     Device,
@@ -20,8 +21,7 @@ from magictailor.cli.shared import (
     console,
     started,
 )
-from magictailor.errors import InputError
-from magictailor.progress import bar
+from magictailor.common.errors import InputError
 
 app = typer.Typer()
 
@@ -29,9 +29,9 @@ app = typer.Typer()
 @app.command()
 def pair(path: PairPath, sheet: Annotated[Path | None, typer.Option(help="Write the overview here.")] = None) -> None:
     """Print what a pair holds and draw its images with the masks overlaid."""
+    from magictailor.common.files import output_file
+    from magictailor.common.pictures import save_png
     from magictailor.data import describe, overview, read_pair
-    from magictailor.files import output_file
-    from magictailor.pictures import save_png
 
     read = read_pair(path)
     if sheet is not None:
@@ -97,8 +97,8 @@ def train(
     read = read_pair(path)
     with started("loading"):
         from magictailor.backbones import community_lora, load_backbone
-        from magictailor.files import output_folder
-        from magictailor.processes import launched
+        from magictailor.common.files import output_folder
+        from magictailor.common.processes import launched
         from magictailor.training.loop import personalize, recipe_for
 
         count = launched()
@@ -147,10 +147,10 @@ def generate(
 ) -> None:
     """Draw pictures with a run's pseudo-words: PNGs with prompt and seed inside, and a contact sheet."""
     with started("loading"):
-        from magictailor.files import output_folder
+        from magictailor.common.files import output_folder
         from magictailor.generation.pictures import finished_run, save_pictures
         from magictailor.generation.pictures import generate as draw
-        from magictailor.methods.studies import study_prompts
+        from magictailor.generation.studies import study_prompts
 
         asked = [*(prompts or ()), *(study_prompts(study, list(finished_run(run)[1].words)) if study else ())]
         if not asked:

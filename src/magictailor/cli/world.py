@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from magictailor.cli.progress import bar
 from magictailor.cli.shared import Output, Settings, console, given, started
-from magictailor.errors import InputError
-from magictailor.progress import bar
+from magictailor.common.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Practice pairs whose truth is known, and the embedded models.")
 Start = Annotated[str | None, typer.Option(help="scratch, embedded, or the folder of an earlier training.")]

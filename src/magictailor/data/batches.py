@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from magictailor.common.errors import InputError
 from magictailor.data.images import fit_square
 from magictailor.data.pairs import Pair
-from magictailor.errors import InputError
 from magictailor.recipe import Augment
 
 GRAY = (0.299, 0.587, 0.114)

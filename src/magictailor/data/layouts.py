@@ -18,8 +18,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from magictailor.common.errors import InputError
 from magictailor.data.images import expand, image_files, is_image_file, natural
-from magictailor.errors import InputError
 
 EXPECTED = (
     "expected 0_person_a1.jpg, 1_hair_a1.jpg, ... and masks/0_person_a1.png, ...; "

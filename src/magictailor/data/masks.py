@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
+from magictailor.common.errors import InputError
 from magictailor.data.images import EXTENSIONS, load_grey
-from magictailor.errors import InputError
 
 EMPTY_BELOW = 128
 

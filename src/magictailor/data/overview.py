@@ -4,9 +4,9 @@ from PIL import Image
 from rich.table import Table
 from rich.text import Text
 
+from magictailor.common.pictures import Color, fit_cell, grid, overlay
 from magictailor.data.masks import Reference
 from magictailor.data.pairs import Pair
-from magictailor.pictures import Color, fit_cell, grid, overlay
 
 LEAST, MOST = 0.01, 0.95  # coverage outside of this is rarely meant
 COLORS: tuple[Color, ...] = ((220, 50, 47), (38, 110, 210), (40, 150, 60), (200, 130, 0), (130, 60, 180))

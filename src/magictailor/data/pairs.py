@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from magictailor.common.errors import InputError
 from magictailor.data.images import load_image
 from magictailor.data.layouts import Draft, read_layout
 from magictailor.data.masks import Reference, files_of_stem, find_excluded, find_mask, mask_of
-from magictailor.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from magictailor.common.errors import InputError
+from magictailor.common.files import json_text, output_folder, write_json
 from magictailor.demo.page import write_page
-from magictailor.errors import InputError
-from magictailor.files import json_text, output_folder, write_json
 from magictailor.generation.pictures import generate, load, save_pictures
-from magictailor.protocol import PROMPTS
+from magictailor.generation.protocol import PROMPTS
 from magictailor.training.loop import personalize
 from magictailor.world.pairs import world_pair, write_pair
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
-from magictailor.files import write_text
+from magictailor.common.files import write_text
 from magictailor.training.checkpoint import read_run
 from magictailor.training.metrics import read_metrics
 from magictailor.world.pairs import WorldPair

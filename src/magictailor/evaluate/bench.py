@@ -10,16 +10,16 @@ from PIL import Image
 
 from magictailor.backbones import load_backbone
 from magictailor.backbones.placement import Where
+from magictailor.common.errors import InputError, RunError
+from magictailor.common.files import write_json
+from magictailor.common.pictures import save_png
 from magictailor.data import Pair
-from magictailor.errors import InputError, RunError
 from magictailor.evaluate.claims import claim, held
 from magictailor.evaluate.metrics import metrics_named, ready
 from magictailor.evaluate.metrics.contract import Drawn, Metric, Subject
 from magictailor.evaluate.records import Row, first_seed, read_cost, read_unit, write_rows
 from magictailor.evaluate.spec import Source, Spec
-from magictailor.files import write_json
 from magictailor.generation.pictures import generate, load, picture_name
-from magictailor.pictures import save_png
 from magictailor.training.checkpoint import RUN_FILE, STATE_FILE, describe_pair, finished, stored_bytes
 from magictailor.training.loop import personalize, recipe_for
 

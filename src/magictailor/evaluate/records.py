@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from magictailor.errors import InputError
-from magictailor.files import write_whole
+from magictailor.common.errors import InputError
+from magictailor.common.files import write_whole
 
 JUDGES = b"magictailor.judges"  # in a file's metadata: which model judged, by metric
 

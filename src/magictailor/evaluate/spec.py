@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from magictailor.common.errors import InputError
 from magictailor.data import Pair, read_pair
-from magictailor.errors import InputError
+from magictailor.generation.studies import STUDIES, filled, study_prompts
 from magictailor.methods import METHODS
-from magictailor.methods.studies import STUDIES, filled, study_prompts
 from magictailor.recipe import Part, fields_of, part_from
 from magictailor.segmentation import MODELS
 from magictailor.world.pairs import CHALLENGES, WorldPair, world_pair, write_pair

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 
 # Where a LoRA's file spells a layer's first factor, and who reads that.
 SPELLINGS = {

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from magictailor.adapters.trainables import DENOISER
 from magictailor.backbones import Backbone, load_backbone
-from magictailor.errors import InputError
-from magictailor.files import new_folder, write_json
+from magictailor.common.errors import InputError
+from magictailor.common.files import new_folder, write_json
+from magictailor.common.tensors import prefixed, read_tensors, unprefixed, write_tensors
 from magictailor.generation.pictures import finished_run, loaded
-from magictailor.naming import TEMPLATES, Naming
 from magictailor.recipe import CrossAttentionWeights
-from magictailor.tensors import prefixed, read_tensors, unprefixed, write_tensors
+from magictailor.recipe.naming import TEMPLATES, Naming
 from magictailor.training.checkpoint import RUN_FILE, WEIGHTS_FILE, WORDS_FILE, RunInfo, environment
+from magictailor.training.trainables import DENOISER
 
 RIDGE = 1e-6  # of the regularising features' mean square: their products must have an inverse
 KEYS_AND_VALUES = {"to_k", "to_v"}

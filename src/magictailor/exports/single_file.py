@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from magictailor.backbones.spellings import sgm_name
+from magictailor.backbones.lora_names import sgm_name
 
 Weights = Mapping[str, Tensor]
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from magictailor.adapters.trainables import OWN_WEIGHTS, WORDS
 from magictailor.backbones import load_backbone
-from magictailor.backbones.adapter import (
+from magictailor.backbones.contract import WordVectors
+from magictailor.backbones.lora import (
     Adapter,
     adapter_of,
     comfyui_tensors,
@@ -20,16 +20,16 @@ from magictailor.backbones.adapter import (
     header_alpha,
     kohya_tensors,
 )
-from magictailor.backbones.contract import WordVectors
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
+from magictailor.common.files import new_folder, write_text
+from magictailor.common.tensors import WORD, read_numbers, read_tensors, unprefixed, write_tensors
 from magictailor.exports.families import FAMILIES, Family
 from magictailor.exports.single_file import single_file
 from magictailor.exports.usage import BUNDLED, in_a1111, in_checkpoint, in_comfyui, in_diffusers, with_words
-from magictailor.files import new_folder, write_text
 from magictailor.generation.pictures import finished_run, load
-from magictailor.naming import Naming
-from magictailor.tensors import WORD, read_numbers, read_tensors, unprefixed, write_tensors
+from magictailor.recipe.naming import Naming
 from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE, RunInfo
+from magictailor.training.trainables import OWN_WEIGHTS, WORDS
 from magictailor.weights import EMBEDDED
 
 

@@ -11,17 +11,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from magictailor.adapters.trainables import DENOISER, MATRIX, OWN_WEIGHTS, TEXT, WORDS
 from magictailor.backbones import Backbone, community_lora, load_backbone
 from magictailor.backbones.placement import BITS, Where
 from magictailor.backbones.presets import FAST
-from magictailor.errors import InputError, RunError
+from magictailor.backbones.sampling import sample, scheduler
+from magictailor.common.errors import InputError, RunError
+from magictailor.common.pictures import grid, save_png
+from magictailor.common.tensors import read_tensors, unprefixed
 from magictailor.generation.two_stages import two_stages
-from magictailor.naming import Naming
-from magictailor.pictures import grid, save_png
-from magictailor.sampling import sample, scheduler
-from magictailor.tensors import read_tensors, unprefixed
+from magictailor.recipe.naming import Naming
 from magictailor.training.checkpoint import LORA_FILE, WEIGHTS_FILE, WORDS_FILE, RunInfo, finished, read_run
+from magictailor.training.trainables import DENOISER, MATRIX, OWN_WEIGHTS, TEXT, WORDS
 
 WORD_KINDS = {"pseudo-words", "embedding-matrix"}
 WORD = re.compile(r"<[^<>\s]+>")

@@ -9,16 +9,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from magictailor.adapters.attention_maps import AttentionMaps
 from magictailor.backbones import Backbone
+from magictailor.backbones.attention import AttentionMaps
 from magictailor.backbones.placement import Where
+from magictailor.common.errors import InputError
+from magictailor.common.randomness import normal
 from magictailor.data.batches import shrunk, square
 from magictailor.data.images import load_grey, load_image
-from magictailor.errors import InputError
 from magictailor.generation.pictures import check_prompt, finished_run, loaded
-from magictailor.naming import Naming
-from magictailor.randomness import normal
 from magictailor.recipe import CrossAttention
+from magictailor.recipe.naming import Naming
 from magictailor.techniques.attention import attention_error
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from magictailor.adapters.trainables import DENOISER
 from magictailor.backbones import load_backbone
-from magictailor.sampling import Stages
-from magictailor.tensors import read_tensors, unprefixed
+from magictailor.backbones.sampling import Stages
+from magictailor.common.tensors import read_tensors, unprefixed
 from magictailor.training.checkpoint import WEIGHTS_FILE, RunInfo
+from magictailor.training.trainables import DENOISER
 
 
 def _base_weights(info: RunInfo, names: Sequence[str]) -> dict[str, Tensor]:

@@ -2,8 +2,8 @@
 
 from magictailor.backbones.contract import Defaults
 from magictailor.methods.common import AS_IT_IS, compared, plain_phase
-from magictailor.naming import RARE
 from magictailor.recipe import LoRA, Prior, Recipe
+from magictailor.recipe.naming import RARE
 
 
 def dreambooth(base: Defaults) -> Recipe:

@@ -2,8 +2,8 @@
 
 from magictailor.backbones.contract import Defaults
 from magictailor.methods.common import compared, plain_phase
-from magictailor.naming import TEMPLATES
 from magictailor.recipe import Augment, PseudoWords, Recipe
+from magictailor.recipe.naming import TEMPLATES
 
 
 def textual_inversion(base: Defaults) -> Recipe:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.recipe.part import Part
 from magictailor.recipe.recipe import Recipe
 

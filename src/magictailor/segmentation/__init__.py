@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.segmentation.contract import Segmenter
 from magictailor.segmentation.grabcut import GrabCut, read_box
 from magictailor.segmentation.writing import Made, make_masks

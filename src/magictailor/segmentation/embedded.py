@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.segmentation.contract import Segmenter
 from magictailor.segmentation.loading import enlarged, square
 from magictailor.segmentation.regions import Region, box_of

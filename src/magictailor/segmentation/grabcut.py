@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.segmentation.contract import Segmenter
 from magictailor.segmentation.regions import Box, Floats, Region, box_of
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.segmentation.regions import Floats
 
 

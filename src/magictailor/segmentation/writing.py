@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from magictailor.common.errors import InputError
+from magictailor.common.files import write_json
+from magictailor.common.pictures import save_png
 from magictailor.data import overview, read_pair
 from magictailor.data.images import load_image
 from magictailor.data.layouts import Draft, read_layout
 from magictailor.data.masks import find_mask, mask_files, read_mask
 from magictailor.data.pairs import words_of
-from magictailor.errors import InputError
-from magictailor.files import write_json
-from magictailor.pictures import save_png
 from magictailor.segmentation.contract import Segmenter
 from magictailor.segmentation.regions import Floats, chosen, united, without
 

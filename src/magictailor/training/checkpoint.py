@@ -10,16 +10,12 @@ from typing import Any
 
 import torch
 
-from magictailor.adapters.momentum import Momentum
-from magictailor.adapters.trainables import MATRIX, WORDS, Trainables
-from magictailor.backbones.community import CommunityLoRA
+from magictailor.backbones.community_lora import CommunityLoRA
 from magictailor.backbones.contract import Backbone
-from magictailor.data import Pair
-from magictailor.errors import InputError
-from magictailor.files import write_json
-from magictailor.processes import first, wait
-from magictailor.recipe import Recipe, recipe_from
-from magictailor.tensors import (
+from magictailor.common.errors import InputError
+from magictailor.common.files import write_json
+from magictailor.common.processes import first, wait
+from magictailor.common.tensors import (
     optimizer_tensors,
     prefixed,
     read_numbers,
@@ -28,6 +24,10 @@ from magictailor.tensors import (
     unprefixed,
     write_tensors,
 )
+from magictailor.data import Pair
+from magictailor.recipe import Recipe, recipe_from
+from magictailor.training.momentum import Momentum
+from magictailor.training.trainables import MATRIX, WORDS, Trainables
 
 RUN_FILE, STATE_FILE = "run.json", "checkpoint.safetensors"
 LORA_FILE, WORDS_FILE = "pytorch_lora_weights.safetensors", "words.safetensors"

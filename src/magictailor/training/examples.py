@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
+from magictailor.common.randomness import generator, pair_seed, uniform
 from magictailor.data.batches import Picture
 from magictailor.data.collage import Scaling
-from magictailor.naming import Naming
-from magictailor.randomness import generator, pair_seed, uniform
 from magictailor.recipe import Phase, Recipe
+from magictailor.recipe.naming import Naming
 
 
 @dataclass(frozen=True)

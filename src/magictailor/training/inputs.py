@@ -8,9 +8,9 @@ from PIL import Image
 from torch import Tensor
 
 from magictailor.backbones.contract import Backbone
+from magictailor.common.randomness import generator, normal, uniform
 from magictailor.data.batches import augmented, plain_picture, shrunk
 from magictailor.data.collage import collage
-from magictailor.randomness import generator, normal, uniform
 from magictailor.recipe import Degradation, DMDeg, Phase, Recipe, RegionOfInterest
 from magictailor.techniques.degradation import degraded
 from magictailor.training.examples import Example, Examples

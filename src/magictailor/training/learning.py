@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from magictailor.errors import InputError
-from magictailor.pictures import grid
-from magictailor.plots import plots, rendered
+from magictailor.common.errors import InputError
+from magictailor.common.pictures import grid
+from magictailor.common.plots import plots, rendered
 from magictailor.recipe import Recipe
 from magictailor.training.checkpoint import read_run
 from magictailor.training.metrics import METRICS_FILE, read_metrics

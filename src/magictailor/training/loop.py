@@ -9,22 +9,19 @@ from typing import Unpack
 
 import torch
 
-from magictailor.adapters.momentum import Momentum
-from magictailor.adapters.start import Start, begin_from, read_start
-from magictailor.adapters.trainables import Trainables
 from magictailor.backbones import Backbone, community_lora, load_backbone
 from magictailor.backbones.placement import Where
+from magictailor.backbones.sampling import sample
+from magictailor.common.errors import InputError, RunError
+from magictailor.common.files import output_folder
+from magictailor.common.pictures import save_png
+from magictailor.common.processes import first, joined, wait
+from magictailor.common.randomness import pair_seed
 from magictailor.data import Pair, overview, read_pair
 from magictailor.data.batches import pictures, with_references
-from magictailor.errors import InputError, RunError
-from magictailor.files import output_folder
 from magictailor.methods import COMPARED, METHODS
-from magictailor.naming import Naming
-from magictailor.pictures import save_png
-from magictailor.processes import first, joined, wait
-from magictailor.randomness import pair_seed
 from magictailor.recipe import Recipe, with_settings
-from magictailor.sampling import sample
+from magictailor.recipe.naming import Naming
 from magictailor.training.checkpoint import (
     STATE_FILE,
     RunInfo,
@@ -39,8 +36,11 @@ from magictailor.training.checkpoint import (
 from magictailor.training.examples import Examples
 from magictailor.training.memory import expected_peak, forget_peak, seen_peak
 from magictailor.training.metrics import Metrics
+from magictailor.training.momentum import Momentum
 from magictailor.training.objective import Objective
 from magictailor.training.priors import Draws, prior_pictures
+from magictailor.training.start import Start, begin_from, read_start
+from magictailor.training.trainables import Trainables
 
 SAVE_SECONDS = 15.0  # a kill loses less than 20 seconds of work
 SAVE_SHARE = 10.0  # but where a checkpoint is a whole model, writing it takes no more than a tenth of the time

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from magictailor.adapters.trainables import Trainables
 from magictailor.backbones.contract import Backbone
 from magictailor.backbones.presets import COSTS, GIGABYTE, TRAINED_BYTES
 from magictailor.recipe import Recipe
+from magictailor.training.trainables import Trainables
 
 
 def _weigh(*networks: nn.Module) -> float:

@@ -6,8 +6,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from magictailor.files import append_lines, write_text
-from magictailor.processes import first
+from magictailor.common.files import append_lines, write_text
+from magictailor.common.processes import first
 
 METRICS_FILE, EVENTS = "metrics.jsonl", "tensorboard"
 

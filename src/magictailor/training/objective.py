@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from magictailor.adapters.attention_maps import AttentionMaps
-from magictailor.adapters.momentum import Momentum
+from magictailor.backbones.attention import AttentionMaps
 from magictailor.backbones.contract import Backbone, Condition
-from magictailor.errors import InputError
-from magictailor.processes import process, summed, summed_gradients
+from magictailor.common.errors import InputError
+from magictailor.common.processes import process, summed, summed_gradients
 from magictailor.recipe import CrossAttention, Phase, Recipe
 from magictailor.techniques.attention import attention_error
 from magictailor.techniques.balancing import diffusion_weights, preserve_weights, sample_means, worst
 from magictailor.techniques.diffusion import context_mask, masked_error
 from magictailor.training.examples import Example, Examples
 from magictailor.training.inputs import Batch, Inputs
+from magictailor.training.momentum import Momentum
 
 TERMS = ("loss", "attention", "preserve", "region", "prior")
 

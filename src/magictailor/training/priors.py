@@ -12,12 +12,12 @@ from typing import Any
 from PIL import Image
 
 from magictailor.backbones import Backbone
-from magictailor.errors import InputError
-from magictailor.files import output_folder, write_json
-from magictailor.pictures import save_png
-from magictailor.processes import process, wait
+from magictailor.backbones.sampling import sample
+from magictailor.common.errors import InputError
+from magictailor.common.files import output_folder, write_json
+from magictailor.common.pictures import save_png
+from magictailor.common.processes import process, wait
 from magictailor.recipe import Recipe
-from magictailor.sampling import sample
 
 Draws = Callable[[int, int], None]
 CACHE = "MAGICTAILOR_CACHE"

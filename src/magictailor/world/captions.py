@@ -6,8 +6,8 @@ protocol use: templates, linking words, the 20 prompts, rare tokens, views.
 
 import numpy as np
 
-from magictailor.naming import RARE, TEMPLATES
-from magictailor.protocol import CONTEXTS, PROMPTS, TREATMENTS, VIEWS
+from magictailor.generation.protocol import CONTEXTS, PROMPTS, TREATMENTS, VIEWS
+from magictailor.recipe.naming import RARE, TEMPLATES
 from magictailor.world.catalog import CATALOG, CATEGORIES, KINDS, PALETTE, SKINS
 from magictailor.world.scene import Component, Concept, Random, Scene
 

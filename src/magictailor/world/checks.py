@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from magictailor.protocol import CONTEXTS
+from magictailor.generation.protocol import CONTEXTS
 from magictailor.world.captions import full_caption
 from magictailor.world.catalog import CATALOG, CATEGORIES, Kind
 from magictailor.world.scene import Component, Concept, Random, Scene, random_component, random_concept, random_stage

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from magictailor.progress import quiet_loading
+from magictailor.common.logging import quiet_loading
 from magictailor.weights import EMBEDDED
 from magictailor.world.tokenizer import LENGTH, build_tokenizer
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.weights import JUDGE
 from magictailor.world.labels import CLASSES, HEADS, PICTURE_HEADS
 

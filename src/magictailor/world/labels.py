@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from magictailor.protocol import CONTEXTS, TREATMENTS, VIEWS
+from magictailor.generation.protocol import CONTEXTS, TREATMENTS, VIEWS
 from magictailor.world.art import draw_component
 from magictailor.world.catalog import CATALOG, CATEGORIES, CELLS
 from magictailor.world.pairs import LARGE, RANGES, SMALL

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from magictailor.errors import InputError
-from magictailor.files import new_folder, write_json
-from magictailor.pictures import save_png
-from magictailor.protocol import CONTEXTS, PROMPTS, TREATMENTS
+from magictailor.common.errors import InputError
+from magictailor.common.files import new_folder, write_json
+from magictailor.common.pictures import save_png
+from magictailor.generation.protocol import CONTEXTS, PROMPTS, TREATMENTS
 from magictailor.world.captions import full_caption
 from magictailor.world.catalog import CATALOG, CELLS, Kind
 from magictailor.world.render import SIZE, masks, render

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from magictailor.protocol import CONTEXTS, TREATMENTS, VIEWS
+from magictailor.generation.protocol import CONTEXTS, TREATMENTS, VIEWS
 from magictailor.world.catalog import CATALOG, CATEGORIES, CELLS, PALETTE, RGB, SKINS, Category, Kind
 
 Random = np.random.Generator

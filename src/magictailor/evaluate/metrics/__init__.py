@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.evaluate.metrics.contract import Metric
 from magictailor.evaluate.metrics.cutouts import Cutter
 from magictailor.evaluate.metrics.embedders import Clip, Dino, DreamSim

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from magictailor.protocol import CONTEXTS, PROMPTS, TREATMENTS, VIEWS
+from magictailor.generation.protocol import CONTEXTS, PROMPTS, TREATMENTS, VIEWS
 from magictailor.world.captions import LINKS
 from magictailor.world.pairs import WorldPair
 from magictailor.world.scene import Component, Concept, Scene

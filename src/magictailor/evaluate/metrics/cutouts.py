@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from magictailor.common.errors import InputError
 from magictailor.data import Sample
-from magictailor.errors import InputError
 from magictailor.evaluate.metrics.contract import Drawn, Subject
 from magictailor.segmentation import Segmenter
 from magictailor.segmentation.regions import Floats, chosen, united, without

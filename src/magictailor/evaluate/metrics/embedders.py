@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from magictailor.errors import InputError
-from magictailor.files import digest
-from magictailor.progress import quiet_loading
-from magictailor.tensors import read_tensors, write_tensors
+from magictailor.common.errors import InputError
+from magictailor.common.files import digest
+from magictailor.common.logging import quiet_loading
+from magictailor.common.tensors import read_tensors, write_tensors
 
 BATCH = 16
 Floats = NDArray[np.floating[Any]]

@@ -7,10 +7,10 @@ from functools import cache, lru_cache
 
 import numpy as np
 
+from magictailor.common.files import digest
 from magictailor.evaluate.metrics import identity
 from magictailor.evaluate.metrics.asked import Asked, asked
 from magictailor.evaluate.metrics.contract import Drawn, Figure, Subject
-from magictailor.files import digest
 from magictailor.weights import JUDGE
 from magictailor.world.judge import RECORD, Judge, load_judge
 from magictailor.world.judgement import Judgement, judged

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.evaluate.metrics import directions
 from magictailor.evaluate.records import Row, all_rows
 from magictailor.evaluate.reporting.paper import CLAIMS, Claim

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
+from magictailor.common.pictures import grid
+from magictailor.common.plots import plots, rendered
 from magictailor.evaluate.records import Row, all_rows, first_seed
 from magictailor.evaluate.reporting.paper import FIGURES, OURS, Sheet, Sweep
 from magictailor.evaluate.reporting.shown import prompts_of, truth_of
 from magictailor.evaluate.reporting.statistics import bootstrap
 from magictailor.evaluate.reporting.tables import chosen, pair_means, shown_by
 from magictailor.generation.pictures import picture_name
-from magictailor.methods.studies import STUDIES
-from magictailor.pictures import grid
-from magictailor.plots import plots, rendered
+from magictailor.generation.studies import STUDIES
 
 CELL = 128
 

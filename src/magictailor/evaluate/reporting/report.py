@@ -8,11 +8,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 import magictailor
+from magictailor.common.files import write_text
 from magictailor.evaluate.records import Row, all_rows, first_seed
 from magictailor.evaluate.reporting.contrasts import EACH, contrast_lines, verdict_lines
 from magictailor.evaluate.reporting.shown import prompts_of, truth_of
 from magictailor.evaluate.reporting.tables import COSTS, Table, cell_text, cost_texts, make_table, published
-from magictailor.files import write_text
 from magictailor.generation.pictures import picture_name
 
 MARKS = {0: "", 1: "best", 2: "second"}

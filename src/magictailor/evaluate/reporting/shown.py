@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from magictailor.evaluate.records import Row
-from magictailor.protocol import PROMPTS
+from magictailor.generation.protocol import PROMPTS
 
 _ORDER = {text: name for name, text in PROMPTS.items()}
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.evaluate.metrics import directions
 from magictailor.evaluate.metrics.judging import accuracy_line, judge_name
 from magictailor.evaluate.records import Row, all_judges, all_rows, read_cost

@@ -14,11 +14,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from magictailor.errors import InputError
-from magictailor.files import write_json
-from magictailor.processes import device_named
+from magictailor.common.errors import InputError
+from magictailor.common.files import write_json
+from magictailor.common.processes import device_named
+from magictailor.common.tensors import write_tensors
 from magictailor.recipe import Part
-from magictailor.tensors import write_tensors
 from magictailor.weights import JUDGE
 from magictailor.world.judge import Judge, Opinion, load_judge, shares_of
 from magictailor.world.labels import CLASSES, HEADS, TARGETS, UNKNOWN

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from magictailor.tensors import read_tensors, write_tensors
+from magictailor.common.tensors import read_tensors, write_tensors
 from magictailor.world.training.autoencoder import encode
 from magictailor.world.training.drawing import Chunk
 from magictailor.world.training.examples import Examples

@@ -11,9 +11,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from magictailor.errors import InputError
-from magictailor.files import write_json
-from magictailor.tensors import read_tensors, write_tensors
+from magictailor.common.errors import InputError
+from magictailor.common.files import write_json
+from magictailor.common.tensors import read_tensors, write_tensors
 from magictailor.weights import EMBEDDED
 from magictailor.world.embedded import assemble, load_autoencoder, load_embedded, new_text_encoder, new_unet
 

@@ -14,11 +14,11 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from magictailor.files import append_lines, write_json
-from magictailor.pictures import save_png
-from magictailor.processes import device_named
-from magictailor.progress import quiet_loading
-from magictailor.tensors import read_tensors, write_tensors
+from magictailor.common.files import append_lines, write_json
+from magictailor.common.logging import quiet_loading
+from magictailor.common.pictures import save_png
+from magictailor.common.processes import device_named
+from magictailor.common.tensors import read_tensors, write_tensors
 from magictailor.world.embedded import new_autoencoder, new_scheduler, new_text_encoder, new_unet
 from magictailor.world.training.autoencoder import encode, held_out_psnr, initialise, normalise, train_autoencoder
 from magictailor.world.training.bank import Bank

@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
-from magictailor.pictures import grid
+from magictailor.common.pictures import grid
 from magictailor.world.captions import caption, caption_rng
 from magictailor.world.embedded import CHANNELS, new_scheduler
 from magictailor.world.scene import random_scene

@@ -9,10 +9,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from magictailor.errors import InputError
-from magictailor.files import output_folder, write_json
+from magictailor.common.errors import InputError
+from magictailor.common.files import output_folder, write_json
+from magictailor.common.tensors import (
+    optimizer_tensors,
+    prefixed,
+    read_tensors,
+    restore_optimizer,
+    unprefixed,
+    write_tensors,
+)
 from magictailor.recipe import Part
-from magictailor.tensors import optimizer_tensors, prefixed, read_tensors, restore_optimizer, unprefixed, write_tensors
 from magictailor.world.training.optimisers import is_matrix, new_optimisers
 
 Report = Callable[[int, int, dict[str, float]], None]

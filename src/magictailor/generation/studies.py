@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from magictailor.errors import InputError
-from magictailor.protocol import CONTEXTS, PROMPTS, TREATMENTS, VIEWS
+from magictailor.common.errors import InputError
+from magictailor.generation.protocol import CONTEXTS, PROMPTS, TREATMENTS, VIEWS
 
 
 @dataclass(frozen=True)

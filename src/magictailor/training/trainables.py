@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear
 
 from magictailor.backbones.contract import Backbone, WordVectors
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.recipe import (
     CrossAttentionWeights,
     Denoiser,

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from safetensors import SafetensorError
 
-from magictailor.errors import InputError, RunError
+from magictailor.common.errors import InputError, RunError
 
 
 def _unwritable(path: Path, error: Exception) -> RunError:

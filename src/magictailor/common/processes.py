@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 
 
 def _together() -> bool:

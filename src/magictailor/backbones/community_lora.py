@@ -8,9 +8,9 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from magictailor.backbones.adapter import adapter_of, diffusers_tensors
-from magictailor.errors import InputError
-from magictailor.files import digest
+from magictailor.backbones.lora import adapter_of, diffusers_tensors
+from magictailor.common.errors import InputError
+from magictailor.common.files import digest
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from PIL import Image
 from torch import Tensor
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 
 # Every option that one of them sets is set by all: a pipeline's scheduler may be exchanged again and again.
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {

@@ -1,4 +1,4 @@
-"""One progress bar for all long work, with the figures beside it."""
+"""Progress bars for all long work, with its losses next to them: a listener of events."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,19 +16,12 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from magictailor.common import events
+from magictailor.common.events import Event, Listener
+
 
 class Advance(Protocol):
     def __call__(self, done: int, total: int, figures: Mapping[str, float], title: str | None = None) -> None: ...
-
-
-def quiet_loading() -> None:
-    """Keep the libraries' own bars and remarks on loading weights off the screen: they would break ours."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    diffusers_logging.disable_progress_bar()
-    diffusers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
 
 
 @contextmanager
@@ -61,3 +54,23 @@ def bar(first: str, console: Console, keep: bool = True) -> Iterator[Advance]:
                 progress.remove_task(tasks.pop(key))
 
         yield advance
+
+
+@contextmanager
+def progress_bars(console: Console, keep: bool = True) -> Iterator[Listener]:
+    """Yields a listener that shows one bar per task and prints notices above the bars.
+
+    ``keep``: whether the bar of a finished task stays; many would fill the screen.
+    """
+    with bar("", console, keep) as advance:
+
+        def listen(event: Event) -> None:
+            match event:
+                case events.Progress():
+                    advance(event.done, event.total, event.metrics, event.task)
+                case events.Notice():
+                    console.print(event.text)
+                case _:
+                    pass
+
+        yield listen

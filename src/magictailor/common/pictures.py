@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from magictailor.files import write_whole
+from magictailor.common.files import write_whole
 
 Color = tuple[int, int, int]
 BACKGROUND: Color = (255, 255, 255)

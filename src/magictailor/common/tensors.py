@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from magictailor.errors import InputError
-from magictailor.files import write_whole
+from magictailor.common.errors import InputError
+from magictailor.common.files import write_whole
 
 WORD = "magictailor.word"  # in an exported embedding's header: its pseudo-word
 

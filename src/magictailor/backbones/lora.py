@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from magictailor.backbones.spellings import comfyui_name, kohya_name
-from magictailor.tensors import prefixed
+from magictailor.backbones.lora_names import comfyui_name, kohya_name
+from magictailor.common.tensors import prefixed
 
 HEADER = "lora_adapter_metadata"
 

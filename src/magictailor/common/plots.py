@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 
 COLUMNS, WIDTH, HEIGHT = 3, 3.6, 2.8  # inches a panel
 

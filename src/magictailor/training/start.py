@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from magictailor.adapters.trainables import WORDS, Trainables
-from magictailor.backbones.adapter import adapter_of, header_alpha
 from magictailor.backbones.contract import Backbone
-from magictailor.errors import InputError
-from magictailor.tensors import WORD, read_numbers, read_tensors
+from magictailor.backbones.lora import adapter_of, header_alpha
+from magictailor.common.errors import InputError
+from magictailor.common.tensors import WORD, read_numbers, read_tensors
+from magictailor.training.trainables import WORDS, Trainables
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from magictailor.errors import InputError
+from magictailor.common.errors import InputError
 from magictailor.recipe import Recipe
 
 RARE = ("sks", "ktn", "pll", "ucd")  # words that CLIP knows as one token each, and nobody uses

@@ -1,0 +1,1 @@
+"""What many folders use: errors, files, tensors, randomness, processes, pictures and plots."""
