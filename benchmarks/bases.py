@@ -1,4 +1,4 @@
-"""Models of the real families' shapes with random weights, and a pair of noise images, for the benchmarks."""
+"""Models with the real families' shapes and random weights, and a pair of noise images, for the benchmarks."""
 
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,10 @@ from PIL import Image
 
 from magictailor.backbones.clip_tokenizer import END, clip_tokenizer
 from magictailor.backbones.configurations import CONFIGURATIONS, NOISE
-from magictailor.backbones.load import PAPER
-from magictailor.backbones.placement import placement
+from magictailor.backbones.runtime import make_runtime
 from magictailor.backbones.sdxl import StableDiffusionXL
 from magictailor.backbones.stable_diffusion import StableDiffusion
-from magictailor.data import Pair, Reference, Sample
+from magictailor.data import Pair, ReferenceImage, Sample
 
 FAMILIES = tuple(CONFIGURATIONS)
 
@@ -28,23 +27,23 @@ def _scaled(config: Any, width: float, *names: str) -> dict[str, Any]:
 
 
 def _networks(family: str, width: float) -> dict[str, Any]:
-    how = CONFIGURATIONS[family]
+    config = CONFIGURATIONS[family]
     groups = max(1, int(32 * width)) * (2 if width < 1 else 1)
-    heads = how.unet["attention_head_dim"]  # their number, whatever the option is called; a head keeps its width
-    unet = _scaled(how.unet, width, "block_out_channels", "cross_attention_dim")
+    heads = config.unet["attention_head_dim"]  # the number of heads, despite the name; the width of a head stays
+    unet = _scaled(config.unet, width, "block_out_channels", "cross_attention_dim")
     unet["attention_head_dim"] = tuple(max(1, round(h * width)) for h in (heads if isinstance(heads, tuple) else (heads,) * 4))  # fmt: skip
-    parts: dict[str, Any] = {
+    networks: dict[str, Any] = {
         "unet": UNet2DConditionModel(**unet, norm_num_groups=groups),
-        "vae": AutoencoderKL(**_scaled(how.vae, width, "block_out_channels"), norm_num_groups=groups),
+        "vae": AutoencoderKL(**_scaled(config.vae, width, "block_out_channels"), norm_num_groups=groups),
     }
-    for name, (kind, config) in how.encoders.items():
-        text = _scaled(config, width, "hidden_size", "intermediate_size", "projection_dim", "num_attention_heads")
-        parts[name] = getattr(transformers, kind)(transformers.CLIPTextConfig(**text))
-    return parts
+    for name, (kind, encoder) in config.encoders.items():
+        text = _scaled(encoder, width, "hidden_size", "intermediate_size", "projection_dim", "num_attention_heads")
+        networks[name] = getattr(transformers, kind)(transformers.CLIPTextConfig(**text))
+    return networks
 
 
-def _untouched(network: Any, dtype: torch.dtype) -> Any:
-    """Of a network without memory, one whose weights have some that no page was ever written of; buffers keep their values."""
+def _allocate(network: Any, dtype: torch.dtype) -> Any:
+    """Give a network on the meta device allocated but unwritten weights; buffers keep their values."""
     buffers = dict(network.named_buffers())
     network.to(dtype).to_empty(device="cpu")
     for name, values in network.named_buffers():
@@ -55,38 +54,38 @@ def _untouched(network: Any, dtype: torch.dtype) -> Any:
 def base(
     family: str, width: float = 1, device: str = "cpu", precision: str = "fp32", empty: bool = False
 ) -> StableDiffusion:
-    """A family's networks with all widths times ``width``; ``empty``: weights of no value, whose memory is never touched."""
+    """A family's networks with all widths times ``width``. ``empty``: allocate the weights without writing them."""
     torch.manual_seed(0)
-    where, how = placement(device, precision), CONFIGURATIONS[family]
+    runtime, config = make_runtime(device, precision), CONFIGURATIONS[family]
     if empty:
         with init_empty_weights():
-            parts = _networks(family, width)
-        parts = {n: _untouched(part, where.dtype) for n, part in parts.items()}
+            networks = _networks(family, width)
+        networks = {n: _allocate(network, runtime.dtype) for n, network in networks.items()}
     else:
-        parts = _networks(family, width)
-    for name in how.encoders:
+        networks = _networks(family, width)
+    for name in config.encoders:
         tokenizer = name.replace("text_encoder", "tokenizer")
-        parts[tokenizer] = clip_tokenizer(how.pads.get(tokenizer, END))
-    more: dict[str, Any] = {"add_watermarker": False}
-    if how.pipeline == "StableDiffusionPipeline":
-        more = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    pipeline = getattr(diffusers, how.pipeline)(
+        networks[tokenizer] = clip_tokenizer(config.pads.get(tokenizer, END))
+    options: dict[str, Any] = {"add_watermarker": False}
+    if config.pipeline == "StableDiffusionPipeline":
+        options = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    pipeline = getattr(diffusers, config.pipeline)(
         scheduler=DDIMScheduler(**NOISE, prediction_type="v_prediction" if family == "sd2-v" else "epsilon"),
-        **parts,
-        **more,
+        **networks,
+        **options,
     )
-    kind = StableDiffusionXL if family == "sdxl" else StableDiffusion
-    return kind(family, pipeline, PAPER, place=where)
+    backbone_class = StableDiffusionXL if family == "sdxl" else StableDiffusion
+    return backbone_class(family, pipeline, runtime=runtime)
 
 
 def pair(size: int, images: int = 3) -> Pair:
     """Two samples of ``images`` noise images each."""
     random = np.random.default_rng(0)
 
-    def reference(number: int, top: int) -> Reference:
+    def reference(number: int, top: int) -> ReferenceImage:
         pixels, mask = random.integers(0, 256, (size, size, 3), np.uint8), np.zeros((size, size), np.uint8)
         mask[:top] = 255
-        return Reference.of(Path(f"{number}.png"), Image.fromarray(pixels), Image.fromarray(mask))
+        return ReferenceImage.of(Path(f"{number}.png"), Image.fromarray(pixels), Image.fromarray(mask))
 
     tops = {"person": size * 3 // 4, "hair": size // 4}
     samples = [Sample(n, f"<{n}>", tuple(reference(i, top) for i in range(images))) for n, top in tops.items()]

@@ -1,10 +1,10 @@
-"""Does the world's judge see in generated pictures what an eye sees?
+"""Does the world's judge agree with a human about generated images?
 
     python benchmarks/judge.py base FOLDER
 
-FOLDER comes from `binding.py draw`, and an eye has filled in its `answers.json`. The judge reads the same pictures; its
-answers go to `FOLDER/judge.json` in the same form, without colours. Prints the shares on which both agree: of what the
-eye named, and for `kind not imagined` of the kinds that the judge named.
+FOLDER comes from `binding.py draw`, and a human has filled in its `answers.json`. The judge's answers about the same images
+go to `FOLDER/judge.json` in the same form, without colours. Prints the fractions on which both agree, of the fields that
+the human filled in, and for `kind not imagined` of the kinds that the judge found.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from binding import Answer, shares
+from binding import Answer, fractions
 from PIL import Image
 
 from magictailor.common.files import write_json
@@ -26,7 +26,7 @@ def _word(component: SeenComponent) -> str:
 
 
 def reading(judgement: Judgement, alone: bool) -> Answer:
-    """A judgement as an answer to a binding picture, or to one of a component ``alone``."""
+    """A judgement as an answer about a binding image, or about a component ``alone``."""
     largest_last = sorted(judgement.components.values(), key=lambda c: int(c.mask.sum()))
     words = {c.kind: {"word": _word(c)} for c in largest_last}
     if alone:
@@ -35,11 +35,11 @@ def reading(judgement: Judgement, alone: bool) -> Answer:
     return {"category": judgement.category or "", "context": judgement.context, "components": words}
 
 
-def agreement(eye: Answer, judge: Answer) -> list[dict[str, bool]]:
-    """Which fields agree, for the picture and for each of its components. What the eye left empty is not compared."""
+def agreement(human: Answer, judge: Answer) -> list[dict[str, bool]]:
+    """Whether each field agrees, for the image and for each of its components. Empty answers are not compared."""
     fields = ("category", "context", "kind", "word")
-    rows = [{f: judge[f] == eye[f] for f in fields if eye.get(f)}]
-    seen, read = eye.get("components", {}), judge.get("components", {})
+    rows = [{f: judge[f] == human[f] for f in fields if human.get(f)}]
+    seen, read = human.get("components", {}), judge.get("components", {})
     for kind, component in seen.items():
         rows.append({"kind": kind in read})
         if kind in read and component.get("word"):
@@ -55,7 +55,7 @@ def base(folder: Path) -> None:
         images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
         readings[name] = [reading(j, name == "component") for j in judged(network, images)]
         rows = [row for pair in zip(answers, readings[name]) for row in agreement(*pair)]
-        print(name, shares(rows))
+        print(name, fractions(rows))
     write_json(folder / "judge.json", readings)
 
 

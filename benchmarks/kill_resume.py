@@ -14,27 +14,29 @@ import subprocess
 import sys
 from pathlib import Path
 
-from magictailor.common.tensors import read_numbers, read_tensors
-from magictailor.training.checkpoint import LORA_FILE, STATE_FILE, WORDS_FILE, environment
+from magictailor.common.tensors import read_metadata, read_tensors
+from magictailor.training.checkpoint import STATE_FILE
 from magictailor.training.metrics import METRICS_FILE
+from magictailor.training.run_folder import LORA_FILE, WORDS_FILE, environment
 from magictailor.world.pairs import world_pair, write_pair
 
 PAIR_SEED, STAGES = 100_000_000, (range(1, 120), range(120, 300))  # the default recipe on the embedded base
 
 
-def train(pair: Path, folder: Path, kill_at: int | None) -> None:
+def train_until_killed(pair: Path, folder: Path, kill_at: int | None) -> None:
     """Train; kill this process once ``kill_at`` steps are done."""
-    from magictailor import personalize
+    from magictailor.common.events import Event, Progress
+    from magictailor.training.train import train
 
-    def watch(step: int, steps: int, figures: dict[str, float]) -> None:
-        if step == kill_at:
+    def kill(event: Event) -> None:
+        if isinstance(event, Progress) and event.task == "training" and event.done == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    personalize(pair, folder, settings=["preview_every=0"], watch=watch)
+    train(pair, folder, settings=["sampling.preview_every=0"], listen=kill)
 
 
 def part(pair: Path, folder: Path, kill_at: int | None = None) -> int:
-    """`train` in a process of its own; its exit code."""
+    """`train_until_killed` in a process of its own; its exit code."""
     command = [sys.executable, __file__, "--pair", str(pair), "--output", str(folder)]
     return subprocess.run(command + (["--kill-at", str(kill_at)] if kill_at else []), check=False).returncode
 
@@ -47,7 +49,7 @@ def compare(output: Path) -> bool:
     draw, lost = random.Random(0), 0
     for kill in sorted(step for stage in STAGES for step in draw.sample(stage, 5)):
         assert part(pair, killed, kill) == -signal.SIGKILL
-        kept = int(read_numbers(killed / STATE_FILE)["step"])
+        kept = int(read_metadata(killed / STATE_FILE)["step"])
         lost += kill - kept
         print(f"killed after step {kill}; the checkpoint holds {kept}", flush=True)
     assert part(pair, killed) == 0
@@ -66,7 +68,7 @@ def main() -> None:
     parser.add_argument("--kill-at", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.pair:
-        train(options.pair, options.output, options.kill_at)
+        train_until_killed(options.pair, options.output, options.kill_at)
     elif not compare(options.output):
         sys.exit(1)
 

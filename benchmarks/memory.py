@@ -22,18 +22,12 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from magictailor.backbones.placement import BITS
-from magictailor.backbones.presets import NAMES, preset_for
+from magictailor.backbones.presets import FAST, NAMES, Preset, preset_for
 from magictailor.backbones.quantized import quantize
-from magictailor.data.batches import pictures
-from magictailor.methods import METHODS
-from magictailor.recipe import with_settings
-from magictailor.recipe.naming import Naming
-from magictailor.training.examples import Examples
-from magictailor.training.inputs import Batch
-from magictailor.training.memory import expected_peak
-from magictailor.training.objective import Objective
-from magictailor.training.trainables import Trainables
+from magictailor.backbones.runtime import BITS
+from magictailor.methods import recipe_for
+from magictailor.training.batch import Batch
+from magictailor.training.setup import build
 
 BALANCE = 300  # a step of that stage
 
@@ -63,51 +57,48 @@ class Living(TorchDispatchMode):
 
 
 class Case:
-    """A base of a family with the method's trainables, ready for a step."""
+    """A run of the method on a base of a family, ready for a step of the balance stage."""
 
     def __init__(
         self,
         family: str,
         precision: str,
         settings: list[str],
-        bits: int | None = None,
+        preset: Preset = FAST,
         width: float = 1,
         empty: bool = True,
     ) -> None:
         self.backbone = backbone = base(family, width, precision=precision, empty=empty)
-        if bits is not None:
-            quantize(backbone.denoiser, bits, backbone.place.dtype)
+        if bits := BITS.get(preset.precision or ""):
+            quantize(backbone.denoiser, bits, backbone.runtime.dtype)
             backbone.denoiser.to("cpu")
-        self.recipe = with_settings(METHODS["magictailor"](backbone.defaults), settings)
-        images = pictures(pair(backbone.size), backbone.size, backbone.map_side)
-        naming = Naming(self.recipe, {p.word: p.word.strip("<>") for p in images})
-        starts = backbone.add_words(naming.starts())
-        if self.recipe.checkpointing:
-            backbone.enable_checkpointing()
-        self.trained = Trainables(backbone, self.recipe, starts)
-        examples = Examples(images, self.recipe, naming)
-        self.objective = Objective(backbone, examples, self.recipe, self.trained.parameters())
-        self.text = self.objective.text(self.objective.prompts(BALANCE)).leaf()
+        backbone.runtime = replace(backbone.runtime, preset=preset)
+        recipe = recipe_for(backbone.family, settings=settings)
+        self.training = build(pair(backbone.size), recipe, backbone)
+        self.objective, self.phase = self.training.objective, recipe.phase(BALANCE)
+        self.rows = self.training.examples.rows(BALANCE)
+        self.text = self.objective.encode_prompts(self.rows)
 
     def batch(self, images: int) -> Batch:
-        side = self.objective.inputs.latent[-1]
-        latents, masks = torch.ones(images, 4, side, side), torch.ones(images, 1, side, side)
-        maps = torch.ones(images, 1, self.backbone.map_side, self.backbone.map_side)
-        return Batch(list(range(images)), latents, torch.ones(images, dtype=torch.long), latents, masks, maps)
+        maker = self.objective.maker
+        latents, times = torch.ones(images, *maker.latent_shape), torch.ones(images, dtype=torch.long)
+        mask, map_masks = (torch.ones(images, 1, *grid) for grid in maker.grids)
+        return Batch(self.rows[:images], latents, times, latents, mask, map_masks)
 
     def step(self, images: int) -> None:
         """A micro-batch of the balance stage: forward, the momentum network's forward, backward."""
-        outcome = self.objective.forward(self.batch(images), BALANCE, self.text)
-        momentum = {n: p.detach() for n, p in self.trained.lora.items()}
-        with torch.no_grad(), self.objective.maps.suspended():  # type: ignore[union-attr]
-            held = self.backbone.predict(outcome.batch.noisy, outcome.batch.timesteps, outcome.condition, momentum)
-        assert outcome.attention is not None
-        loss = outcome.diffusion.sum() + outcome.attention.sum() + (held - outcome.prediction).square().mean()
-        torch.autograd.grad(loss, [*self.trained.lora.values(), self.text.sequence])
-        self.objective.maps.stop()  # type: ignore[union-attr]
+        online, batch = self.training.trained.online, self.batch(images)
+        momentum = {n: p.detach() for n, p in online.items()}
+        with self.objective.reading_attention():
+            outcome = self.objective.forward(batch, self.text, self.phase)
+            with torch.no_grad():
+                condition = outcome.condition.detach()
+                held = self.backbone.predict(batch.noisy, batch.times, condition, weights=momentum).output
+            loss = outcome.diffusion.sum() + outcome.attention.sum() + (held - outcome.prediction).square().mean()
+            torch.autograd.grad(loss, [*online.values(), outcome.condition.tensors["sequence"]])
 
     def encode(self) -> None:
-        size, latent = self.backbone.size, self.objective.inputs.latent
+        size, latent = self.backbone.size, self.objective.maker.latent_shape
         with torch.no_grad():
             self.backbone.encode_images(torch.ones(2, 3, size, size), torch.ones(2, *latent))
 
@@ -123,10 +114,8 @@ def presets(family: str, precision: str) -> None:
     """A line for each preset: what a run of six images is expected to take."""
     for name in NAMES:
         preset = preset_for(family, name, None)
-        case = Case(family, precision, preset.settings, BITS.get(preset.precision or ""))
-        case.backbone.place = replace(case.backbone.place, preset=preset)
-        expected = expected_peak(case.backbone, case.recipe, case.trained, 6)
-        print(f"{family} {name}: {expected:.1f} GB  {preset}", flush=True)
+        training = Case(family, precision, preset.settings, preset).training
+        print(f"{family} {name}: {training.expected_gb:.1f} GB  {preset}", flush=True)
 
 
 def main() -> None:
@@ -148,16 +137,15 @@ def main() -> None:
             continue
         row: dict[str, Any] = {"family": family}
         for checkpointing in (False, True):
-            case = Case(family, options.precision, [f"checkpointing={str(checkpointing).lower()}"])
+            case = Case(family, options.precision, [f"optimisation.checkpointing={str(checkpointing).lower()}"])
             one, two = counted(case.step, 1), counted(case.step, 2)
             row["checkpointing" if checkpointing else "kept"] = [round(one, 2), round(two - one, 2)]
-        pipeline: Any = case.backbone.pipeline
-        parts = {"unet": pipeline.unet, "vae": pipeline.vae, **case.backbone.text_encoders}
-        trained = {id(p) for p in case.trained.parameters()}
-        weights = {n: sum(p.nbytes for p in m.parameters() if id(p) not in trained) / 1e9 for n, m in parts.items()}
+        networks = case.backbone.networks.items()
+        trained = {id(p) for p in case.training.trained.parameters()}
+        weights = {n: sum(p.nbytes for p in m.parameters() if id(p) not in trained) / 1e9 for n, m in networks}
         row["encode"] = round(counted(case.encode), 2)
         row["weights"] = {n: round(v, 2) for n, v in weights.items()}
-        row["trained"] = round(sum(p.numel() for p in case.trained.parameters()) / 1e6, 1)
+        row["trained"] = round(sum(p.numel() for p in case.training.trained.parameters()) / 1e6, 1)
         print(json.dumps(row), flush=True)
 
 

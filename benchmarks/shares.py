@@ -1,19 +1,19 @@
-"""How far methods go from "not transferred" to the truth, on tuning pairs of the world, for concept and component each.
+"""How far methods get from "not transferred" to the truth, on tuning pairs of the world, separately for concept and component.
 
     python benchmarks/shares.py --output DIR --pairs 100000060+12 --arms magictailor clic plain-lora
     python benchmarks/shares.py --output DIR --pairs 100000060+4 --arms "rank 16: magictailor train.0.rank=16"
 
-An arm is a method, or a name, a colon, a method and settings of its recipe. Beside the arms stand
+An arm is a method; or a name, a colon, a method and settings of its recipe. Four reference arms are always added:
 
-- `truth`: the true picture through the base's autoencoder, the best that there can be;
+- `truth`: the true image through the base's autoencoder, an upper bound;
 - `concept kept`: the concept with its own component, through the autoencoder: nothing transferred;
 - `owner`: the component's owner, through the autoencoder: nothing of the concept;
-- `base`: the base with the full caption and no training: what it can draw of what words can say.
+- `base`: the base with the full caption and without training: what words can describe.
 
-The judge's errors of concept and component are averaged over pictures. A share is (error of not transferred - error) /
-(error of not transferred - error of the truth); for the component, not transferred is `concept kept`, for the concept it
-is `owner`. Every cell is kept; the same command goes on where it stopped. Two processes with OMP_NUM_THREADS=1 use two
-cores best: `--part 0 2` and `--part 1 2`, then once more without.
+The judge's errors of concept and component are averaged over images. A share is (error of not transferred - error) /
+(error of not transferred - error of the truth). "Not transferred" is `concept kept` for the component and `owner` for the
+concept. Results are kept per pair and arm, so the same command goes on after an interruption. On two cores, run two
+processes with OMP_NUM_THREADS=1, one with `--part 0 2` and one with `--part 1 2`, then run once more without `--part`.
 """
 
 import argparse
@@ -27,15 +27,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from magictailor import generate, load, personalize
+from magictailor import personalize, recipe_for
 from magictailor.backbones import load_backbone
-from magictailor.backbones.sampling import sample
+from magictailor.backbones.sampling import SamplingOptions, sample
 from magictailor.common.files import write_json
 from magictailor.common.pictures import grid, save_png
-from magictailor.evaluate.metrics.asked import asked
-from magictailor.evaluate.metrics.judging import judge_network, scores, truths_of
+from magictailor.evaluate.metrics.judging import judge_network, metric_values, read_truths
+from magictailor.evaluate.metrics.request import parse_prompt
 from magictailor.generation.protocol import PROMPTS
-from magictailor.training.loop import recipe_for
+from magictailor.recipe import with_settings
+from magictailor.training.checkpoint import STATE_FILE
 from magictailor.world.captions import full_caption
 from magictailor.world.embedded import load_autoencoder
 from magictailor.world.judgement import judged
@@ -44,8 +45,8 @@ from magictailor.world.render import render
 from magictailor.world.training.autoencoder import round_trip
 
 REFERENCES = ("truth", "concept kept", "owner", "base")
-PRIORS = 50  # of a label, not 200: drawing them would take longer than the training
-Pictures = list[tuple[str, int, Image.Image]]
+PRIOR_IMAGES = 50  # per label; generating the default 200 would take longer than the training
+Images = list[tuple[str, int, Image.Image]]  # prompt, seed, image
 
 
 def through_autoencoder(images: Sequence[np.ndarray]) -> list[Image.Image]:
@@ -53,63 +54,65 @@ def through_autoencoder(images: Sequence[np.ndarray]) -> list[Image.Image]:
     return [Image.fromarray(p) for p in ((decoded + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()]
 
 
-def drawn_by_base(pair: WorldPair, prompts: Sequence[str], seeds: int) -> Pictures:
-    """With words for all that words can say, in place of the pseudo-words."""
+def generated_by_base(pair: WorldPair, prompts: Sequence[str], seeds: int) -> Images:
+    """Images of the base, from captions that describe the subjects in place of the pseudo-words."""
     keys = [(text, seed) for text in prompts for seed in range(seeds)]
     captions = []
     for text, _ in keys:
-        request = asked(text, pair.words)
+        request = parse_prompt(text, pair.words)
         assert request is not None
         captions.append(full_caption(request.scene(pair, request.subject(pair))))
     backbone = load_backbone()
-    numbers, defaults = [pair.seed % 2**31 + seed for _, seed in keys], backbone.defaults
-    images = sample(backbone.pipeline, captions, numbers, defaults.sampling_steps, defaults.guidance, 128, 8)
+    numbers, defaults = [pair.seed % 2**31 + seed for _, seed in keys], recipe_for(backbone.family).sampling
+    images = sample(backbone, captions, numbers, SamplingOptions(defaults.steps, defaults.guidance))
     return [(text, seed, image) for (text, seed), image in zip(keys, images, strict=True)]
 
 
-def reference(name: str, pair: WorldPair, prompts: Sequence[str], seeds: int) -> Pictures:
+def reference_images(name: str, pair: WorldPair, prompts: Sequence[str], seeds: int) -> Images:
     if name == "base":
-        return drawn_by_base(pair, prompts, seeds)
+        return generated_by_base(pair, prompts, seeds)
     subject = {"truth": pair.composite, "concept kept": pair.concept, "owner": pair.owner}[name]
-    requests = [asked(text, pair.words) for text in prompts]
+    requests = [parse_prompt(text, pair.words) for text in prompts]
     images = through_autoencoder([render(r.scene(pair, subject)).image for r in requests if r is not None])
     return [(text, 0, image) for text, image in zip(prompts, images, strict=True)]
 
 
 def trained(
     arm: str, pair: WorldPair, folder: Path, prompts: Sequence[str], seeds: int
-) -> tuple[Pictures, dict[str, float]]:
-    """Train an arm on the pair, and draw."""
+) -> tuple[Images, dict[str, float]]:
+    """Train an arm on the pair and generate its images; returns them and the cost."""
     method, *settings = arm.split(": ")[-1].split()
-    recipe = recipe_for(load_backbone(), method, ["preview_every=0", *settings])
-    if recipe.prior is not None:
-        recipe = recipe.model_copy(update={"prior": recipe.prior.model_copy(update={"images": PRIORS})})
+    recipe = recipe_for("embedded", method, ["sampling.preview_every=0", *settings])
+    if recipe.loss.prior is not None:
+        recipe = with_settings(recipe, [f"loss.prior.images={PRIOR_IMAGES}"])
     began = time.monotonic()
-    personalize(folder.parent / "pair", folder / "run", recipe=recipe)
+    run = personalize(folder.parent / "pair", folder / "run", recipe=recipe)
     seconds = time.monotonic() - began
-    images = generate(folder / "run", prompts, number=seeds, seed=pair.seed % 2**31, pipeline=load(folder / "run"))
-    pictures = [(item.record.prompt, item.record.seed - pair.seed % 2**31, item.image) for item in images]
-    (folder / "run" / "checkpoint.safetensors").unlink()
-    seen = recipe.steps * (recipe.batch or 2 * 3) * (2 if recipe.prior else 1)
-    return pictures, {"seconds": seconds, "steps": recipe.steps, "pictures seen": seen}
+    images = run.generate(prompts, number=seeds, seed=pair.seed % 2**31)
+    generated = [(item.record.prompt, item.record.seed - pair.seed % 2**31, item.image) for item in images]
+    (run.folder / STATE_FILE).unlink()
+    images_seen = recipe.steps * (recipe.data.batch or 2 * 3) * (2 if recipe.loss.prior else 1)
+    return generated, {"seconds": seconds, "steps": recipe.steps, "images seen": images_seen}
 
 
-def cell(arm: str, pair: WorldPair, home: Path, prompts: Sequence[str], seeds: int) -> dict[str, Any]:
-    """Scores of one arm on one pair, by picture, and its cost."""
+def score_arm(arm: str, pair: WorldPair, home: Path, prompts: Sequence[str], seeds: int) -> dict[str, Any]:
+    """The metrics of one arm on one pair, by image, and its cost."""
     folder = home / arm.split(":")[0].replace(" ", "-")
     if not (folder / "scores.json").exists():
         cost: dict[str, float] = {}
         if arm in REFERENCES:
-            pictures = reference(arm, pair, prompts, seeds)
+            images = reference_images(arm, pair, prompts, seeds)
         else:
-            pictures, cost = trained(arm, pair, folder, prompts, seeds)
+            images, cost = trained(arm, pair, folder, prompts, seeds)
         rows = []
-        for number, (text, seed, image) in enumerate(pictures):
+        for number, (text, seed, image) in enumerate(images):
             save_png(image, folder / f"{number:02d}.png", {"prompt": text, "seed": str(seed)})
-        for (text, seed, _), seen in zip(pictures, judged(judge_network(), [p[2] for p in pictures]), strict=True):
-            request = asked(text, pair.words)
+        for (text, seed, _), seen in zip(images, judged(judge_network(), [p[2] for p in images]), strict=True):
+            request = parse_prompt(text, pair.words)
             assert request is not None
-            rows.append({"prompt": text, "seed": seed, **scores(pair, request, seen, truths_of(pair, request))})
+            rows.append(
+                {"prompt": text, "seed": seed, **metric_values(pair, request, seen, read_truths(pair, request))}
+            )
         write_json(folder / "scores.json", {"rows": rows, **cost})
     return dict(json.loads((folder / "scores.json").read_text("utf-8")))
 
@@ -120,12 +123,12 @@ def mean(result: dict[str, Any], name: str) -> float:
 
 
 def shares(results: dict[str, dict[str, Any]], arm: str) -> tuple[float, float]:
-    """Of the way from not transferred to the truth: concept, component. Of one pair."""
-    found = []
-    for name, worst in (("concept error", "owner"), ("component error", "concept kept")):
-        floor, top, own = (mean(results[a], name) for a in (worst, "truth", arm))
-        found.append((floor - own) / (floor - top) if floor - top > 0.05 else float("nan"))
-    return found[0], found[1]
+    """The shares of concept and component on one pair; NaN if the reference arms hardly differ."""
+    values = []
+    for metric, worst in (("concept error", "owner"), ("component error", "concept kept")):
+        floor, top, own = (mean(results[a], metric) for a in (worst, "truth", arm))
+        values.append((floor - own) / (floor - top) if floor - top > 0.05 else float("nan"))
+    return values[0], values[1]
 
 
 def table(results: dict[int, dict[str, dict[str, Any]]], arms: Sequence[str]) -> Iterator[str]:
@@ -147,7 +150,7 @@ def table(results: dict[int, dict[str, dict[str, Any]]], arms: Sequence[str]) ->
 
 
 def sheet(output: Path, seeds: Sequence[int], arms: Sequence[str]) -> None:
-    """A row a pair: the first picture of each arm."""
+    """A row for each pair with the first image of each arm."""
     rows = []
     for seed in seeds:
         folders = [output / str(seed) / arm.split(":")[0].replace(" ", "-") for arm in arms]
@@ -157,12 +160,12 @@ def sheet(output: Path, seeds: Sequence[int], arms: Sequence[str]) -> None:
 
 
 def seeds_of(texts: Sequence[str]) -> list[int]:
-    """``100000060+12`` and single numbers."""
-    found: list[int] = []
+    """Seeds from texts such as ``100000060+12`` (twelve seeds) and single numbers."""
+    seeds: list[int] = []
     for text in texts:
         first, _, count = text.partition("+")
-        found += range(int(first), int(first) + int(count or 1))
-    return found
+        seeds += range(int(first), int(first) + int(count or 1))
+    return seeds
 
 
 def main() -> None:
@@ -170,10 +173,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--pairs", nargs="+", required=True)
     parser.add_argument("--arms", nargs="+", required=True)
-    parser.add_argument("--challenge", help="of all pairs; by their seeds if not given")
+    parser.add_argument("--challenge", help="the challenge of all pairs (default: by seed)")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--prompts", nargs="+", default=["", "snow", "beach", "night", "watercolor"])
-    parser.add_argument("--part", nargs=2, type=int, default=(0, 1), help="this one, of how many")
+    parser.add_argument(
+        "--part", nargs=2, type=int, default=(0, 1), help="index and number of processes that share the pairs"
+    )
     options = parser.parse_args()
     seeds = seeds_of(options.pairs)
     arms = [*REFERENCES, *options.arms]
@@ -184,7 +189,7 @@ def main() -> None:
             write_pair(pair, home / "pair")
         both = " with ".join(pair.words)
         prompts = [f"{both}, {PROMPTS[p]}" if p else f"a photo of {both}" for p in options.prompts]
-        results[seed] = {arm: cell(arm, pair, home, prompts, options.seeds) for arm in arms}
+        results[seed] = {arm: score_arm(arm, pair, home, prompts, options.seeds) for arm in arms}
         shown = {arm.split(":")[0]: tuple(round(v, 2) for v in shares(results[seed], arm)) for arm in arms}
         print(seed, pair.challenge, *pair.words, shown, flush=True)
     if options.part[1] == 1:

@@ -3,7 +3,7 @@
     python benchmarks/step.py                                   # an eighth of Stable Diffusion 2.1's widths, on the CPU
     python benchmarks/step.py --width 1 --device cuda --precision bf16 --steps 20 --warm 5 --rounds 2 --peak-tflops 989
     python benchmarks/step.py --family sdxl --way ours --width 1 --device cuda --precision bf16 --steps 10 \
-        --set micro_batch=2 checkpointing=true
+        --set optimisation.micro_batch=2 optimisation.checkpointing=true
 
 U-Net, autoencoder and text encoder have random weights of Stable Diffusion 2.1's shape, scaled alike; 512 pixels, two samples
 of three images. Both ways have the same losses (MagicTailor's), the same batch and the same trained parameters. The
@@ -30,20 +30,15 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from magictailor.backbones.stable_diffusion import ENCODER, StableDiffusion
-from magictailor.data.batches import pictures
-from magictailor.methods import METHODS
-from magictailor.recipe import with_settings
-from magictailor.recipe.naming import Naming
+from magictailor.methods import recipe_for
 from magictailor.techniques.attention import attention_error
-from magictailor.techniques.balancing import diffusion_weights, preserve_weights, sample_means
+from magictailor.techniques.balancing import diffusion_weights, preserve_weights
 from magictailor.techniques.diffusion import masked_error
-from magictailor.training.examples import Examples
-from magictailor.training.inputs import Batch
 from magictailor.training.momentum import Momentum
-from magictailor.training.objective import Objective
-from magictailor.training.trainables import Trainables
+from magictailor.training.setup import build
+from magictailor.training.step import train_step
 
-STAGES, LARGEST_MAP = {"warm-up": 0, "balance": 300}, 32 * 32
+STAGES, LARGEST_MAP, RATE = {"warm-up": 0, "balance": 300}, 32 * 32, 1e-5
 
 
 class Ours:
@@ -51,27 +46,25 @@ class Ours:
 
     def __init__(self, backbone: StableDiffusion, settings: list[str]) -> None:
         self.backbone = backbone
-        self.recipe = with_settings(METHODS["magictailor"](backbone.defaults), settings)
-        self.pictures = pictures(pair(backbone.size), backbone.size, backbone.map_side)
-        naming = Naming(self.recipe, {p.word: p.word.strip("<>") for p in self.pictures})
-        starts = backbone.add_words(naming.starts())
-        if self.recipe.checkpointing:
-            backbone.enable_checkpointing()
-        self.trained = Trainables(backbone, self.recipe, starts)
+        self.recipe = recipe_for(backbone.family, settings=settings)
+        training = build(pair(backbone.size), self.recipe, backbone)
+        self.trained, self.examples, self.objective = training.trained, training.examples, training.objective
         random = torch.Generator().manual_seed(1)
         with torch.no_grad():  # off the zero start, where half of the gradients vanish
             for p in self.trained.lora.values():
                 p.add_(0.02 * torch.randn(p.shape, generator=random).to(p.device))
-        self.examples = Examples(self.pictures, self.recipe, naming)
-        self.objective = Objective(backbone, self.examples, self.recipe, self.trained.parameters())
         self.momentum = Momentum(self.trained.lora)
         with torch.no_grad():
             for weight in self.momentum.weights.values():
                 weight.mul_(0.9)
-        self.optimizer = torch.optim.AdamW(self.trained.parameters(), lr=1e-5, fused=True)
+        self.optimizer = training.state.optimizer
+        for group in self.optimizer.param_groups:
+            group["lr"] = RATE
 
     def backward(self, step: int) -> dict[str, float]:
-        return self.objective.backward(step, self.momentum)
+        with self.objective.reading_attention():
+            losses = train_step(self.objective, step, self.momentum)
+        return self.objective.read(self.recipe.phase(step), losses)
 
     def gradients(self) -> dict[str, Tensor]:
         return {n: p.grad.clone() for n, p in self.trained.named().items() if p.grad is not None}
@@ -124,46 +117,47 @@ class TheReferencesWay:
         self.matrix: nn.Parameter = table.weight
         self.matrix.data = self.matrix.data.float()
         tokenizer = self.backbone.tokenizers[ENCODER]
-        self.rows = {w: tokenizer.convert_tokens_to_ids(w) for w in dict.fromkeys(p.word for p in ours.pictures)}
+        self.rows = {w: tokenizer.convert_tokens_to_ids(w) for w in ours.objective.words}
         with torch.no_grad():
             for word, number in self.rows.items():
                 self.matrix[number] = ours.trained.words[f"{word}.{ENCODER}"][0]
         self.matrix.requires_grad_(True)
-        self.optimizer = torch.optim.AdamW([*ours.trained.lora.values(), self.matrix], lr=1e-5)
+        self.optimizer = torch.optim.AdamW([*ours.trained.lora.values(), self.matrix], lr=RATE)
 
     def _map(self, tokens: Tensor) -> Tensor:
         """The wanted word's map out of everything that was kept."""
-        side = self.backbone.map_side
-        maps = [p for cross, p in self.kept if cross and p.shape[1] == side * side]
+        height, width = self.backbone.map_grid("all")
+        maps = [p for cross, p in self.kept if cross and p.shape[1] == height * width]
         read = torch.stack([torch.einsum("nhql,nl->nq", p.unflatten(0, (len(tokens), -1)).float(), tokens) / (len(p) / len(tokens)) for p in maps])  # fmt: skip
-        return read.mean(0).reshape(len(tokens), side, side)
+        return read.mean(0).reshape(len(tokens), height, width)
 
     def backward(self, step: int) -> dict[str, float]:
         ours, phase = self.ours, self.ours.recipe.phase(step)
         self.kept.clear()  # the momentum network's are never freed, but the next forward's take their names
         self.kept_by_momentum.clear()
-        batch: Batch = ours.objective.inputs.batch(step, ours.examples.of(step), phase)
-        words = [p.word for p in ours.pictures]
-        texts = [self.backbone.encode_text([ours.recipe.prompt.format(w)], [w]) for w in words]  # one for each image
-        text = torch.cat([t.sequence for t in texts])
+        objective, rows = ours.objective, ours.examples.rows(step)
+        batch = objective.maker.batch(rows, ours.examples.times(step), phase)
+        texts = [self.backbone.encode_text([row.prompt], row.words) for row in rows]  # one for each image
+        text = torch.cat([t.tensors["sequence"] for t in texts])
         tokens = torch.zeros(text.shape[:2], device=text.device)
-        for row, (t, word) in enumerate(zip(texts, words, strict=True)):
-            (place,) = t.positions[0][word][ENCODER]
-            tokens[row, place] = 1
+        for number, (t, row) in enumerate(zip(texts, rows, strict=True)):
+            (position,) = t.spans[0][row.words[0]]
+            tokens[number, position] = 1
         noisy = batch.noisy.to(text.dtype)
-        prediction = self.backbone.denoiser(noisy, batch.timesteps, text).sample.float()
+        prediction = self.backbone.denoiser(noisy, batch.times, text).sample.float()
         assert batch.map_masks is not None
         attention = attention_error(self._map(tokens), batch.map_masks[:, 0])
-        diffusion = masked_error(prediction - batch.target, batch.mask, ours.recipe.masked)
-        losses = sample_means(diffusion, ours.objective.samples, ours.objective.count)
+        diffusion = masked_error(prediction - batch.target, batch.mask, ours.recipe.loss.masked)
+        losses = objective.sample_losses(diffusion, rows)
         total = (losses * diffusion_weights(losses.detach(), phase.reduce)).sum()
         assert phase.attention is not None
-        total = total + phase.attention.weight / ours.objective.area * sample_means(attention, ours.objective.samples, ours.objective.count).mean()  # fmt: skip
+        weight = phase.attention.weight / objective.mean_area
+        total = total + weight * objective.sample_losses(attention, rows).mean()
         if phase.preserve is not None:
             with torch.no_grad():
-                held = self.momentum(noisy, batch.timesteps, text).sample.float()  # for every image
-            difference = masked_error(held - prediction, batch.mask, ours.recipe.masked)
-            means = sample_means(difference, ours.objective.samples, ours.objective.count)
+                held = self.momentum(noisy, batch.times, text).sample.float()  # for every image
+            difference = masked_error(held - prediction, batch.mask, ours.recipe.loss.masked)
+            means = objective.sample_losses(difference, rows)
             total = total + phase.preserve.weight * (means * preserve_weights(losses.detach())).sum()
         total.backward()  # type: ignore[no-untyped-call]
         return {"loss": float(total), **{f"diffusion.{i}": float(v) for i, v in enumerate(losses)}}
@@ -236,7 +230,7 @@ def main() -> None:
     parser.add_argument("--warm", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=1, help="how often the two take turns")
     parser.add_argument(
-        "--set", dest="settings", nargs="*", default=[], help="of our recipe, for instance micro_batch=1"
+        "--set", dest="settings", nargs="*", default=[], help="of our recipe, for instance optimisation.micro_batch=1"
     )
     parser.add_argument("--peak-tflops", type=float, help="of the hardware in this precision: adds the utilisation")
     parser.add_argument("--way", choices=("ours", "reference"), help="one way only, as JSON")

@@ -1,4 +1,4 @@
-"""The pictures of docs/world.md: `python benchmarks/world_pictures.py docs/images` (base.png is a training's samples.png)."""
+"""The images of docs/world.md: `python benchmarks/world_pictures.py docs/images` (base.png is the samples.png of a training)."""
 
 import sys
 from dataclasses import replace
@@ -17,17 +17,17 @@ from magictailor.world.scene import Scene
 SHOWN = dict(zip(CHALLENGES, (3, 1, 2, 9, 4, 5), strict=True))  # tuning pairs, by challenge
 
 
-def picture(scene: Scene) -> Image.Image:
+def rendered(scene: Scene) -> Image.Image:
     return Image.fromarray(render(scene).image)
 
 
-def places() -> Image.Image:
-    """Contexts but the last, then the last and the treatments."""
+def contexts() -> Image.Image:
+    """Nine contexts, then the tenth and the treatments."""
     checks, images = binding_checks(), []
     for i, name in enumerate((*CONTEXTS, *TREATMENTS)):
         scene = checks[(3 * i + 1) % len(checks)].scene
-        place = name if name in CONTEXTS else ("flowers", "beach")[i % 2]
-        images.append(picture(replace(scene, context=place, treatment=None if name in CONTEXTS else name)))
+        context = name if name in CONTEXTS else ("flowers", "beach")[i % 2]
+        images.append(rendered(replace(scene, context=context, treatment=None if name in CONTEXTS else name)))
     names = (*CONTEXTS, *TREATMENTS)
     titles = [f"{a} / {b}" for a, b in zip(names[:9], names[9:], strict=True)]
     return grid([images[:9], images[9:]], column_titles=titles)
@@ -40,12 +40,12 @@ def pairs() -> Image.Image:
         pair = world_pair(10**8 + number, challenge)
         concepts, owners = reference_scenes(pair)
         mask = Image.fromarray(np.asarray(masks(owners[0], pair.kind)["component"])).convert("RGB")
-        rows.append([*map(picture, (*concepts[:2], *owners)), mask, picture(composite_scene(pair))])
+        rows.append([*map(rendered, (*concepts[:2], *owners)), mask, rendered(composite_scene(pair))])
         titles.append(f"{challenge}: {', '.join(pair.labels)}")
     return grid(rows, titles, ["concept", "", "component", "", "", "its mask", "true composite"])
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    save_png(places(), folder / "places.png")
+    save_png(contexts(), folder / "places.png")
     save_png(pairs(), folder / "pairs.png")

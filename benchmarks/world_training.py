@@ -1,4 +1,4 @@
-"""Speed of both trainings' steps of the embedded base, on random data: `python benchmarks/world_training.py --device cuda`."""
+"""Speed of the training steps of the embedded base, on random data: `python benchmarks/world_training.py --device cuda`."""
 
 import argparse
 import time
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from magictailor.world.embedded import CHANNELS, SIZE, new_autoencoder, new_scheduler, new_text_encoder, new_unet
 from magictailor.world.training.autoencoder import CROP, crops, initialise, reconstruction_loss
 from magictailor.world.training.denoiser import Denoising
-from magictailor.world.training.drawing import GRID, LENGTH
+from magictailor.world.training.rendering import GRID, LENGTH
 from magictailor.world.training.state import Trainee, generator
 
 
 def _speed(step: Callable[[int], Tensor], seconds: float, device: torch.device) -> tuple[float, float]:
-    """Steps a second, and the seconds that the first three took."""
+    """Steps per second, and the seconds of the first three."""
 
     def wait() -> None:
         if device.type == "cuda":
@@ -51,11 +51,11 @@ def _autoencoder(device: torch.device, batch: int, half: bool, compiled: bool, s
     if compiled:
         autoencoder.encoder.compile()
         autoencoder.decoder.compile()
-    pictures = torch.randint(256, (512, SIZE, SIZE, 3), dtype=torch.uint8, device=device)
+    images = torch.randint(256, (512, SIZE, SIZE, 3), dtype=torch.uint8, device=device)
     dtype = trainee.parameters[0].dtype
 
     def step(i: int) -> Tensor:
-        pixels = crops(pictures, batch, CROP, generator(0, i, device))
+        pixels = crops(images, batch, CROP, generator(0, i, device))
         with torch.autocast(device.type, torch.bfloat16, enabled=not half):
             decoded = autoencoder.decode(autoencoder.encode(pixels.to(dtype)).latent_dist.mean).sample.float()
         loss = reconstruction_loss(decoded, pixels)
@@ -84,7 +84,7 @@ def _denoiser(device: torch.device, batch: int, half: bool, compiled: bool, seco
 
 
 def main() -> None:
-    """Print samples a second (whole pictures for the autoencoder) of each variant."""
+    """Print samples per second (whole images for the autoencoder) of each variant."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=3)
@@ -103,17 +103,18 @@ def main() -> None:
         name = f"{'bfloat16' if half else 'autocast'}{', compiled' if compiled else ''}"
         jobs = [("autoencoder", given.autoencoder_batch, 0.25, _autoencoder)]
         jobs += [("denoiser", batch, 1.0, _denoiser) for batch in given.batches]
-        for part, batch, pictures, measure in jobs:
+        for network, batch, images_per_sample, measure in jobs:
             try:
                 speed, first = partial(measure, device, batch, half, compiled, given.seconds)()
                 memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
                 print(
-                    f"{part} {name} batch {batch}: {speed * batch * pictures:.1f} samples/s, {1000 / speed:.1f} ms a step, "
+                    f"{network} {name} batch {batch}: {speed * batch * images_per_sample:.1f} samples/s, "
+                    f"{1000 / speed:.1f} ms per step, "
                     f"first steps {first:.1f} s, {memory:.1f} GiB",
                     flush=True,
                 )
-            except Exception:  # one variant that fails must not hide the others
-                print(f"{part} {name} batch {batch} failed:\n{traceback.format_exc(limit=3)}", flush=True)
+            except Exception:  # go on with the other variants
+                print(f"{network} {name} batch {batch} failed:\n{traceback.format_exc(limit=3)}", flush=True)
 
 
 if __name__ == "__main__":

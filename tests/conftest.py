@@ -15,7 +15,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from tiny import Call, Said
+    from tiny import Call, Result
 
 torch.set_num_threads(1)
 
@@ -23,9 +23,9 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session", autouse=True)
 def on_the_cpu() -> None:
     """Whatever cards the machine has: figures are compared with ones made there."""
-    from magictailor.backbones import placement
+    from magictailor.backbones import runtime
 
-    placement._best_device = lambda: "cpu"
+    runtime._best_device = lambda: "cpu"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,15 +49,15 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator["Call"]:
     """The command line: exit code and what it printed."""
-    from tiny import Said
+    from tiny import Result
 
-    def called(*arguments: object) -> "Said":
+    def called(*arguments: object) -> "Result":
         monkeypatch.setattr(sys, "argv", ["magictailor", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             main()
-        said = capsys.readouterr()
-        return Said(int(stop.value.code or 0), said.out, said.err)
+        printed = capsys.readouterr()
+        return Result(int(stop.value.code or 0), printed.out, printed.err)
 
     import magictailor.backbones.stable_diffusion as family
     from magictailor.cli import main

@@ -3,14 +3,14 @@
 import numpy as np
 
 from magictailor.world.judge import ANSWERS
-from magictailor.world.judgement import Judgement, _Read
-from magictailor.world.labels import CONTEXT_NAMES, HEADS, TREATMENT_NAMES, UNKNOWN, VIEW_NAMES, labelled
+from magictailor.world.judgement import Judgement, Reading
+from magictailor.world.labels import CONTEXT_NAMES, HEADS, TREATMENT_NAMES, UNKNOWN, VIEW_NAMES, label_scene
 from magictailor.world.scene import Scene
 
 
 def oracle(scene: Scene) -> Judgement:
     """What a judge without faults says of the scene's picture; of what does not apply, nothing for sure."""
-    labels = labelled(scene)
+    labels = label_scene(scene)
     beliefs = np.zeros((len(HEADS), ANSWERS), np.float32)
     for i, head in enumerate(HEADS):
         known = labels.targets[i] != UNKNOWN
@@ -18,7 +18,7 @@ def oracle(scene: Scene) -> Judgement:
         if known:
             beliefs[i, labels.targets[i]] = 1
     context, treatment, view = (int(t) for t in labels.targets[len(HEADS) :])
-    read = _Read(labels.image, labels.classes, beliefs)
+    reading = Reading(labels.image, labels.classes, beliefs)
     features = labels.image[8::16, 8::16].reshape(-1) / 255 - 0.5
     names = CONTEXT_NAMES[context], TREATMENT_NAMES[treatment], VIEW_NAMES[0 if view == UNKNOWN else view]
-    return Judgement(*names, read.concepts(), read.components(), features / np.linalg.norm(features))
+    return Judgement(*names, reading.concepts(), reading.components(), features / np.linalg.norm(features))

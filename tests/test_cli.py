@@ -8,24 +8,33 @@ import pytest
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
-from magictailor.common.errors import RunError
+from magictailor.common.errors import RunError, RunStopped
 from magictailor.recipe import recipe_from
-from tiny import Call, Said, pair
+from tiny import Call, Result, pair
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A pair as a user has it."""
-    place = tmp_path / "pair"
-    (place / "masks").mkdir(parents=True)
+    made = tmp_path / "pair"
+    (made / "masks").mkdir(parents=True)
     for number, sample in enumerate(pair().samples):
         name = f"{number}_{sample.label}_1.png"
-        sample.references[0].image.save(place / name)
-        sample.references[0].mask.save(place / "masks" / name)
-    return place
+        sample.references[0].image.save(made / name)
+        sample.references[0].mask.save(made / "masks" / name)
+    return made
 
 
-FEW = ("--set", "phases.0.steps=1", "--set", "phases.1.steps=1", "--set", "preview_every=0", "--set", "train.0.rank=2")
+FEW = (
+    "--set",
+    "phases.0.steps=1",
+    "--set",
+    "phases.1.steps=1",
+    "--set",
+    "sampling.preview_every=0",
+    "--set",
+    "train.0.rank=2",
+)
 
 
 def test_train_and_generate(call: Call, folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
@@ -36,8 +45,8 @@ def test_train_and_generate(call: Call, folder: Path, tiny_folder: Path, tmp_pat
     assert json.loads((run / "run.json").read_text())["finished"] is True
     again = call("train", folder, "--output", run, "--model", tiny_folder, *FEW)
     assert again.code == 0
-    drawn = call("generate", run, "<person> with <hair>", "--number", 2, "--steps", 2, "--seed", 4)
-    assert (drawn.code, drawn.err) == (0, "")
+    generated = call("generate", run, "<person> with <hair>", "--number", 2, "--steps", 2, "--seed", 4)
+    assert (generated.code, generated.err) == (0, "")
     assert sorted(p.name for p in (run / "images").iterdir()) == [
         "person-with-hair-4.png",
         "person-with-hair-5.png",
@@ -55,28 +64,28 @@ def test_a_dry_run_prints_a_recipe_and_writes_nothing(
     call: Call, folder: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
-    said = call("train", folder, "--dry-run", "--model", tiny_folder, "--method", "plain-lora", "--set", "seed=7")
-    assert (said.code, said.err) == (0, "")
-    recipe = recipe_from(json.loads(said.out))
-    assert (recipe.method, recipe.seed, recipe.steps) == ("plain-lora", 7, 500)
+    result = call("train", folder, "--dry-run", "--model", tiny_folder, "--method", "plain-lora", "--set", "seed=7")
+    assert (result.code, result.err) == (0, "")
+    recipe = recipe_from(json.loads(result.out))
+    assert (recipe.method, recipe.seed, recipe.steps) == ("plain-lora", 7, 300)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_pair_prints_and_draws(call: Call, folder: Path, tmp_path: Path) -> None:
-    said = call("pair", folder, "--sheet", tmp_path / "sheet.png")
-    assert (said.code, said.err) == (0, "")
-    assert "<person>" in said.out
-    assert "<hair>" in said.out
+def test_pair_prints_and_makes_its_sheet(call: Call, folder: Path, tmp_path: Path) -> None:
+    result = call("pair", folder, "--sheet", tmp_path / "sheet.png")
+    assert (result.code, result.err) == (0, "")
+    assert "<person>" in result.out
+    assert "<hair>" in result.out
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 100
 
 
-def refused(said: Said, *words: str) -> None:
-    assert said.code == 2
-    assert said.err.startswith("error: ")
-    assert said.err.count("\n") == 1
-    assert "Traceback" not in said.err + said.out
-    assert [w for w in words if w not in said.err] == []
+def refused(result: Result, *words: str) -> None:
+    assert result.code == 2
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert "Traceback" not in result.err + result.out
+    assert [w for w in words if w not in result.err] == []
 
 
 @pytest.mark.parametrize(
@@ -87,15 +96,15 @@ def refused(said: Said, *words: str) -> None:
         (("--set", "phases.0.steps=0"), ("phases.0.steps",)),
         (("--set", "seed"), ("key=value",)),
         (("--set", "method=plain-lora"), ("--method",)),
-        (("--set", "prompt=a photo of {:d}"), ("prompt", "write {} once")),
-        (("--set", "prompt=a photo of {!r}"), ("prompt", "write {} once")),
+        (("--set", "prompts.template=a photo of {:d}"), ("prompt", "write {} once")),
+        (("--set", "prompts.template=a photo of {!r}"), ("prompt", "write {} once")),
         (("--set", "train=[]"), ("train",)),
         (("--set", 'train=[{"kind": "lora"}, {"kind": "lora"}]'), ("train", "once")),
         (("--set", "train.0.rank=1000000000000"), ("rank",)),
         (("--set", f"phases.0.steps={'9' * 400}"), ("steps",)),
         (("--set", f"seed={'[' * 5000}"), ("seed",)),
-        (("--set", "sampling_steps=1001"), ("sampling_steps", "1000")),
-        (("--set", "guidance=1e308"), ("guidance", "100")),
+        (("--set", "sampling.steps=1001"), ("sampling.steps", "1000")),
+        (("--set", "sampling.guidance=1e308"), ("guidance", "100")),
         (("--model", "nowhere"), ("--model nowhere",)),
         (("--model", "n" * 300), ("--model nnn",)),
         (("--nonsense",), ("--nonsense", "--help")),
@@ -113,9 +122,9 @@ def test_mistakes_in_training(
 def test_mistakes_in_the_pair(call: Call, folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    for place, word in ((tmp_path / "missing", "does not exist"), (tmp_path / "empty", "no images")):
-        refused(call("train", place, "--output", tmp_path / "run"), str(place), word)
-        refused(call("pair", place), str(place), word)
+    for path, word in ((tmp_path / "missing", "does not exist"), (tmp_path / "empty", "no images")):
+        refused(call("train", path, "--output", tmp_path / "run"), str(path), word)
+        refused(call("pair", path), str(path), word)
     refused(call("train", folder, "--model", tiny_folder), "--output")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -144,20 +153,28 @@ def test_a_damaged_run_is_one_line(damage: str, call: Call, tmp_path: Path) -> N
     refused(call("generate", tmp_path, "<person>"))
 
 
-@pytest.mark.parametrize(("error", "code"), [(RunError("the disk is full"), 1), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (RunError("the disk is full"), 1, "error: the disk is full"),
+        (RunStopped("stopped after step 3"), 130, "stopped after step 3"),
+        (KeyboardInterrupt(), 130, "the same command goes on"),
+    ],
+)
 def test_a_run_that_cannot_go_on_is_one_line(
-    error: BaseException, code: int, call: Call, folder: Path, tiny_folder: Path, tmp_path: Path,
+    error: BaseException, code: int, message: str, call: Call, folder: Path, tiny_folder: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     def stopped(*args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr("magictailor.training.loop.personalize", stopped)
-    said = call("train", folder, "--output", tmp_path / "run", "--model", tiny_folder)
-    assert said.code == code
-    assert len(said.err.strip().splitlines()) == 1
-    assert ("the disk is full" if code == 1 else "the same command goes on") in said.err
-    assert "Traceback" not in said.err
+    monkeypatch.setattr("magictailor.training.train.train", stopped)
+    result = call("train", folder, "--output", tmp_path / "run", "--model", tiny_folder)
+    assert result.code == code
+    assert len(result.err.strip().splitlines()) == 1
+    assert message in result.err
+    assert result.err.startswith("error") == (code == 1)
+    assert "Traceback" not in result.err
 
 
 def test_output_that_cannot_be_is_refused_before_any_work(
@@ -178,7 +195,7 @@ def test_output_that_cannot_be_is_refused_before_any_work(
     assert Path("/dev/full").is_char_device()
 
 
-def test_a_link_to_an_empty_folder_is_a_place_for_a_pair(call: Call, tmp_path: Path) -> None:
+def test_a_link_to_an_empty_folder_holds_a_pair(call: Call, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert call("world", "pair", "--seed", 1, "--output", tmp_path / "link").code == 0
@@ -217,9 +234,9 @@ def test_names_that_look_like_markup_are_printed_as_they_are(
     call: Call, folder: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "[red]a[/v2]"
-    said = call("train", folder, "--output", run, "--model", tiny_folder, *FEW)
-    assert (said.code, said.err) == (0, "")
-    assert "[red]a[/v2]" in said.out.replace("\n", "")
+    result = call("train", folder, "--output", run, "--model", tiny_folder, *FEW)
+    assert (result.code, result.err) == (0, "")
+    assert "[red]a[/v2]" in result.out.replace("\n", "")
     for broken in ("words.safetensors", "pytorch_lora_weights.safetensors"):
         whole = (run / broken).read_bytes()
         (run / broken).write_bytes(whole[: len(whole) // 2])
@@ -238,10 +255,10 @@ def test_a_lora_alone_trains_and_generates(call: Call, folder: Path, tiny_folder
     alone = ("--set", 'train=[{"kind": "lora", "rank": 2}]')
     run = tmp_path / "run"
     few = FEW[:-2]
-    said = call("train", folder, "--output", run, "--model", tiny_folder, *few, *alone)
-    assert (said.code, said.err) == (0, "")
-    drawn = call("generate", run, "<person>", "--number", 1, "--steps", 2)
-    assert (drawn.code, drawn.err) == (0, "")
+    result = call("train", folder, "--output", run, "--model", tiny_folder, *few, *alone)
+    assert (result.code, result.err) == (0, "")
+    generated = call("generate", run, "<person>", "--number", 1, "--steps", 2)
+    assert (generated.code, generated.err) == (0, "")
 
 
 @pytest.mark.parametrize("damage", ["number", "index", "tokenizer", "flow", "weights"])

@@ -5,16 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from magictailor import personalize
+from magictailor import InputError, load, personalize
 from magictailor.backbones import community_lora, load_backbone
-from magictailor.common.errors import InputError
-from magictailor.exports import export
-from magictailor.generation.pictures import load
-from magictailor.training.checkpoint import LORA_FILE, read_run
-from tiny import pair, recipe
+from magictailor.training.run_folder import LORA_FILE
+from tiny import opened, pair, recipe
 
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 FILE = "style.safetensors"
@@ -49,28 +45,29 @@ def change(style: Path) -> torch.Tensor:
 
 @pytest.mark.parametrize("strength", [1.0, 0.5, -1.0])
 def test_a_lora_is_merged_at_its_strength(strength: float, style: Path, tiny_folder: Path) -> None:
-    bare = weight(StableDiffusionPipeline.from_pretrained(tiny_folder, local_files_only=True))
-    merged = weight(load_backbone(str(tiny_folder), [community_lora(f"{style}={strength}")]).pipeline)
+    bare = weight(opened(tiny_folder))
+    backbone = load_backbone(str(tiny_folder), [community_lora(f"{style}={strength}")])
+    merged = weight(backbone.pipeline)
+    assert backbone.digest_as_loaded == load_backbone(str(tiny_folder)).digest_as_loaded  # it is still the same base
     torch.testing.assert_close(merged - bare, strength * change(style), rtol=1e-4, atol=1e-6)
 
 
-def test_a_run_remembers_what_it_was_trained_on_and_may_be_drawn_with_more(
+def test_a_run_remembers_what_it_was_trained_on_and_may_generate_with_more(
     style: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    with_it = personalize(
-        pair(), tmp_path / "run", model=str(tiny_folder), recipe=recipe("phases.0.steps=1"), loras=[f"{style}=0.5"]
-    )
-    (kept,) = read_run(with_it).loras
+    few, base = recipe("phases.0.steps=1"), str(tiny_folder)
+    run = personalize(pair(), tmp_path / "run", model=base, recipe=few, loras=[f"{style}=0.5"])
+    (kept,) = run.info.loras
     assert (kept.file, kept.strength) == (str(style), 0.5)
-    assert not [k for k in load_file(with_it / LORA_FILE) if k.endswith("alpha")]
-    bare = weight(StableDiffusionPipeline.from_pretrained(tiny_folder, local_files_only=True))
-    torch.testing.assert_close(weight(load(with_it)) - bare, 0.5 * change(style), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(weight(load(with_it, [str(style)])) - bare, 1.5 * change(style), rtol=1e-4, atol=1e-6)
-    with pytest.raises(InputError, match="its loras differs"):
-        personalize(pair(), with_it, model=str(tiny_folder), recipe=recipe("phases.0.steps=1"))
+    assert not [k for k in load_file(run.folder / LORA_FILE) if k.endswith("alpha")]
+    bare, more = weight(opened(tiny_folder)), load(run.folder, [str(style)])
+    torch.testing.assert_close(weight(run.pipeline) - bare, 0.5 * change(style), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(weight(more.pipeline) - bare, 1.5 * change(style), rtol=1e-4, atol=1e-6)
+    with pytest.raises(InputError, match=r"another run \(loras differs\)"):
+        personalize(pair(), run.folder, model=base, recipe=few)
     style.write_bytes(style.read_bytes() + b" ")
     with pytest.raises(InputError, match="not the file that the run was trained with"):
-        load(with_it)
+        load(run.folder)
 
 
 @pytest.mark.parametrize("format", ["diffusers", "kohya", "comfyui"])
@@ -78,12 +75,12 @@ def test_what_we_export_comes_back_as_strong_as_it_was_trained(format: str, tiny
     """Alpha 16 at rank 4; against the run's own pipeline, whose LoRA diffusers merges."""
     strong = recipe("phases.0.lr=0.05", "phases.1.lr=0.05", "train.0.alpha=16")
     run = personalize(pair(), tmp_path / "run", model=str(tiny_folder), recipe=strong)
-    whole = load(run)
+    whole: Any = load(run.folder).pipeline
     whole.fuse_lora()
-    made = export(run, tmp_path / "out", format)
+    made = run.export(tmp_path / "out", format)
     file = made / (LORA_FILE if format == "diffusers" else "run.safetensors")
     again = load_backbone(str(tiny_folder), [community_lora(str(file))]).pipeline
-    bare = weight(StableDiffusionPipeline.from_pretrained(tiny_folder, local_files_only=True))
+    bare = weight(opened(tiny_folder))
     assert (weight(whole) - bare).abs().max() > 1e-2
     theirs = dict(again.unet.named_parameters())
     for name, parameter in whole.unet.named_parameters():

@@ -8,15 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from magictailor.backbones import Condition
+from magictailor.backbones import Condition, Prediction
+from magictailor.backbones import attention as attention_module
 from magictailor.common.randomness import normal, uniform
-from magictailor.data.batches import augmented
+from magictailor.data.training_images import augmented
 from magictailor.recipe import Augment, Preserve
-from magictailor.training.examples import Examples
+from magictailor.training.batch import Batch
 from magictailor.training.momentum import Momentum
-from tiny import PREDICTIONS, Rig, pair, recipe
+from magictailor.training.rows import Examples
+from tiny import PREDICTIONS, Rig, backbone, pair, recipe
 
-PLAIN = ("augment.jitter=0", "augment.flip=0")
+PLAIN = ("data.augment.jitter=0", "data.augment.flip=0")
+UNDEGRADED = [f'phases.{number}.degradation={{"kind": "none"}}' for number in (0, 1)]
 WARM_UP, BALANCE = 1, 2  # a step of each phase
 
 
@@ -29,11 +32,11 @@ def straightforward(rig: Rig, step: int, held: dict[str, Tensor] | None = None) 
     attention: dict[int, list[Tensor]] = {}
     preserve: dict[int, list[Tensor]] = {}
     area: dict[int, list[Tensor]] = {}
-    for i, picture in enumerate(rig.pictures):
-        flipped = settings.augment.flip == 1
-        image, mask = (x.flip(-1) if flipped else x for x in (picture.pixels, picture.mask))
+    for i, image in enumerate(rig.examples.images):
+        flipped = settings.data.augment.flip == 1
+        shown, mask = (x.flip(-1) if flipped else x for x in (image.pixels, image.mask))
         degradation = normal((3, 16, 16), rig.examples.seed, step, i, "degradation")
-        pixels = image + alpha_d * degradation * (1 - mask)
+        pixels = shown + alpha_d * degradation * (1 - mask)
         posterior = pipeline.vae.encode(pixels[None]).latent_dist
         z = posterior.mean + posterior.std * normal((4, 8, 8), rig.examples.seed, step, i, "posterior")
         z = z * pipeline.vae.config.scaling_factor
@@ -41,9 +44,9 @@ def straightforward(rig: Rig, step: int, held: dict[str, Tensor] | None = None) 
         noise = normal((4, 8, 8), rig.examples.seed, step, i, "noise")[None]
         a, s = alphas[t].sqrt(), (1 - alphas[t]).sqrt()
         target = noise if pipeline.scheduler.config.prediction_type == "epsilon" else a * noise - s * z
-        ids = pipeline.tokenizer(f"a photo of {picture.word}", padding="max_length", return_tensors="pt").input_ids
+        ids = pipeline.tokenizer(f"a photo of {image.word}", padding="max_length", return_tensors="pt").input_ids
         text = pipeline.text_encoder(ids).last_hidden_state
-        place = ids[0].tolist().index(pipeline.tokenizer.convert_tokens_to_ids(picture.word))
+        place = ids[0].tolist().index(pipeline.tokenizer.convert_tokens_to_ids(image.word))
 
         seen: dict[str, Tensor] = {}
         layers = [
@@ -72,9 +75,9 @@ def straightforward(rig: Rig, step: int, held: dict[str, Tensor] | None = None) 
         def masked(error: Tensor, small: Tensor = small) -> Tensor:
             return (small * error[0] ** 2).sum() / (4 * small.sum())
 
-        diffusion.setdefault(picture.sample, []).append(masked(prediction - target))
-        attention.setdefault(picture.sample, []).append(((probability / probability.max() - smaller) ** 2).mean())
-        area.setdefault(picture.sample, []).append(mask.mean())
+        diffusion.setdefault(image.sample, []).append(masked(prediction - target))
+        attention.setdefault(image.sample, []).append(((probability / probability.max() - smaller) ** 2).mean())
+        area.setdefault(image.sample, []).append(mask.mean())
         if held is not None:
             online = {n: p.detach().clone() for n, p in rig.online.items()}
             with torch.no_grad():
@@ -83,7 +86,7 @@ def straightforward(rig: Rig, step: int, held: dict[str, Tensor] | None = None) 
                 other = unet(a * z + s * noise, torch.tensor([t]), text).sample
                 for n, p in rig.online.items():
                     p.data = online[n]
-            preserve.setdefault(picture.sample, []).append(masked(other - prediction))
+            preserve.setdefault(image.sample, []).append(masked(other - prediction))
 
     def means(values: dict[int, list[Tensor]]) -> list[Tensor]:
         return [torch.stack(v).mean() for v in values.values()]
@@ -116,14 +119,14 @@ def test_a_step_equals_straightforward_code(prediction: str, step: int, counts: 
 def test_the_intensity_falls_over_the_whole_run_and_a_flip_turns_the_mask_too(step: int) -> None:
     """With gamma 1 each step has an intensity of its own; the masks are not symmetric, and every image is flipped."""
     falling = [f"phases.{phase}.degradation.gamma=1" for phase in (0, 1)]
-    plan = recipe("augment.jitter=0", "augment.flip=1", "phases.0.steps=3", "phases.1.steps=5", *falling)
+    plan = recipe("data.augment.jitter=0", "data.augment.flip=1", "phases.0.steps=3", "phases.1.steps=5", *falling)
     equals_straightforward_code(Rig(plan, pair((1, 2), skew=6)), step, step >= 3)
 
 
 def equals_straightforward_code(rig: Rig, step: int, balance: bool) -> None:
     momentum = rig.momentum() if balance else None
     rig.scatter(2)
-    figures = rig.objective.backward(step, momentum)
+    figures = rig.backward(step, momentum)
     gradients = rig.gradients()
     for parameter in rig.trained.parameters():
         parameter.grad = None
@@ -140,10 +143,14 @@ def equals_straightforward_code(rig: Rig, step: int, balance: bool) -> None:
 def test_micro_batches_and_checkpointing_change_nothing(prediction: str, step: int, counts: tuple[int, ...]) -> None:
     results = []
     for size, checkpointing in (("none", "false"), ("1", "false"), ("2", "true"), ("8", "true")):
-        rig = Rig(recipe(f"micro_batch={size}", f"checkpointing={checkpointing}"), pair(counts), prediction)
+        rig = Rig(
+            recipe(f"optimisation.micro_batch={size}", f"optimisation.checkpointing={checkpointing}"),
+            pair(counts),
+            prediction,
+        )
         momentum = rig.momentum() if step == BALANCE else None
         rig.scatter(2)
-        results.append((rig.objective.backward(step, momentum), rig.gradients()))
+        results.append((rig.backward(step, momentum), rig.gradients()))
     figures, gradients = results[0]
     assert figures["attention"] > 0
     assert ("worst" in figures) == (step == BALANCE) == (figures["preserve"] > 0)
@@ -152,37 +159,47 @@ def test_micro_batches_and_checkpointing_change_nothing(prediction: str, step: i
         close(others, gradients)
 
 
-def test_what_checkpointing_computes_again_is_let_go_of() -> None:
-    rig = Rig(recipe("checkpointing=true"), pair())
-    maps = rig.objective.maps
-    assert maps is not None
-    read, graphs = maps.read, []
+def test_what_checkpointing_computes_again_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig, maps = Rig(recipe("optimisation.checkpointing=true"), pair()), []
+    read_maps = attention_module.read_maps
 
-    def reading(attn: Any, hidden: Tensor, text: Tensor) -> None:
-        graphs.append(weakref.ref(hidden))
-        read(attn, hidden, text)
+    def reading(*inputs: Any) -> Tensor:
+        computed = read_maps(*inputs)
+        maps.append(weakref.ref(computed))
+        return computed
 
-    maps.read = reading  # type: ignore[method-assign]
-    rows, prompts = rig.examples.of(0), rig.objective.prompts(0)
-    batch = rig.objective.inputs.batch(0, rows, rig.recipe.phase(0))
-    outcome = rig.objective.forward(batch, 0, rig.objective.text(prompts))
-    assert outcome.attention is not None
-    once = len(graphs)
-    (outcome.diffusion.sum() + outcome.attention.sum()).backward()
-    assert len(graphs) == 2 * once
-    assert all(ref() is None for ref in graphs[once:])
+    monkeypatch.setattr(attention_module, "read_maps", reading)
+    phase, rows = rig.recipe.phase(0), rig.examples.rows(0)
+    batch = rig.objective.maker.batch(rows, rig.examples.times(0), phase)
+    with rig.objective.reading_attention():
+        outcome = rig.objective.forward(batch, rig.objective.encode_prompts(rows), phase)
+        assert float(outcome.attention.detach().min()) > 0
+        once = len(maps)
+        assert once > 0
+        (outcome.diffusion.sum() + outcome.attention.sum()).backward()
+        assert len(maps) == 2 * once
+        assert all(ref() is None for ref in maps[once:])
 
 
 def test_two_pairs_draw_different_numbers_under_one_seed() -> None:
     """Else what is measured on several pairs would not be independent."""
+    times, noises = [], []
+    for start in (0, 5, 0):
+        examples = Rig(recipe(), pair((2, 1), start=start)).examples
+        times.append(examples.times(0))
+        noises.append(torch.stack([row.normal((4,), "noise") for row in examples.rows(0)]))
+    for drawn in (times, noises):
+        assert torch.equal(drawn[0], drawn[2])
+        assert not torch.isclose(drawn[0], drawn[1]).any()
+
+
+def test_one_image_of_a_pair_that_differs_changes_all_numbers() -> None:
     rig = Rig(recipe(), pair((2, 1)))
-    times = []
-    for digests in (["a", "b"], ["a", "c"], ["a", "b"]):
-        rig.examples.seed = Examples(rig.pictures, rig.recipe, rig.examples.naming, digests).seed
-        times.append(rig.objective.inputs.batch(0, rig.examples.of(0), rig.recipe.phase(0)).timesteps)
-        rig.objective.inputs._drawn_at = -1
-    assert torch.equal(times[0], times[2])
-    assert not torch.equal(times[0], times[1])
+    seeds = [
+        Examples(rig.examples.images, rig.recipe, rig.examples.naming, digests).seed
+        for digests in (["a", "b"], ["a", "c"], ["a", "b"])
+    ]
+    assert seeds[0] == seeds[2] != seeds[1]
 
 
 def test_a_step_depends_on_seed_and_number_alone() -> None:
@@ -192,11 +209,11 @@ def test_a_step_depends_on_seed_and_number_alone() -> None:
             for n, p in enumerate(rig.online.values()):
                 p.copy_(normal(tuple(p.shape), 0, 0, n, "test") * 0.1)
         for _ in range(before):
-            rig.objective.backward(0, None)
+            rig.backward(0, None)
         for parameter in rig.trained.parameters():
             parameter.grad = None
         torch.rand(17)
-        return rig.objective.backward(step, None), rig.gradients()
+        return rig.backward(step, None), rig.gradients()
 
     figures, gradients = run(0, 1, 5)
     again, again_gradients = run(2, 1, 5)
@@ -206,27 +223,49 @@ def test_a_step_depends_on_seed_and_number_alone() -> None:
     assert run(0, 1, 6)[0]["loss"] != figures["loss"]
 
 
-@pytest.mark.parametrize("micro_batch", ["none", "1", "2"])
-def test_the_momentum_network_runs_only_for_samples_that_are_not_the_worst(
-    micro_batch: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("counts", "micro_batch", "rows"),
+    [
+        ((2, 2, 2), "none", 4),
+        ((2, 2, 2), "3", 4),
+        ((3, 2, 1), "none", 5),
+        ((3, 2, 1), "3", 5),  # one pass has rows of all samples, the other not
+        ((3, 2, 1), "2", 6),
+        ((3, 2, 1), "1", 6),
+    ],
+)
+def test_the_momentum_network_is_not_run_for_the_worst_sample(
+    counts: tuple[int, ...], micro_batch: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counts = (3, 2, 1)
-    rig = Rig(recipe(f"micro_batch={micro_batch}"), pair(counts))
-    momentum, seen = rig.momentum(), []
+    """A pass leaves out as many rows of the worst sample as each sample has in it: the number must not depend on the
+    losses, or they would be read back from the card."""
+    rig = Rig(recipe(f"optimisation.micro_batch={micro_batch}"), pair(counts))
+    momentum, seen, own = rig.momentum(), list[Tensor](), dict[int, list[Tensor]]()
     rig.scatter(2)
-    predict = rig.backbone.predict
+    predict, make = rig.backbone.predict, rig.objective.maker.batch
 
-    def counted(noisy: Tensor, times: Tensor, condition: Condition, weights: Any = None) -> Tensor:
-        if weights is not None:
-            seen.append(len(noisy))
+    def making(*inputs: Any) -> Batch:
+        batch = make(*inputs)
+        for row, noisy in zip(batch.rows, batch.noisy, strict=True):
+            own.setdefault(row.samples[0], []).append(noisy)
+        return batch
+
+    def counted(noisy: Tensor, time: Tensor, condition: Condition, **options: Any) -> Prediction:
+        if options.get("weights") is not None:
+            seen.extend(noisy)
             assert not torch.is_grad_enabled()
-        return predict(noisy, times, condition, weights)
+        return predict(noisy, time, condition, **options)
 
+    monkeypatch.setattr(rig.objective.maker, "batch", making)
     monkeypatch.setattr(rig.backbone, "predict", counted)
-    figures = rig.objective.backward(BALANCE, momentum)
+    figures = rig.backward(BALANCE, momentum)
     losses = [figures[f"diffusion.{n}"] for n in range(3)]
-    assert losses[int(figures["worst"])] == max(losses)
-    assert sum(seen) == sum(counts) - counts[int(figures["worst"])]
+    worst = int(figures["worst"])
+    assert losses[worst] == max(losses)
+    assert len(seen) == rows
+    for sample, latents in own.items():
+        found = sum(any(torch.equal(noisy, other) for other in seen) for noisy in latents)
+        assert found == counts[sample] if sample != worst else found == rows - sum(counts) + counts[worst]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +274,7 @@ def test_the_momentum_network_runs_only_for_samples_that_are_not_the_worst(
 def test_a_prompt_is_encoded_once_a_step_and_an_image_seen_twice_only_to_select(
     micro_batch: str, step: int, forwards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig = Rig(recipe(f"micro_batch={micro_batch}"), pair((2, 1)))
+    rig = Rig(recipe(f"optimisation.micro_batch={micro_batch}"), pair((2, 1)))
     momentum = rig.momentum() if step == BALANCE else None
     prompts, images = [], []
     encode, predict = rig.backbone.encode_text, rig.backbone.predict
@@ -244,13 +283,13 @@ def test_a_prompt_is_encoded_once_a_step_and_an_image_seen_twice_only_to_select(
         prompts.extend(texts)
         return encode(texts, words)
 
-    def predicting(noisy: Tensor, times: Tensor, condition: Condition, weights: Any = None) -> Tensor:
-        images.extend([] if weights is not None else range(len(noisy)))
-        return predict(noisy, times, condition, weights)
+    def predicting(noisy: Tensor, time: Tensor, condition: Condition, **options: Any) -> Prediction:
+        images.extend([] if options.get("weights") is not None else range(len(noisy)))
+        return predict(noisy, time, condition, **options)
 
     monkeypatch.setattr(rig.backbone, "encode_text", encoding)
     monkeypatch.setattr(rig.backbone, "predict", predicting)
-    rig.objective.backward(step, momentum)
+    rig.backward(step, momentum)
     assert prompts == ["a photo of <person>", "a photo of <hair>"]
     assert len(images) == 3 * forwards
 
@@ -262,7 +301,7 @@ def test_the_regularisers_gradient_does_not_reach_the_momentum_network() -> None
         weight.requires_grad_(True)
     kept = {n: w.detach().clone() for n, w in momentum.weights.items()}
     rig.scatter(2)
-    assert rig.objective.backward(BALANCE, momentum)["preserve"] > 0
+    assert rig.backward(BALANCE, momentum)["preserve"] > 0
     assert all(w.grad is None and torch.equal(w, kept[n]) for n, w in momentum.weights.items())
 
 
@@ -270,20 +309,21 @@ def test_one_sample_alone_has_nothing_to_preserve() -> None:
     rig = Rig(recipe(), pair((2,)))
     momentum = rig.momentum()
     rig.scatter(2)
-    figures = rig.objective.backward(BALANCE, momentum)
+    figures = rig.backward(BALANCE, momentum)
     assert figures["preserve"] == 0
     assert figures["worst"] == 0
-    assert figures["loss"] == pytest.approx(figures["diffusion.0"] + 0.01 / rig.objective.area * figures["attention"])
+    assert figures["loss"] == pytest.approx(
+        figures["diffusion.0"] + 0.01 / rig.objective.mean_area * figures["attention"]
+    )
 
 
 def test_attention_weight_is_over_the_mean_mask_area_under_mask_means_alone() -> None:
     figures = {}
-    for how in ("mask", "whole"):
-        rig = Rig(recipe(f"masked={how}"), pair((2, 1), (0.75, 0.25)))
-        assert rig.objective.area == pytest.approx(0.5)
-        figures[how] = rig.objective.backward(WARM_UP, None)
-    for how, area in (("mask", 0.5), ("whole", 1.0)):
-        parts = figures[how]
+    for masked in ("mask", "whole"):
+        rig = Rig(recipe(f"loss.masked={masked}"), pair((2, 1), (0.75, 0.25)))
+        figures[masked] = rig.backward(WARM_UP, None)
+    for masked, area in (("mask", 0.5), ("whole", 1.0)):
+        parts = figures[masked]
         diffusion = (parts["diffusion.0"] + parts["diffusion.1"]) / 2
         assert parts["loss"] - diffusion == pytest.approx(0.01 / area * parts["attention"], rel=1e-3)
 
@@ -293,21 +333,21 @@ def numbers(value: float) -> dict[str, Tensor]:
 
 
 def test_momentum_by_hand_over_three_steps() -> None:
-    momentum, how = Momentum(numbers(1.0)), Preserve(decay=0.9)
+    momentum, config = Momentum(numbers(1.0)), Preserve(decay=0.9)
     for value in (2.0, 0.0, -1.0):
-        momentum.before_step(numbers(99.0), how)
-        momentum.after_step(numbers(value), how)
+        momentum.before_step(numbers(99.0), config)
+        momentum.after_step(numbers(value), config)
     expected = 0.9 * (0.9 * (0.9 * 1 + 0.1 * 2) + 0.1 * 0) - 0.1  # 0.791
     assert momentum.weights["w"].tolist() == pytest.approx([expected, 2 * expected])
 
 
 def test_a_frozen_regulariser_never_changes_and_last_step_lags_by_one() -> None:
     frozen, last = Momentum(numbers(1.0)), Momentum(numbers(1.0))
-    ways = ((frozen, Preserve(regulariser="frozen")), (last, Preserve(regulariser="last-step")))
+    networks = ((frozen, Preserve(regulariser="frozen")), (last, Preserve(regulariser="last-step")))
     for before, after in ((1.0, 2.0), (2.0, 5.0), (5.0, -3.0)):
-        for momentum, how in ways:
-            momentum.before_step(numbers(before), how)
-            momentum.after_step(numbers(after), how)
+        for momentum, config in networks:
+            momentum.before_step(numbers(before), config)
+            momentum.after_step(numbers(after), config)
         assert frozen.weights["w"].tolist() == [1, 2]
         assert last.weights["w"].tolist() == [before, 2 * before]
 
@@ -320,25 +360,23 @@ def test_momentum_is_a_copy_of_the_online_weights() -> None:
 
 
 def test_the_references_hard_start_copies_once() -> None:
-    momentum, how = Momentum(numbers(1.0), copies_next=True), Preserve(decay=0.9)
-    momentum.after_step(numbers(5.0), how)
+    momentum, config = Momentum(numbers(1.0), copies_next=True), Preserve(decay=0.9)
+    momentum.after_step(numbers(5.0), config)
     assert momentum.weights["w"].tolist() == [5, 10]
-    momentum.after_step(numbers(6.0), how)
+    momentum.after_step(numbers(6.0), config)
     assert momentum.weights["w"].tolist() == pytest.approx([5.1, 10.2])
 
 
 def test_zero_lora_equals_the_base_exactly_and_the_scale_is_alpha_over_rank() -> None:
-    from tiny import backbone
-
     base = backbone()
     noisy, times = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([500])
-    text = Condition(torch.randn(1, 77, 16, generator=torch.Generator().manual_seed(1)))
-    plain = base.predict(noisy, times, text)
+    text = Condition({"sequence": torch.randn(1, 77, 16, generator=torch.Generator().manual_seed(1))})
+    plain = base.predict(noisy, times, text).output
     rig = Rig(recipe("train.0.alpha=8"), pair())
     for name, parameter in rig.online.items():
         if "lora_B" in name:
             parameter.data.zero_()
-    assert torch.equal(rig.backbone.predict(noisy, times, text), plain)
+    assert torch.equal(rig.backbone.predict(noisy, times, text).output, plain)
     assert rig.recipe.train[0].rank == 4
     layer = rig.backbone.denoiser.get_submodule("down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k")
     rig.scatter(3)
@@ -351,40 +389,51 @@ def test_augmentation_flips_pixels_and_mask_together_and_jitters_pixels_alone() 
     rig = Rig(recipe(), pair((1,)))
     mask = torch.zeros(1, 16, 16)
     mask[..., :5] = 1
-    picture = replace(rig.pictures[0], mask=mask)
+    image = replace(rig.examples.images[0], mask=mask)
     draws = torch.tensor([0.9, 0.2, 0.7, 0.4])
-    flipped, flipped_mask = augmented(picture, Augment(jitter=0, flip=0.41), draws)
-    assert torch.equal(flipped, picture.pixels.flip(-1))
+    flipped, flipped_mask = augmented(image, Augment(jitter=0, flip=0.41), draws)
+    assert torch.equal(flipped, image.pixels.flip(-1))
     assert torch.equal(flipped_mask, mask.flip(-1))
-    kept, kept_mask = augmented(picture, Augment(jitter=0, flip=0.39), draws)
-    assert torch.equal(kept, picture.pixels)
-    jittered, same_mask = augmented(picture, Augment(jitter=0.1, flip=0), draws)
+    kept, kept_mask = augmented(image, Augment(jitter=0, flip=0.39), draws)
+    assert torch.equal(kept, image.pixels)
+    jittered, same_mask = augmented(image, Augment(jitter=0.1, flip=0), draws)
     assert torch.equal(kept_mask, mask)
     assert torch.equal(same_mask, mask)
-    change = (jittered - picture.pixels).abs()
+    change = (jittered - image.pixels).abs()
     assert 0.05 < float(change.max()) < 0.4
     assert float(jittered.abs().max()) <= 1
 
 
 @pytest.mark.parametrize(("shared", "distinct"), [("true", 1), ("false", 5)])
 def test_one_draw_for_all_images_only_on_request(shared: str, distinct: int) -> None:
-    rig = Rig(recipe(f"augment.shared={shared}"), pair((3, 2)))
-    assert len({tuple(rig.objective.inputs._augmentation(0, i).tolist()) for i in range(5)}) == distinct
-    assert not torch.equal(rig.objective.inputs._augmentation(0, 0), rig.objective.inputs._augmentation(1, 0))
+    """Five rows that show one image, encoded as a step encodes them: as many images as draws."""
+    rig, encoded = Rig(recipe(f"quirks.shared_augmentation={shared}", *UNDEGRADED), pair((3, 2))), []
+    encode = rig.backbone.encode_images
+
+    def encoding(pixels: Tensor, noise: Tensor) -> Tensor:
+        encoded.append({tuple(image.flatten().tolist()) for image in pixels})
+        return encode(pixels, noise)
+
+    rig.backbone.encode_images = encoding  # type: ignore[method-assign]
+    for step in (0, 1):
+        rows = [replace(row, subjects=(rig.examples.images[0],)) for row in rig.examples.rows(step)]
+        rig.objective.maker.batch(rows, rig.examples.times(step), rig.recipe.phase(step))
+    assert [len(images) for images in encoded] == [distinct, distinct]
+    assert not encoded[0] & encoded[1]
 
 
 def test_stratified_times_have_one_in_each_part() -> None:
-    rig = Rig(recipe("stratified_times=true"), pair((3, 2)))
+    rig = Rig(recipe("loss.stratified_times=true"), pair((3, 2)))
     orders = set()
     for step in range(20):
-        parts = [int(float(rig.objective.inputs._uniform_time(step, i)) * 5) for i in range(5)]
+        parts = [int(time * 5) for time in rig.examples.times(step).tolist()]
         assert sorted(parts) == [0, 1, 2, 3, 4]
         orders.add(tuple(parts))
     assert len(orders) > 10
 
 
-def test_pictures_are_drawn_anew_every_so_many_steps_and_noised_anew_in_each() -> None:
-    rig, encoded = Rig(recipe("redraw=3", "phases.0.steps=10"), pair()), []
+def test_images_are_made_anew_every_so_many_steps_and_noised_anew_in_each() -> None:
+    rig, encoded = Rig(recipe("data.resample_every=3", "phases.0.steps=10"), pair()), []
     encode = rig.backbone.encode_images
 
     def encoding(pixels: Tensor, noise: Tensor) -> Tensor:
@@ -392,11 +441,24 @@ def test_pictures_are_drawn_anew_every_so_many_steps_and_noised_anew_in_each() -
         return encode(pixels, noise)
 
     rig.backbone.encode_images = encoding  # type: ignore[method-assign]
-    batches = [rig.objective.inputs.batch(step, rig.examples.of(step), rig.recipe.phase(step)) for step in range(7)]
+
+    def batch_of(rig: Rig, step: int) -> Batch:
+        return rig.objective.maker.batch(rig.examples.rows(step), rig.examples.times(step), rig.recipe.phase(step))
+
+    batches = [batch_of(rig, step) for step in range(7)]
     assert len(encoded) == 3
     assert not torch.equal(encoded[0], encoded[1])
     assert len({float(b.noisy.sum()) for b in batches}) == 7
     assert torch.equal(batches[3].mask, batches[5].mask)
-    begun_there = Rig(recipe("redraw=3", "phases.0.steps=10"), pair())
-    again = begun_there.objective.inputs.batch(5, rig.examples.of(5), rig.recipe.phase(5))
-    assert torch.equal(again.noisy, batches[5].noisy)
+    begun_there = Rig(recipe("data.resample_every=3", "phases.0.steps=10"), pair())
+    assert torch.equal(batch_of(begun_there, 5).noisy, batches[5].noisy)
+
+
+@pytest.mark.parametrize(("size", "passes"), [("none", 1), ("3", 2), ("1", 5)])
+def test_a_micro_batch_has_rows_of_all_samples_if_it_can(size: str, passes: int) -> None:
+    rig = Rig(recipe(f"optimisation.micro_batch={size}"), pair((3, 2)))
+    parts = rig.objective.micro_batches(5)
+    assert len(parts) == passes
+    assert sorted(i for part in parts for i in part) == [0, 1, 2, 3, 4]
+    for part in parts:
+        assert len({rig.examples.samples[i] for i in part}) == min(2, len(part))

@@ -1,4 +1,4 @@
-"""What fits a small card: bits, parts that wait elsewhere, presets, and the memory that a run expects."""
+"""What fits a small card: quantized weights, offloaded networks, presets, and the memory that a run expects."""
 
 import json
 import sys
@@ -11,26 +11,28 @@ import torch
 from torch import nn
 
 import magictailor.backbones.stable_diffusion as sd
-from magictailor import personalize
+from magictailor import load
 from magictailor.backbones import Backbone, Condition, load_backbone
-from magictailor.backbones.placement import ON_CPU, Placement, fitted
 from magictailor.backbones.presets import COSTS, FAST, NAMES, PRESETS, Preset, preset_for
+from magictailor.backbones.runtime import CPU, Runtime, with_preset
 from magictailor.backbones.sdxl import StableDiffusionXL
 from magictailor.backbones.stable_diffusion import StableDiffusion
 from magictailor.common.errors import InputError
-from magictailor.generation.pictures import generate, load
-from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE, read_run
-from magictailor.training.loop import Run, recipe_for
+from magictailor.common.events import Event, Notice
+from magictailor.training import loop
 from magictailor.training.memory import expected_peak, seen_peak
+from magictailor.training.run_folder import LORA_FILE, RUN_FILE, WORDS_FILE, read_run
+from magictailor.training.setup import build
+from magictailor.training.train import make_recipe, train
 from magictailor.training.trainables import Trainables
-from tiny import DEFAULTS, FAMILIES, Rig, interrupted_and_resumed, pair, recipe
+from tiny import FAMILIES, Rig, backward, interrupted_and_resumed, pair, recipe
 
 BITS = ("int8", "nf4")
 
 
-def base(family: str, place: Placement | None = ON_CPU) -> StableDiffusion:
+def base(family: str, runtime: Runtime = CPU) -> StableDiffusion:
     kind = StableDiffusionXL if family == "sdxl" else StableDiffusion
-    return kind(family, FAMILIES[family](), DEFAULTS, place=place)
+    return kind(family, FAMILIES[family](), runtime=runtime)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -56,29 +58,29 @@ def test_the_attention_blocks_weights_have_fewer_bits_and_nearly_the_same_output
     assert bits.nbytes == weight.numel() * (1 if precision == "int8" else 0.5)
     random = torch.Generator().manual_seed(0)
     noisy, times = torch.randn(2, 4, 8, 8, generator=random), torch.tensor([100, 800])
-    outputs = [b.predict(noisy, times, b.encode_text(["a photo of hair"] * 2)) for b in (whole, backbone)]
+    outputs = [b.predict(noisy, times, b.encode_text(["a photo of hair"] * 2)).output for b in (whole, backbone)]
     error = float((outputs[0] - outputs[1]).std() / outputs[0].std())
     assert 0 < error < (0.02 if precision == "int8" else 0.1)
 
 
 @pytest.mark.parametrize("precision", BITS)
-def test_a_run_on_bits_trains_in_full_resumes_to_the_byte_and_draws(
+def test_a_run_on_bits_trains_in_full_resumes_to_the_byte_and_generates(
     precision: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def opened() -> Backbone:
         return load_backbone(str(folder), device="cpu", precision=precision)
 
     monkeypatch.setattr("magictailor.training.loop.SAVE_SECONDS", 0.0)
-    whole = personalize(pair(), tmp_path / "whole", model=opened(), recipe=recipe())
+    whole = train(pair(), tmp_path / "whole", model=opened(), recipe=recipe())
 
     again = interrupted_and_resumed(tmp_path / "run", opened, at=3)
     for name in (LORA_FILE, WORDS_FILE):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
     assert read_run(again).precision == precision
-    pipeline = load(again, device="cpu")
-    assert any(type(m).__module__.startswith("bitsandbytes") for m in pipeline.unet.modules())
-    (drawn,) = generate(again, "<person> with <hair>", pipeline=pipeline)
-    assert drawn.image.size == (16, 16)
+    run = load(again, device="cpu")
+    assert any(type(m).__module__.startswith("bitsandbytes") for m in run.pipeline.unet.modules())
+    (generated,) = run.generate("<person> with <hair>")
+    assert generated.image.size == (16, 16)
 
 
 def test_without_bitsandbytes_one_line_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,44 +89,48 @@ def test_without_bitsandbytes_one_line_says_what_to_install(folder: Path, monkey
         load_backbone(str(folder), device="cpu", precision="nf4")
 
 
-# --- parts that wait off the card
+# --- networks that are kept off the card
 
 
-OFFLOADING = replace(ON_CPU, preset=Preset("small", offload=True, tiling=True))
+OFFLOADING = replace(CPU, preset=Preset("small", offload=True, tiling=True))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("step", [0, 2])
-def test_parts_that_wait_elsewhere_change_no_gradient_and_are_away_during_the_step(
-    family: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_offloaded_networks_change_no_gradient_and_are_away_during_the_step(
+    family: str, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gradients, told = [], list[str]()
-    for place in (ON_CPU, OFFLOADING):
-        run = Run(pair((2, 1)), tmp_path / f"{place.preset.name}", recipe("micro_batch=2"), base(family, place))
+    gradients, calls = [], list[str]()
+    for runtime in (CPU, OFFLOADING):
+        training = build(pair((2, 1)), recipe("optimisation.micro_batch=2"), base(family, runtime))
         with torch.no_grad():
-            for number, parameter in enumerate(run.trained.lora.values()):
+            for number, parameter in enumerate(training.trained.lora.values()):
                 parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)))
-        told.clear()
-        backbone: Any = run.backbone
+        calls.clear()
+        backbone: Any = training.backbone
         for target, name in ((backbone, "predict"), (backbone, "encode_text"), (backbone, "encode_images"), (Condition, "backward")):  # fmt: skip
-            does = getattr(target, name)
+            method = getattr(target, name)
 
-            def telling(*given: Any, what: str = name, does: Any = does, of: Any = backbone) -> Any:
-                told.append(f"{what} {sorted(of._present)}")
-                return does(*given)
+            def noting(
+                *inputs: Any, method: Any = method, name: str = name, backbone: Any = backbone, **options: Any
+            ) -> Any:
+                calls.append(f"{name} {sorted(backbone._loaded)}")
+                return method(*inputs, **options)
 
-            monkeypatch.setattr(target, name, telling)
-        run.objective.backward(step, None)
-        gradients.append({n: p.grad for n, p in run.trained.named().items()})
+            monkeypatch.setattr(target, name, noting)
+        backward(training, step)
+        gradients.append({n: p.grad for n, p in training.trained.named().items()})
         monkeypatch.undo()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-7)
-    seen = "encode_images ['vae']"
+    images = "encode_images ['vae']"
     forwards = ["predict []"] * (2 if step == 0 else 4)
-    assert told == [seen, seen, "encode_text []", *forwards, "encode_text ['text']", "backward ['text']"]
+    assert calls == [images, images, "encode_text []", *forwards, "encode_text ['text']", "backward ['text']"]
 
 
-def test_what_waits_is_on_the_card_while_it_is_present_and_goes_back_uncopied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_offloaded_is_on_the_card_while_it_works_and_goes_back_uncopied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sd, "_moved", lambda home, device: home.clone())  # no card here: another place in memory
     backbone = base("sdxl", OFFLOADING)
     parts = {"vae": [backbone.pipeline.vae], "text": list(backbone.text_encoders.values())}
@@ -137,9 +143,9 @@ def test_what_waits_is_on_the_card_while_it_is_present_and_goes_back_uncopied(mo
     def away() -> set[str]:
         return {name for name in parts if not set(places(name)) & set(homes[name])}
 
-    with backbone.present("text"):
+    with backbone.on_device("text"):
         assert away() == {"text"}
-        with backbone.drawing():
+        with backbone.inference_mode():
             assert away() == {"text", "vae"}
             assert backbone.pipeline.vae.use_tiling
         assert away() == {"text"}
@@ -147,11 +153,11 @@ def test_what_waits_is_on_the_card_while_it_is_present_and_goes_back_uncopied(mo
     assert {name: places(name) for name in parts} == homes
 
 
-def test_pictures_decoded_in_tiles_are_nearly_the_same() -> None:
-    backbone = base("sd1", replace(ON_CPU, preset=Preset("small", tiling=True)))
+def test_images_decoded_in_tiles_are_nearly_the_same() -> None:
+    backbone = base("sd1", replace(CPU, preset=Preset("small", tiling=True)))
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     whole = backbone.decode_latents(latents)
-    with backbone.drawing():
+    with backbone.inference_mode():
         tiled = backbone.decode_latents(latents)
     assert not torch.equal(tiled, whole)  # tiles of half the side
     assert tiled.shape == whole.shape
@@ -166,18 +172,19 @@ def test_a_card_has_the_largest_preset_that_it_has_room_for(gigabytes: float, na
 
 
 def test_a_preset_goes_into_the_recipe_and_what_is_set_goes_over_it() -> None:
-    small = base("sdxl", replace(ON_CPU, preset=PRESETS["sdxl"]["8gb"]))
-    assert recipe_for(small).micro_batch == 2
-    assert recipe_for(small).checkpointing
-    assert recipe_for(small, settings=["micro_batch=1", "checkpointing=false"]).micro_batch == 1
-    assert recipe_for(base("sdxl")).micro_batch is None
+    small = base("sdxl", replace(CPU, preset=PRESETS["sdxl"]["8gb"]))
+    own = make_recipe(small).optimisation
+    assert (own.micro_batch, own.checkpointing) == (2, True)
+    over = make_recipe(small, settings=["optimisation.micro_batch=1", "optimisation.checkpointing=false"]).optimisation
+    assert (over.micro_batch, over.checkpointing) == (1, False)
+    assert make_recipe(base("sdxl")).optimisation.micro_batch is None
     assert preset_for("embedded", "8gb", None) is FAST
 
 
 def test_a_presets_precision_holds_unless_another_is_named(folder: Path) -> None:
-    assert fitted(ON_CPU, "sdxl", {"preset": "8gb"}).precision == "nf4"
-    assert fitted(ON_CPU, "sdxl", {"preset": "8gb", "precision": "fp32"}).precision == "fp32"
-    assert fitted(ON_CPU, "sd1", {"preset": "8gb"}).precision == "fp32"
+    assert with_preset(CPU, "sdxl", {"preset": "8gb"}).precision == "nf4"
+    assert with_preset(CPU, "sdxl", {"preset": "8gb", "precision": "fp32"}).precision == "fp32"
+    assert with_preset(CPU, "sd1", {"preset": "8gb"}).precision == "fp32"
     with pytest.raises(InputError, match=f"choose one of {', '.join(NAMES)}"):
         load_backbone(str(folder), preset="9gb")
 
@@ -186,41 +193,44 @@ def test_what_a_step_is_expected_to_take() -> None:
     """Weights, 20 bytes a trained parameter, and the family's counted activations."""
     rig = Rig(recipe(), pair((3, 3)))
     assert expected_peak(rig.backbone, rig.recipe, rig.trained, 6) is None  # nothing was counted in full precision
-    half = Placement(torch.device("cpu"), "bf16")
+    half = Runtime(torch.device("cpu"), "bf16")
     backbone = base("sdxl", half)
-    run_recipe = recipe("micro_batch=2", "checkpointing=true")
+    plan = recipe("optimisation.micro_batch=2", "optimisation.checkpointing=true")
     starts = backbone.add_words({"<person>": "person"})
-    trained = Trainables(backbone, run_recipe, starts)
+    trained = Trainables(backbone, plan, starts)
     weights = sum(p.nbytes for m in (backbone.pipeline.unet, backbone.pipeline.vae, *backbone.text_encoders.values()) for p in m.parameters())  # fmt: skip
     parameters = sum(p.numel() for p in trained.parameters())
     own = sum(p.nbytes for p in trained.lora.values())
     cost = COSTS["sdxl"]
     expected = (weights - own + 20 * parameters) / 1e9 + max(sum(cost.checkpointed), cost.encode)
-    assert expected_peak(backbone, run_recipe, trained, 6) == pytest.approx(expected)
+    assert expected_peak(backbone, plan, trained, 6) == pytest.approx(expected)
     assert expected_peak(backbone, recipe(), trained, 6) == pytest.approx(expected - sum(cost.checkpointed) + cost.kept[0] + 5 * cost.kept[1])  # fmt: skip
 
 
-def test_the_run_tells_what_it_took(tmp_path: Path) -> None:
-    lines = list[str]()
-    done = personalize(pair(), tmp_path / "run", model=base("sd1"), recipe=recipe(), tell=lines.append)
-    assert lines[-1].startswith("took ")
-    peak = json.loads((done / "run.json").read_text())["peak_gb"]
+def test_a_run_says_the_memory_that_it_took(tmp_path: Path) -> None:
+    events = list[Event]()
+    done = train(pair(), tmp_path / "run", model=base("sd1"), recipe=recipe(), listen=events.append)
+    peak = json.loads((done / RUN_FILE).read_text())["peak_gb"]
+    (notice,) = [event.text for event in events if isinstance(event, Notice)]
+    prefix, _, rest = notice.partition(": ")
+    assert (prefix, float(rest.removesuffix(" GB"))) == ("peak memory", pytest.approx(peak, abs=0.06))
     assert 0.1 < peak <= (seen_peak(torch.device("cpu")) or 0) + 0.01
 
 
 # --- compiled
 
 
-def test_compiled_blocks_give_the_same_step_under_checkpointing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiled_blocks_give_the_same_step_under_checkpointing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sd, "COMPILER", "aot_eager")  # the same graphs; inductor takes minutes
-    figures, plan = [], recipe("checkpointing=true", "phases.0.steps=1", "phases.1.steps=1")
+    figures, plan = [], recipe("optimisation.checkpointing=true", "phases.0.steps=1", "phases.1.steps=1")
     for compiled in (False, True):
-        run = Run(pair(), tmp_path / f"{compiled}", plan, base("sdxl", replace(ON_CPU, compiled=compiled)))
-        blocks = [m for n, m in run.backbone.denoiser.named_modules() if type(m).__name__ == "BasicTransformerBlock"]
+        training = build(pair(), plan, base("sdxl", replace(CPU, compiled=compiled)))
+        blocks = [
+            m for n, m in training.backbone.denoiser.named_modules() if type(m).__name__ == "BasicTransformerBlock"
+        ]
         assert all((b._compiled_call_impl is not None) == compiled for b in blocks)
-        figures.append([run.advance() for _ in range(2)])
+        with training.objective.reading_attention():
+            figures.append([loop.advance(training) for _ in range(2)])
     for plain, other in zip(*figures):
         assert other == pytest.approx(plain, rel=1e-4)
 
@@ -228,5 +238,5 @@ def test_compiled_blocks_give_the_same_step_under_checkpointing(
 def test_without_a_compiler_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sd, "COMPILER", "no-such-compiler")
     with pytest.raises(InputError, match="leave it out"):
-        Run(pair(), tmp_path / "run", recipe(), base("sd1", replace(ON_CPU, compiled=True)))
+        train(pair(), tmp_path / "run", model=base("sd1", replace(CPU, compiled=True)), recipe=recipe())
     assert not (tmp_path / "run").exists()

@@ -10,10 +10,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from magictailor import personalize
 from magictailor.common.tensors import read_tensors, write_tensors
-from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE
 from magictailor.training.metrics import read_metrics
+from magictailor.training.run_folder import LORA_FILE, WORDS_FILE
+from magictailor.training.train import train
 from magictailor.world.pairs import world_pair, write_pair
 from tiny import Rig, in_child, pair, recipe
 
@@ -21,10 +21,10 @@ COUNTS, BALANCE = (2, 1, 2), 2
 
 
 def step(size: str) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
-    rig = Rig(recipe(f"micro_batch={size}"), pair(COUNTS))
+    rig = Rig(recipe(f"optimisation.micro_batch={size}"), pair(COUNTS))
     momentum = rig.momentum()
     rig.scatter(2)
-    return rig.objective.backward(BALANCE, momentum), rig.gradients()
+    return rig.backward(BALANCE, momentum), rig.gradients()
 
 
 def in_processes(count: int, size: str, folder: Path) -> None:
@@ -68,26 +68,31 @@ def test_a_step_shared_by_processes_is_the_step_of_one(count: int, size: str, tm
             torch.testing.assert_close(there[f"grad.{name}"], gradient, rtol=1e-3, atol=1e-6)
 
 
-WHOLE_PAIR = ["phases.0.steps=2", "phases.1.steps=2", "micro_batch=3"]
-DRAWN = ["phases.0.steps=4", "micro_batch=1", "prior.images=3", "sampling_steps=3"]  # prior pictures are shared too
+WHOLE_PAIR = ["phases.0.steps=2", "phases.1.steps=2", "optimisation.micro_batch=3"]
+SEVERAL_PASSES = [
+    "phases.0.steps=4",
+    "optimisation.micro_batch=1",
+    "loss.prior.images=3",
+    "sampling.steps=3",
+]  # prior images are shared too
 
 
 @pytest.mark.parametrize(
-    ("launcher", "method", "few"),
+    ("launcher", "method", "settings"),
     [
         ("torch.distributed.run", "magictailor", WHOLE_PAIR),
-        ("accelerate.commands.launch", "dreambooth", DRAWN),
+        ("accelerate.commands.launch", "dreambooth", SEVERAL_PASSES),
     ],
 )
 def test_a_launcher_trains_one_run_in_two_processes(
-    launcher: str, method: str, few: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    launcher: str, method: str, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The result is that of one process, up to the order of sums."""
     folder = write_pair(world_pair(3), tmp_path / "pair")
-    settings = [*few, "preview_every=0"]
+    settings = [*settings, "sampling.preview_every=0"]
     chosen = [text for setting in settings for text in ("--set", setting)]
     monkeypatch.setenv("MAGICTAILOR_CACHE", str(tmp_path / "cache-1"))
-    alone = personalize(folder, tmp_path / "alone", method=method, settings=settings)
+    alone = train(folder, tmp_path / "alone", method=method, settings=settings)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -109,9 +114,9 @@ def test_a_launcher_trains_one_run_in_two_processes(
         for key, tensor in one.items():
             torch.testing.assert_close(two[key], tensor, rtol=1e-3, atol=1e-5)
     assert len(read_metrics(tmp_path / "two")) == 4
-    drawn = [
+    prior_images = [
         {p.relative_to(tmp_path / c): p.read_bytes() for p in (tmp_path / c).rglob("*.png")}
         for c in ("cache-1", "cache-2")
     ]
-    assert drawn[0] == drawn[1]
-    assert len(drawn[0]) == (6 if method == "dreambooth" else 0)
+    assert prior_images[0] == prior_images[1]
+    assert len(prior_images[0]) == (6 if method == "dreambooth" else 0)

@@ -1,14 +1,17 @@
 """Each equation against numbers worked out by hand."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
-from magictailor.recipe import DMDeg, MaskOut, Untouched
+from magictailor.recipe import DMDeg, MaskOut, NoDegradation
 from magictailor.techniques.attention import attention_error
 from magictailor.techniques.balancing import diffusion_weights, preserve_weights, sample_means, worst
 from magictailor.techniques.degradation import degraded, intensity
 from magictailor.techniques.diffusion import masked_error
+from tiny import Rig, pair, recipe
 
 
 def half_masked() -> tuple[Tensor, Tensor, Tensor]:
@@ -58,23 +61,35 @@ def test_intensity_falls_all_the_way_and_sooner_with_a_smaller_gamma() -> None:
     [("fixed", [0.6, 0.6, 0.6]), ("ascending", [0, 0.15, 0.6]), ("descending", [0.6, 0.45, 0])],
 )
 def test_the_ablations_schedules(schedule: str, values: list[float]) -> None:
-    how = DMDeg.model_validate({"schedule": schedule, "alpha": 0.6})
-    assert [intensity(d, 400, how) for d in (0, 100, 400)] == pytest.approx(values)
+    config = DMDeg.model_validate({"schedule": schedule, "alpha": 0.6})
+    assert [intensity(d, 400, config) for d in (0, 100, 400)] == pytest.approx(values)
 
 
-def test_mask_out_is_grey_outside_and_untouched_is_untouched() -> None:
+def test_mask_out_is_grey_outside_and_without_degradation_nothing_changes() -> None:
     image, mask, noise = half_masked()
     out = degraded(image, mask, noise, MaskOut(), 0, 10)
     assert torch.equal(out[..., :64], image[..., :64])
     assert not out[..., 64:].any()
-    assert torch.equal(degraded(image, mask, noise, Untouched(), 0, 10), image)
+    assert torch.equal(degraded(image, mask, noise, NoDegradation(), 0, 10), image)
 
 
-def test_pixels_are_clamped_only_on_request() -> None:
-    image, mask, noise = half_masked()
-    free = degraded(image, mask, noise, DMDeg(), 0, 10)
-    assert float(free.abs().max()) > 1.5
-    assert torch.equal(degraded(image, mask, noise, DMDeg(clamp=True), 0, 10), free.clamp(-1, 1))
+def test_degraded_pixels_are_clamped_only_on_request() -> None:
+    """As the autoencoder sees them; an image without degradation is in its range anyway."""
+    encoded = {}
+    for clamped in (False, True):
+        rig = Rig(recipe(f"quirks.clamp_degraded={str(clamped).lower()}", "data.augment.jitter=0"), pair())
+        encode = rig.backbone.encode_images
+
+        def encoding(
+            pixels: Tensor, noise: Tensor, clamped: bool = clamped, encode: Callable[..., Tensor] = encode
+        ) -> Tensor:
+            encoded[clamped] = pixels
+            return encode(pixels, noise)
+
+        rig.backbone.encode_images = encoding  # type: ignore[method-assign]
+        rig.objective.maker.batch(rig.examples.rows(0), rig.examples.times(0), rig.recipe.phase(0))
+    assert float(encoded[False].abs().max()) > 1.5
+    assert torch.equal(encoded[True], encoded[False].clamp(-1, 1))
 
 
 def test_masked_error_by_hand() -> None:
@@ -127,15 +142,22 @@ def test_means_over_samples_with_unequal_numbers_of_images() -> None:
 )
 def test_balancing(losses: list[float], index: int, preserved: list[float]) -> None:
     values = torch.tensor(losses)
-    assert worst(values) == index
+    assert worst(values).tolist() == [n == index for n in range(len(losses))]
     assert diffusion_weights(values, "max").tolist() == [float(n == index) for n in range(len(losses))]
     assert diffusion_weights(values, "mean").tolist() == pytest.approx([1 / len(losses)] * len(losses))
     assert preserve_weights(values).tolist() == pytest.approx(preserved)
+
+
+def test_of_equal_losses_one_is_the_worst() -> None:
+    assert worst(torch.tensor([1.0, 2.0, 2.0])).tolist() == [False, True, False]
 
 
 def test_the_worst_sample_is_the_worse_predicted_one_and_not_the_larger_one() -> None:
     mask = torch.zeros(2, 1, 8, 8)
     mask[0, :, :6], mask[1, :, :1] = 1, 1
     error = torch.stack([torch.full((4, 8, 8), 1.0), torch.full((4, 8, 8), 1.5)])
-    assert worst(sample_means(masked_error(error, mask, "mask"), [0, 1], 2)) == 1
-    assert worst(sample_means(masked_error(error, mask, "whole"), [0, 1], 2)) == 0  # the reference's defect 5
+    assert worst(sample_means(masked_error(error, mask, "mask"), [0, 1], 2)).tolist() == [False, True]
+    assert worst(sample_means(masked_error(error, mask, "whole"), [0, 1], 2)).tolist() == [
+        True,
+        False,
+    ]  # the reference's quirk 5

@@ -22,22 +22,21 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from magictailor import personalize
-from magictailor.backbones import Defaults
 from magictailor.backbones.stable_diffusion import StableDiffusion
-from magictailor.data import Pair, Reference, Sample
-from magictailor.data.batches import pictures
+from magictailor.common.events import Progress
+from magictailor.data import Pair, ReferenceImage, Sample
 from magictailor.methods import METHODS
+from magictailor.methods.base_defaults import BaseDefaults
 from magictailor.recipe import Recipe, with_settings
-from magictailor.recipe.naming import Naming
-from magictailor.training.examples import Examples
+from magictailor.training import loop
 from magictailor.training.momentum import Momentum
-from magictailor.training.objective import Objective
-from magictailor.training.trainables import Trainables
+from magictailor.training.setup import Training, build
+from magictailor.training.step import train_step
+from magictailor.training.train import train
 from magictailor.weights import EMBEDDED
 
 SIZE, MAPS = 16, 4
-DEFAULTS = Defaults(steps=(2, 2), lr=(1e-3, 1e-4), rank=4, guidance=3.0, sampling_steps=3)
+DEFAULTS = BaseDefaults(steps=(2, 2), lr=(1e-3, 1e-4), rank=4, guidance=3.0, sampling_steps=3)
 PREDICTIONS = ("epsilon", "v_prediction")
 LABELS = ("person", "hair", "hat")
 SCHEDULE = {
@@ -49,13 +48,15 @@ SCHEDULE = {
 }
 
 
-class Said(NamedTuple):
+class Result(NamedTuple):
+    """Of a command: its exit code and what it printed."""
+
     code: int
     out: str
     err: str
 
 
-Call = Callable[..., Said]
+Call = Callable[..., Result]
 
 
 def _unet(**changes: Any) -> UNet2DConditionModel:
@@ -163,15 +164,15 @@ def pipeline(prediction: str = "epsilon") -> StableDiffusionPipeline:
 
 
 def backbone(prediction: str = "epsilon", name: str = "tiny") -> StableDiffusion:
-    return StableDiffusion(name, pipeline(prediction), DEFAULTS, map_side=MAPS)
+    return StableDiffusion(name, pipeline(prediction), map_side=MAPS)
 
 
-def reference(number: int, share: float = 0.5, skew: int = 0) -> Reference:
+def reference(number: int, share: float = 0.5, skew: int = 0) -> ReferenceImage:
     """A noise image; its mask is the upper ``share``, without ``skew`` columns on the left."""
     pixels = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[: round(SIZE * share), skew:] = 255
-    return Reference.of(Path(f"image-{number}.png"), Image.fromarray(pixels), Image.fromarray(mask))
+    return ReferenceImage.of(Path(f"image-{number}.png"), Image.fromarray(pixels), Image.fromarray(mask))
 
 
 def pair(
@@ -187,34 +188,44 @@ def pair(
 
 
 def recipe(*settings: str, method: str = "magictailor") -> Recipe:
-    return with_settings(METHODS[method](DEFAULTS), ["preview_every=0", *settings])
+    return with_settings(METHODS[method](DEFAULTS), ["sampling.preview_every=0", *settings])
 
 
 def short(method: str, *settings: str) -> Recipe:
-    """A method's recipe with two steps a phase and two prior pictures, at rates that move something in so few."""
+    """A method's recipe with two steps a phase and two prior images, at rates that move something in so few."""
     made = METHODS[method](DEFAULTS)
     steps = [f"phases.{i}.steps=2" for i in range(len(made.phases))]
     rates = [f"phases.{i}.lr=1e-3" for i in range(len(made.phases))]
-    few = ["prior.images=2"] if made.prior else []
-    base = ["base_steps=1"] if made.base_steps or "clic" in method else []
-    return with_settings(made, ["preview_every=0", *steps, *rates, *few, *base, *settings])
+    few = ["loss.prior.images=2"] if made.loss.prior else []
+    base = ["sampling.base_steps=1"] if made.sampling.base_steps or "clic" in method else []
+    return with_settings(made, ["sampling.preview_every=0", *steps, *rates, *few, *base, *settings])
+
+
+def advance(training: Training) -> dict[str, float]:
+    """One step, as the loop takes it."""
+    with training.objective.reading_attention():
+        return loop.advance(training)
+
+
+def backward(training: Training, step: int, momentum: Momentum | None = None) -> dict[str, float]:
+    """Set the gradients of a step; its losses."""
+    with training.objective.reading_attention():
+        losses = train_step(training.objective, step, momentum)
+    return training.objective.read(training.recipe.phase(step), losses)
 
 
 class Rig:
-    """What a run's step needs, without a folder."""
+    """A run without a folder, its LoRA moved off the zero start."""
 
     def __init__(self, recipe: Recipe, pair: Pair, prediction: str = "epsilon") -> None:
         self.recipe, self.backbone = recipe, backbone(prediction)
-        self.pictures = pictures(pair, SIZE, MAPS)
-        naming = Naming(recipe, {s.word: s.label for s in pair.samples})
-        starts = self.backbone.add_words(naming.starts())
-        if recipe.checkpointing:
-            self.backbone.enable_checkpointing()
-        self.trained = Trainables(self.backbone, recipe, starts)
-        self.examples = Examples(self.pictures, recipe, naming)
-        self.objective = Objective(self.backbone, self.examples, recipe, self.trained.parameters())
-        self.online = self.trained.online
+        self.training = build(pair, recipe, self.backbone)
+        self.trained, self.examples = self.training.trained, self.training.examples
+        self.objective, self.online = self.training.objective, self.training.trained.online
         self.scatter(1)
+
+    def backward(self, step: int, momentum: Momentum | None = None) -> dict[str, float]:
+        return backward(self.training, step, momentum)
 
     def scatter(self, seed: int, scale: float = 0.05) -> None:
         """Move LoRA off its zero start, where half of the gradients vanish."""
@@ -263,17 +274,17 @@ class _Stop(Exception):
     pass
 
 
-def interrupted_and_resumed(folder: Path, opened: Callable[[], Any], at: int, how: Recipe | None = None) -> Path:
+def interrupted_and_resumed(folder: Path, opened: Callable[[], Any], at: int, plan: Recipe | None = None) -> Path:
     """A run that stopped after step ``at`` (each step is a checkpoint, if the caller says so), and went on."""
 
-    def stop(step: int, *_: object) -> None:
-        if step == at:
+    def stop(event: object) -> None:
+        if isinstance(event, Progress) and event.done == at:
             raise _Stop
 
     with suppress(_Stop):
-        personalize(pair(), folder, model=opened(), recipe=how or recipe(), watch=stop)
+        train(pair(), folder, model=opened(), recipe=plan or recipe(), listen=stop)
         raise AssertionError("it never came to that step")
-    return personalize(pair(), folder, model=opened(), recipe=how or recipe())
+    return train(pair(), folder, model=opened(), recipe=plan or recipe())
 
 
 PROMPT = "<person> with <hair>, on the beach"
@@ -285,7 +296,7 @@ def opened(folder: Path) -> Any:
 
 
 def drawn(pipeline: Any) -> np.ndarray:
-    """What plain diffusers draws of PROMPT with seed 9, [H, W, 3]."""
+    """What plain diffusers generates of PROMPT with seed 9, [H, W, 3]."""
     pipeline.set_progress_bar_config(disable=True)
     random = torch.Generator().manual_seed(9)
     return np.asarray(pipeline(PROMPT, num_inference_steps=3, guidance_scale=3.0, generator=random).images[0], int)

@@ -1,10 +1,11 @@
 """Component-controllable personalization of text-to-image diffusion models.
 
-from magictailor import personalize, load, generate
+from magictailor import personalize
 
 run = personalize("my_pair", "runs/ada")
-for picture in generate(run, "<person> with <hair>, on the beach", number=8):
-    picture.image.save(...)
+for item in run.generate("<person> with <hair>, on the beach", number=8):
+    item.image.save(f"{item.record.seed}.png")
+run.export("for-comfyui", "comfyui")
 """
 
 import os
@@ -16,53 +17,36 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 if TYPE_CHECKING:
+    from magictailor.api import Run, load, personalize
     from magictailor.common.errors import InputError, RunError
     from magictailor.data import Pair, read_pair
     from magictailor.exports import Contents, export, inspect
     from magictailor.exports.merging import merge_runs
-    from magictailor.generation.pictures import Generated, Record, generate, load
-    from magictailor.generation.transfer import transfer
+    from magictailor.generation.images import Generated, Record
+    from magictailor.generation.transfer import TransferOptions
+    from magictailor.methods import recipe_for
     from magictailor.recipe import Recipe
-    from magictailor.training.loop import personalize, recipe_for
+    from magictailor.training.requests import ask
 
 __version__ = "0.1.0"
 __all__ = [
-    "Contents",
-    "Generated",
-    "InputError",
-    "Pair",
-    "Recipe",
-    "Record",
-    "RunError",
-    "export",
-    "generate",
-    "inspect",
-    "load",
-    "merge_runs",
-    "personalize",
-    "read_pair",
-    "recipe_for",
-    "transfer",
-]
+    "Contents", "Generated", "InputError", "Pair", "Recipe", "Record", "Run", "RunError", "TransferOptions", "ask",
+    "export", "inspect", "load", "merge_runs", "personalize", "read_pair", "recipe_for",
+]  # fmt: skip
 
-_HOMES = {
-    "Contents": "exports",
-    "Generated": "generation.pictures",
-    "InputError": "common.errors",
-    "Pair": "data",
-    "Recipe": "recipe",
-    "Record": "generation.pictures",
-    "RunError": "common.errors",
-    "export": "exports",
-    "generate": "generation.pictures",
-    "inspect": "exports",
-    "load": "generation.pictures",
-    "merge_runs": "exports.merging",
-    "personalize": "training.loop",
-    "read_pair": "data",
-    "recipe_for": "training.loop",
-    "transfer": "generation.transfer",
+_MODULES = {
+    "api": ("Run", "load", "personalize"),
+    "common.errors": ("InputError", "RunError"),
+    "data": ("Pair", "read_pair"),
+    "exports": ("Contents", "export", "inspect"),
+    "exports.merging": ("merge_runs",),
+    "generation.images": ("Generated", "Record"),
+    "generation.transfer": ("TransferOptions",),
+    "methods": ("recipe_for",),
+    "recipe": ("Recipe",),
+    "training.requests": ("ask",),
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -39,11 +39,11 @@ def test_the_content_decides_and_not_the_extension(tmp_path: Path, kind: str) ->
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
-    picture = plain()
-    picture.paste((0, 0, 255), (0, 0, 40, 10))  # a blue band on top
+    image = plain()
+    image.paste((0, 0, 255), (0, 0, 40, 10))  # a blue band on top
     exif = Image.Exif()
     exif[ORIENTATION] = 6  # shown turned by 90 degrees clockwise: the top comes to the right
-    picture.save(tmp_path / "a.png", exif=exif)
+    image.save(tmp_path / "a.png", exif=exif)
     image, _ = load_image(tmp_path / "a.png")
     assert image.size == (30, 40)
     assert image.getpixel((29, 20)) == (0, 0, 255)
@@ -66,9 +66,9 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str, kind: str) -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_alpha_is_returned_and_composited_on_white(tmp_path: Path, mode: str) -> None:
-    picture = Image.new("RGBA", (20, 20), (0, 0, 0, 255))
-    picture.paste((0, 0, 0, 0), (0, 0, 20, 5))
-    picture.convert(mode).save(tmp_path / "a.png")
+    image = Image.new("RGBA", (20, 20), (0, 0, 0, 255))
+    image.paste((0, 0, 0, 0), (0, 0, 20, 5))
+    image.convert(mode).save(tmp_path / "a.png")
     image, alpha = load_image(tmp_path / "a.png")
     assert alpha is not None
     assert [alpha.getpixel((0, y)) for y in (4, 5)] == [0, 255]
@@ -84,7 +84,7 @@ def test_an_opaque_alpha_channel_is_no_mask(tmp_path: Path) -> None:
 def test_a_huge_image_is_refused_from_its_header(tmp_path: Path, side: int, recwarn: pytest.WarningsRecorder) -> None:
     path = png_header(tmp_path / "huge.png", side, side)
     started = time.perf_counter()
-    with pytest.raises(InputError, match=r"huge\.png .*more than 100 megapixels: scale it down"):
+    with pytest.raises(InputError, match=r"huge\.png: .*more than 100 megapixels; scale it down"):
         load_image(path)
     assert time.perf_counter() - started < 0.5
     assert not recwarn.list
@@ -92,7 +92,7 @@ def test_a_huge_image_is_refused_from_its_header(tmp_path: Path, side: int, recw
 
 def test_a_tiny_image_is_refused(tmp_path: Path) -> None:
     plain((100, 15)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match="100 x 15: use an image of at least 16"):
+    with pytest.raises(InputError, match="100 x 15; use an image of at least 16"):
         load_image(tmp_path / "a.png")
 
 
@@ -110,10 +110,10 @@ def test_broken_files_are_refused_by_name(tmp_path: Path) -> None:
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=f"{name} is not a readable image.*save it anew") as caught:
+        with pytest.raises(InputError, match=f"{name}: not a readable image.*save it anew") as caught:
             load_image(tmp_path / name)
         assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match=r"none\.png does not exist"):
+    with pytest.raises(InputError, match=r"none\.png: does not exist"):
         load_image(tmp_path / "none.png")
 
 
@@ -134,12 +134,12 @@ def test_a_folder_lists_images_only_in_natural_order(tmp_path: Path) -> None:
 
 def test_photos_of_a_kind_we_cannot_read_are_not_skipped(tmp_path: Path) -> None:
     (tmp_path / "a.HEIC").touch()
-    with pytest.raises(InputError, match=r"a\.HEIC .*save it as JPEG or PNG"):
+    with pytest.raises(InputError, match=r"a\.HEIC: .*save it as JPEG or PNG"):
         image_files(tmp_path)
 
 
 def squared(size: tuple[int, int], box: tuple[int, int, int, int], out: int) -> tuple[np.ndarray, np.ndarray]:
-    """A picture whose red is x and green is y, and a mask white in the box, through fit_square."""
+    """An image whose red is x and green is y, and a mask white in the box, through fit_square."""
     x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     image = Image.fromarray(np.stack([x, y, 0 * x], -1).astype(np.uint8))
     mask = Image.new("L", size)
@@ -161,7 +161,7 @@ def test_a_square_image_is_only_scaled() -> None:
     [((90, 10, 110, 30), 75), ((0, 10, 10, 30), 0), ((180, 0, 200, 50), 150)],
     ids=["centred on the mask", "left end", "right end"],
 )
-def test_the_square_lies_on_the_mask_and_in_the_picture(box: tuple[int, int, int, int], first_column: int) -> None:
+def test_the_square_lies_on_the_mask_and_in_the_image(box: tuple[int, int, int, int], first_column: int) -> None:
     pixels, mask = squared((200, 50), box, 50)
     assert pixels[0, 0, 0] == first_column
     assert mask.sum() == (box[2] - box[0]) * (box[3] - box[1])
@@ -196,7 +196,7 @@ def test_compression_noise_in_a_mask_does_not_widen_the_square() -> None:
     assert np.ptp(pixels[25, :, 0].astype(int)) < 100  # a quarter of the gradient, not all of it
 
 
-def test_a_very_long_picture_is_made_smaller_before_it_is_squared() -> None:
+def test_a_very_long_image_is_made_smaller_before_it_is_squared() -> None:
     image, mask = plain((60_000, 100)), Image.new("L", (60_000, 100), 255)
     pixels, weight = fit_square(image, mask, 64)  # its square would have 3.6 gigapixels
     assert pixels.shape == (64, 64, 3)

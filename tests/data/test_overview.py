@@ -1,4 +1,4 @@
-"""What is shown of a pair: coverage in numbers and in pictures; PNG files are written whole."""
+"""The overview of a pair: coverage in numbers and in a contact sheet; PNG files are written whole."""
 
 from io import StringIO
 from pathlib import Path
@@ -10,14 +10,14 @@ from rich.console import Console
 
 from magictailor.common.errors import RunError
 from magictailor.common.pictures import grid, overlay, save_png
-from magictailor.data import Pair, Reference, Sample, describe, overview, remarks
+from magictailor.data import Pair, ReferenceImage, Sample, coverage_warnings, describe, overview
 
 
-def reference(name: str, columns: int) -> Reference:
+def reference(name: str, columns: int) -> ReferenceImage:
     """A grey image of 200 x 100 whose mask covers this many columns."""
     mask = Image.new("L", (200, 100))
     mask.paste(255, (0, 0, columns, 100))
-    return Reference.of(Path("folder") / name, Image.new("RGB", (200, 100), (128, 128, 128)), mask)
+    return ReferenceImage.of(Path("folder") / name, Image.new("RGB", (200, 100), (128, 128, 128)), mask)
 
 
 PAIR = Pair(
@@ -44,13 +44,13 @@ def test_the_table_shows_each_image_with_its_coverage() -> None:
     assert sum("warning" in line for line in lines) == 2
 
 
-def test_odd_coverage_is_remarked_on() -> None:
-    small, large = remarks(PAIR)
+def test_unusual_coverage_is_warned_of() -> None:
+    small, large = coverage_warnings(PAIR)
     assert small == "warning: the mask of [red]b.jpg covers 0.5 % of the image: crop closer"
     assert large.startswith("warning: the mask of c.jpg covers 97.5 %")
 
 
-def test_the_overview_has_a_row_a_sample() -> None:
+def test_the_overview_has_one_row_per_sample() -> None:
     sheet = overview(PAIR, cell=64)
     assert sheet.mode == "RGB"
     assert 2 * 64 <= sheet.height < 3 * 64

@@ -1,4 +1,4 @@
-"""Three layouts give the same pair; each mistake in one gives one line that says how to mend it."""
+"""Three layouts give the same pair; each mistake gives one line with its fix."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +22,9 @@ def image(path: Path, color: str = "red") -> Path:
 
 def mask(path: Path, box: tuple[int, int, int, int] = LEFT) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.new("L", SIZE)
-    picture.paste(255, box)
-    picture.save(path)
+    canvas = Image.new("L", SIZE)
+    canvas.paste(255, box)
+    canvas.save(path)
 
 
 def named(folder: Path, *files: str) -> Path:
@@ -62,7 +62,7 @@ def test_reference_layout(tmp_path: Path) -> None:
     reference = pair.concept.references[0]
     assert (reference.image.mode, reference.mask.mode, reference.image.size) == ("RGB", "L", SIZE)
     assert reference.coverage == pytest.approx(0.5)
-    with pytest.raises(InputError, match="no pseudo-word <hat>: this pair has <tower>, <roof>"):
+    with pytest.raises(InputError, match="word <hat>: not a pseudo-word of this pair; choose <tower> or <roof>"):
         pair.sample("<hat>")
 
 
@@ -95,11 +95,11 @@ def test_words(tmp_path: Path) -> None:
     folder = named(tmp_path / "p", "0_Old_Crème_a1.jpg", "1_hair_a1.jpg")
     assert read_pair(folder).words == ("<old-creme>", "<hair>")
     assert read_pair(folder, words=["<Ada>", "<ada-2>"]).words == ("<ada>", "<ada-2>")
-    assert "1 words for 2 samples: give one each for Old Crème, hair" in refused(folder, words=["<a>"])
-    assert "'ada' of \"Old Crème\" must look like <ada-2>" in refused(folder, words=["ada", "<b>"])
-    assert "samples 0 and 1 share <a>: give each its own word" in refused(folder, words=["<a>", "<A>"])
+    assert "words <a>: 1 for 2 samples; give one for each of Old Crème, hair" in refused(folder, words=["<a>"])
+    assert "'ada': not a pseudo-word (of \"Old Crème\"); write it like <ada-2>" in refused(folder, words=["ada", "<b>"])
+    assert "<a>: samples 0 and 1 share this word; give each its own" in refused(folder, words=["<a>", "<A>"])
     same = named(tmp_path / "q", "0_hair_a1.jpg", "1_hair_b1.jpg")
-    assert "samples 0 and 1 share <hair>" in refused(same)
+    assert "<hair>: samples 0 and 1 share this word" in refused(same)
     assert read_pair(same, words=["<a>", "<b>"]).words == ("<a>", "<b>")
 
 
@@ -144,8 +144,8 @@ def test_toml_layout(tmp_path: Path) -> None:
     mask(image(tmp_path / "wig[1].jpg").with_name("any.png"))
     person = sample(label='"person"', word='"<Ada>"', images='["ada/*.jpg"]', masks='"m"', exclude='"h"')
     file = toml(tmp_path, person + sample(label='"long_hair"', images='"wig[1].jpg"', masks='["any.png"]'))
-    for place in (file, tmp_path):
-        pair = read_pair(place)
+    for path in (file, tmp_path):
+        pair = read_pair(path)
         assert pair.name == tmp_path.name
         assert summary(pair) == [
             ("person", "<ada>", ["p2.jpg", "p10.JPG"]),
@@ -159,20 +159,20 @@ def test_toml_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("labels = [", "is not valid TOML: correct it"),
-        ("", "describes no samples: begin each with a line [[samples]]"),
-        ("sampels = 1", "unknown key sampels, write samples"),
-        ("name = 3\n" + sample(label='"x"', images='"a.jpg"'), 'name must be text: write name = "..."'),
-        (sample(label='"x"', image='"a.jpg"'), "sample 0: unknown key image, write images"),
-        (sample(images='"a.jpg"'), 'lacks a line like label = "person": add it'),
-        (sample(label='"x"'), 'lacks a line like images = ["person/*.jpg"]: add it'),
+        ("labels = [", "pair.toml: not valid TOML"),
+        ("", "describes no samples; begin each with a line [[samples]]"),
+        ("sampels = 1", "unknown key sampels; write samples"),
+        ("name = 3\n" + sample(label='"x"', images='"a.jpg"'), 'name must be text; write name = "..."'),
+        (sample(label='"x"', image='"a.jpg"'), "sample 0: unknown key image; write images"),
+        (sample(images='"a.jpg"'), 'sample 0: incomplete; add a line like label = "person"'),
+        (sample(label='"x"'), 'add a line like images = ["person/*.jpg"]'),
         (sample(label='"x"', images="[1]"), "images must be text or a list of texts"),
-        (sample(label='"x"', images='"b*.jpg"'), "b*.jpg: the path starts at the TOML, correct it"),
-        (sample(label='"x"', images='"a.jpg"', masks='"none"'), 'none is no folder: write masks = "folder"'),
-        (sample(label='"x"', images='"a.jpg"', masks='["none.png"]'), "none.png is no file"),
+        (sample(label='"x"', images='"b*.jpg"'), "b*.jpg: no such image; correct the path; it starts at the TOML"),
+        (sample(label='"x"', images='"a.jpg"', masks='"none"'), 'none is not a folder; write masks = "folder"'),
+        (sample(label='"x"', images='"a.jpg"', masks='["none.png"]'), "none.png is not a file"),
         (sample(label='"x"', images='"*.jpg"', masks='["a.jpg", "a.jpg"]'), "lists 2 masks for 1 images"),
-        (sample(label='"x"', images='"a.jpg"', exclude='"m"'), "m excludes nothing: name its masks like"),
-        (sample(label='"x"', word='"x"', images='"a.jpg"'), "the word 'x' of \"x\" must look like <ada-2>"),
+        (sample(label='"x"', images='"a.jpg"', exclude='"m"'), "m: excludes nothing; name its masks like"),
+        (sample(label='"x"', word='"x"', images='"a.jpg"'), "'x': not a pseudo-word (of \"x\"); write it like <ada-2>"),
     ],
 )
 def test_mistakes_in_a_toml(tmp_path: Path, text: str, message: str) -> None:
@@ -216,28 +216,28 @@ def empty(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder: folder / "none", "does not exist: check the path; expected 0_person_a1.jpg"),
+        (lambda folder: folder / "none", "does not exist; check the path; expected 0_person_a1.jpg"),
         (
             lambda folder: image(folder / "a.jpg"),
-            "is neither a folder nor a TOML file: expected 0_person_a1.jpg",
+            ": neither a folder nor a TOML file; expected 0_person_a1.jpg",
         ),
-        (empty, "holds no images: expected 0_person_a1.jpg"),
-        (hollow, "1_hair holds no images: add some, or remove the folder"),
+        (empty, "holds no images; expected 0_person_a1.jpg"),
+        (hollow, "1_hair: holds no images; add some, or remove the folder"),
         (unnumbered, "0 is the concept, like 0_person/ and 1_hair/, or write a pair.toml"),
-        (doubled, "have one number: give each sample its own"),
-        (mixed, "has 0_person_a1.jpg and 1_hair/: move images into folders"),
-        (two_tomls, "holds 2 TOML files: name the one to use pair.toml"),
+        (doubled, "00_hair: 0_person has the same number; give each sample its own"),
+        (mixed, "has 0_person_a1.jpg and 1_hair/; move all images into folders"),
+        (two_tomls, "holds 2 TOML files; name the one to use pair.toml"),
         (
             lambda folder: named(folder, "IMG_1.jpg"),
-            "IMG_1.jpg? Number them, 0 is the concept, like 0_person_1.jpg",
+            "IMG_1.jpg: no number of a sample in its name; number them, 0 is the concept, like 0_person_1.jpg",
         ),
         (
             lambda folder: named(folder, "1_hair_a1.jpg"),
-            "has 1_hair_a1.jpg: number samples 0 (concept), 1, ...",
+            "has 1_hair_a1.jpg; number samples 0 (concept), 1, ...",
         ),
         (
             lambda folder: named(folder, "0_12.jpg"),
-            "0_12.jpg has no label in its name: name it like 0_person_1.jpg",
+            "0_12.jpg: no label in its name; name it like 0_person_1.jpg",
         ),
         (
             lambda folder: named(folder, "0_hat_a1.jpg", "0_hat_a1.png"),
@@ -256,16 +256,16 @@ def test_labels_in_conflict_name_both_files(tmp_path: Path) -> None:
     message = refused(folder)
     assert "0_tower_a0.jpg" in message
     assert "0_bridge_a1.jpg" in message
-    assert "number them apart or label them alike" in message
+    assert "different numbers or the same label" in message
 
 
 def test_a_broken_image_or_mask_is_named(tmp_path: Path) -> None:
     folder = named(tmp_path / "p", "0_hat_a1.jpg")
     (folder / "masks" / "0_hat_a1.png").write_text("no image")
-    assert "masks/0_hat_a1.png is not a readable image" in refused(folder)
+    assert "masks/0_hat_a1.png: not a readable image" in refused(folder)
     (folder / "0_hat_a2.png").write_text("no image")
     (folder / "0_hat_a1.jpg").unlink()
-    assert "0_hat_a2.png is not a readable image" in refused(folder)
+    assert "0_hat_a2.png: not a readable image" in refused(folder)
 
 
 def test_a_folder_whose_name_begins_like_a_label_does_not_give_it(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_folder_whose_name_begins_like_a_label_does_not_give_it(tmp_path: Path
 def test_a_link_to_nothing_is_not_skipped(tmp_path: Path) -> None:
     folder = named(tmp_path / "pair", "0_person_1.png")
     (folder / "1_hair_1.png").symlink_to(tmp_path / "nowhere")
-    assert "1_hair_1.png cannot be opened" in refused(folder)
+    assert "1_hair_1.png: cannot be opened" in refused(folder)
 
 
 def test_odd_names_are_no_traceback(tmp_path: Path) -> None:

@@ -16,45 +16,47 @@ from PIL import Image
 
 import magictailor.backbones.stable_diffusion as family
 import magictailor.evaluate.bench as bench
-import magictailor.evaluate.claims as claims
+import magictailor.evaluate.locks as locks
 import magictailor.evaluate.metrics as metrics
 import magictailor.evaluate.metrics.judging as judging
 import magictailor.evaluate.metrics.quality as quality
-from magictailor.common.errors import InputError, RunError
-from magictailor.evaluate.bench import run_bench, status, units
-from magictailor.evaluate.claims import claim
-from magictailor.evaluate.metrics.contract import Drawn, Figure, Subject
-from magictailor.evaluate.records import Row, all_judges, all_rows, first_seed, read_unit, write_rows
+from magictailor import InputError, Run, RunError
+from magictailor.common.events import Event, Notice, Progress
+from magictailor.evaluate.bench import bench_status, run_bench
+from magictailor.evaluate.locks import acquire
+from magictailor.evaluate.metrics.scorer import Score, ScoredImage, Target
+from magictailor.evaluate.records import Row, all_rows, first_seed, read_unit, scorer_models, write_rows
 from magictailor.evaluate.spec import Spec, read_spec, sources
+from magictailor.evaluate.units import Unit, make_units
 from magictailor.world.judge import Judge
 from tiny import Call, in_child
 
-FEW = ("phases.0.steps=1", "sampling_steps=2", "train.0.rank=2")
+FEW = ("phases.0.steps=1", "sampling.steps=2", "train.0.rank=2")
 
 
 class Brightness:
-    """Two numbers about each picture, at once and without a model."""
+    """Two metrics of each image, without a model."""
 
     model = "mean and spread of pixels"
-    higher: ClassVar = {"mean": True, "spread": False}
+    higher_is_better: ClassVar = {"mean": True, "spread": False}
 
     def prepare(self) -> None: ...
 
-    def score(self, subject: Subject, pictures: Sequence[Drawn]) -> Iterator[Figure]:
-        for drawn in pictures:
-            pixels = np.asarray(drawn.image, float)
-            yield Figure(drawn.prompt, drawn.seed, "mean", pixels.mean())
-            yield Figure(drawn.prompt, drawn.seed, "spread", pixels.std())
+    def score(self, target: Target, images: Sequence[ScoredImage]) -> Iterator[Score]:
+        for scored in images:
+            pixels = np.asarray(scored.image, float)
+            yield Score(scored.prompt, scored.seed, "mean", pixels.mean())
+            yield Score(scored.prompt, scored.seed, "spread", pixels.std())
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_metrics() -> Iterator[None]:
-    """One more metric, and a judge of random weights: what a bench does with scores does not depend on them."""
-    made = metrics._made
+def quick_scorers() -> Iterator[None]:
+    """One more scorer, and a judge with random weights: how a bench handles scores does not depend on their values."""
+    factories = metrics._factories
     torch.manual_seed(0)
     network = Judge().eval()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "_made", lambda *given: {**made(*given), "brightness": Brightness})
+        patch.setattr(metrics, "_factories", lambda *given: {**factories(*given), "brightness": Brightness})
         patch.setattr(judging, "judge_network", lambda: network)
         patch.setattr(quality, "judge_network", lambda: network)
         yield
@@ -77,7 +79,7 @@ def spec(folder: Path, **more: object) -> Spec:
 
 
 def contents(home: Path) -> dict[str, bytes]:
-    """Scores and pictures; not costs."""
+    """Scores and images; not costs."""
     return {
         str(p.relative_to(home)): p.read_bytes()
         for kind in ("results", "images")
@@ -87,7 +89,7 @@ def contents(home: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An undisturbed bench, made in a process of its own."""
+    """An uninterrupted bench, made in a process of its own."""
     home = tmp_path_factory.mktemp("bench") / "whole"
     plan = spec(tiny_folder)
 
@@ -105,22 +107,22 @@ def test_finished_work_is_not_done_again_and_a_bench_grows(
     home = tmp_path / "bench"
     shutil.copytree(whole, home)
     before = {p: p.stat().st_mtime_ns for p in home.rglob("*.png")}
-    assert len(all_rows(home)) == 2 * 2 * 2  # pairs, seeds, figures
+    assert len(all_rows(home)) == 2 * 2 * 2  # pairs, seeds, metrics
     plan = spec(tiny_folder)
-    monkeypatch.setattr("magictailor.evaluate.bench.personalize", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("magictailor.evaluate.bench.train", lambda *_, **__: pytest.fail("trained again"))
     assert run_bench(plan, sources(plan, home), home) == 0
     larger = spec(tiny_folder, prompts=[*plan.prompts, "{concept} with {component}, on the beach"])
-    assert set(status(larger, sources(larger, home), home).values()) == {"2 to judge"}
+    assert set(bench_status(larger, sources(larger, home), home).values()) == {"2 to score"}
     run_bench(larger, sources(larger, home), home)
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert len(all_rows(home)) == 2 * 4 * 2
-    assert set(status(larger, sources(larger, home), home).values()) == {"done"}
+    assert set(bench_status(larger, sources(larger, home), home).values()) == {"done"}
     other = spec(tiny_folder, settings=[*FEW, "phases.1.steps=2"])
-    with pytest.raises(InputError, match="another settings"):
+    with pytest.raises(InputError, match="different settings"):
         run_bench(other, sources(other, home), home)
 
 
-def test_a_new_metric_or_judge_scores_what_is_there_and_leaves_the_rest(
+def test_a_new_scorer_or_model_scores_existing_images_and_keeps_other_rows(
     whole: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "bench"
@@ -128,26 +130,24 @@ def test_a_new_metric_or_judge_scores_what_is_there_and_leaves_the_rest(
     monkeypatch.setattr("magictailor.evaluate.bench._train", lambda *_: pytest.fail("trained again"))
     old = all_rows(home)
     more = spec(tiny_folder, metrics=["brightness", "judge"])
-    assert set(status(more, sources(more, home), home).values()) == {"2 to judge"}
+    assert set(bench_status(more, sources(more, home), home).values()) == {"2 to score"}
     assert run_bench(more, sources(more, home), home) == 0
     rows = all_rows(home)
-    assert [row for row in rows if row.metric == "brightness"] == old
-    assert {row.figure for row in rows if row.metric == "judge"} >= {"features"}
-    assert set(all_judges(home)) == {"brightness", "judge"}
+    assert [row for row in rows if row.scorer == "brightness"] == old
+    assert {row.metric for row in rows if row.scorer == "judge"} >= {"features"}
+    assert set(scorer_models(home)) == {"brightness", "judge"}
     monkeypatch.setattr("magictailor.evaluate.metrics.judging.judge_name", lambda: "another judge")
-    assert set(status(more, sources(more, home), home).values()) == {"2 to judge"}
+    assert set(bench_status(more, sources(more, home), home).values()) == {"2 to score"}
     run_bench(more, sources(more, home), home)
-    assert all_judges(home)["judge"] == "another judge"
+    assert scorer_models(home)["judge"] == "another judge"
     assert len(all_rows(home)) == len(rows)
 
 
-def test_rows_kept_alone_are_enough_until_a_new_picture_is_wanted(
-    whole: Path, tiny_folder: Path, tmp_path: Path
-) -> None:
-    """Without runs and pictures nothing is done again; a new prompt brings both back, and the old scores with them."""
+def test_results_alone_are_enough_until_a_new_image_is_needed(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    """Without runs and images nothing is done again. A new prompt trains again and keeps the old scores."""
     home, plan = tmp_path / "bench", spec(tiny_folder)
-    for part in ("results", "costs"):
-        shutil.copytree(whole / part, home / part)
+    for folder in ("results", "costs"):
+        shutil.copytree(whole / folder, home / folder)
     assert run_bench(plan, sources(plan, home), home) == 0
     assert not (home / "runs").exists()
     one = plan.model_copy(
@@ -159,70 +159,68 @@ def test_rows_kept_alone_are_enough_until_a_new_picture_is_wanted(
     assert set(all_rows(whole)) <= set(all_rows(home))
 
 
-def test_a_prompts_seeds_are_drawn_so_many_at_a_time(
+def test_a_prompts_seeds_are_generated_in_batches(
     whole: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two more seeds beside the two that are there, a card that holds three pictures: batches 0 .. 2 and 3."""
-    home, drawn, draw = tmp_path / "bench", [], bench.generate
+    """Two seeds exist, four are needed, a batch has three: batches of seeds 0 .. 2 and of seed 3."""
+    home, batches, generate = tmp_path / "bench", [], Run.generate
     shutil.copytree(whole, home)
     before = {p: p.read_bytes() for p in home.rglob("*.png")}
 
-    def drawing(*args: Any, **kw: Any) -> Any:
-        drawn.append((kw["seed"], kw["batch"]))
-        return draw(*args, **kw)
+    def generating(run: Run, prompt: str, *, number: int, seed: int, batch: int) -> Any:
+        batches.append((seed, batch))
+        return generate(run, prompt, number=number, seed=seed, batch=batch)
 
-    monkeypatch.setattr(bench, "generate", drawing)
+    monkeypatch.setattr(Run, "generate", generating)
     plan = spec(tiny_folder, pairs=["world:6"], seeds=4, batch=3)
     run_bench(plan, sources(plan, home), home)
     first = first_seed("world-6")
-    assert drawn == [(first, 3), (first + 3, 1)]
+    assert batches == [(first, 3), (first + 3, 1)]
     assert first != first_seed("world-7")  # pairs do not share their noise
     assert {p: p.read_bytes() for p in before} == before
     assert len([row for row in all_rows(home) if row.pair == "world-6"]) == 4 * 2
 
 
 def test_a_methods_own_settings(tiny_folder: Path) -> None:
-    plan = spec(tiny_folder, method_settings={"clic": ["rate_factor=3"]})
-    assert plan.settings_of("clic") == [*plan.settings, "rate_factor=3"]
+    plan = spec(tiny_folder, method_settings={"clic": ["seed=3"]})
+    assert plan.settings_of("clic") == [*plan.settings, "seed=3"]
     assert plan.settings_of("magictailor") == list(plan.settings)
 
 
-def test_metrics_without_their_models_are_left_out_with_what_they_need(
-    whole: Path, tiny_folder: Path, tmp_path: Path
-) -> None:
+def test_scorers_without_their_models_are_left_out_with_the_fix(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
     home = tmp_path / "bench"
     shutil.copytree(whole, home)
     plan = spec(tiny_folder, metrics=["brightness", "clip-t", "dreamsim"], weights={"clip": "nobody/nothing"})
-    said: list[str] = []
-    assert run_bench(plan, sources(plan, home), home, tell=said.append) == 0
-    assert len(said) == 2
-    assert "clip-t is left out" in said[0]
-    assert "hf download nobody/nothing" in said[0]
-    assert "pip install dreamsim" in said[1]
-    assert {row.metric for row in all_rows(home)} == {"brightness"}
+    events: list[Event] = []
+    assert run_bench(plan, sources(plan, home), home, events.append) == 0
+    first, second = (event.text for event in events if isinstance(event, Notice) and event.warning)
+    assert "clip-t is left out" in first
+    assert "hf download nobody/nothing" in first
+    assert "pip install dreamsim" in second
+    assert {row.scorer for row in all_rows(home)} == {"brightness"}
 
 
 def test_killed_workers_leave_the_same_bytes(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    """Killed while training, while drawing, and before the scores are written; started again each time."""
+    """Killed while training, while generating, and before the scores are written; started again each time."""
     plan, home = spec(tiny_folder), tmp_path / "bench"
 
     def work(kill_at: str) -> None:
         import magictailor.evaluate.bench as bench
 
         family.MAP_SIDE = 4
-        claims.STALE = -1.0  # nobody else is here
+        locks.EXPIRY = -1.0  # nobody else is here
 
         def die(*_: object, **__: object) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-        def watch(done: int, total: int, figures: dict[str, float], title: str | None) -> None:
-            if kill_at == "training" and figures:
+        def listen(event: Event) -> None:
+            if kill_at == "training" and isinstance(event, Progress) and event.metrics:
                 die()
 
         save, saved = bench.save_png, []
 
         def saving(image: Image.Image, path: Path, metadata: dict[str, str]) -> None:
-            if kill_at == "drawing" and saved:
+            if kill_at == "generating" and saved:
                 die()
             save(image, path, metadata)
             saved.append(path)
@@ -230,60 +228,60 @@ def test_killed_workers_leave_the_same_bytes(whole: Path, tiny_folder: Path, tmp
         bench.save_png = saving  # type: ignore[assignment]
         if kill_at == "scoring":
             bench.write_rows = die  # type: ignore[assignment]
-        run_bench(plan, sources(plan, home), home, watch)
+        run_bench(plan, sources(plan, home), home, listen)
 
-    for kill_at in ("training", "drawing", "scoring"):
+    for kill_at in ("training", "generating", "scoring"):
         assert in_child(lambda kill_at=kill_at: work(kill_at)) == -signal.SIGKILL
     assert in_child(lambda: work("never")) == 0
     assert contents(home) == contents(whole)
     assert len(contents(whole)) == 2 + 4
 
 
-def test_a_claim_is_one_workers_and_a_dead_ones_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = tmp_path / "claims" / "unit.json"
-    with claim(lock) as first:
+def test_only_one_worker_has_a_lock_and_a_dead_workers_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "locks" / "unit.json"
+    with acquire(lock) as first:
         assert first
-        with claim(lock) as second:
+        with acquire(lock) as second:
             assert not second
         assert json.loads(lock.read_text())["process"] == os.getpid()
     assert not lock.exists()
     lock.write_text("{}")
     os.utime(lock, (0, 0))
-    with claim(lock) as third:
+    with acquire(lock) as third:
         assert third
-    monkeypatch.setattr(claims, "BEAT", 0.05)
-    monkeypatch.setattr(claims, "STALE", 0.5)
-    with claim(lock) as held:
+    monkeypatch.setattr(locks, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(locks, "EXPIRY", 0.5)
+    with acquire(lock) as held:
         assert held
-        time.sleep(1)  # longer than a claim lives without a heartbeat
-        with claim(lock) as other:
+        time.sleep(1)  # longer than a lock lives without a heartbeat
+        with acquire(lock) as other:
             assert not other
 
 
-def test_who_slept_too_long_has_lost_the_claim_and_takes_nobody_elses(
+def test_a_worker_that_paused_too_long_loses_its_lock_and_keeps_anothers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = tmp_path / "claims" / "unit.json"
-    with claim(lock) as slept:
-        assert slept
+    lock = tmp_path / "locks" / "unit.json"
+    with acquire(lock) as paused:
+        assert paused
         os.utime(lock, (0, 0))
-        with claim(lock) as other:
+        with acquire(lock) as other:
             assert other
             before = lock.read_text()
             os.utime(lock, (1e9, 1e9))
-    assert not lock.exists()  # the second worker's own end
+    assert not lock.exists()  # the second worker released it
     lock.write_text(before)
-    with claim(lock) as none:
+    with acquire(lock) as none:
         assert not none
-    stale, looks = claims._stale, []
+    expired, calls = locks._expired, []
 
     def late(path: Path) -> bool:
-        """Between looking and renaming, another worker takes the claim anew."""
-        looks.append(path)
-        return True if len(looks) == 1 else stale(path)
+        """Between check and rename, another worker acquires the lock."""
+        calls.append(path)
+        return True if len(calls) == 1 else expired(path)
 
-    monkeypatch.setattr(claims, "_stale", late)
-    with claim(lock) as second:
+    monkeypatch.setattr(locks, "_expired", late)
+    with acquire(lock) as second:
         assert not second
     assert lock.read_text() == before  # put back
 
@@ -295,14 +293,15 @@ def test_one_broken_unit_does_not_stop_the_others(
     shutil.copytree(whole, home)
     (home / "costs" / "world-6" / "magictailor.json").write_text("{")
     next((home / "images" / "world-7" / "magictailor").glob("*.png")).write_bytes(b"no picture")
-    plan, said = spec(tiny_folder, metrics=["brightness", "judge"]), []
+    plan = spec(tiny_folder, metrics=["brightness", "judge"])
+    events: list[Event] = []
     with pytest.raises(InputError, match="damaged"):
-        run_bench(plan, sources(plan, home), home, tell=said.append)
+        run_bench(plan, sources(plan, home), home, events.append)
     (home / "costs" / "world-6" / "magictailor.json").unlink()
     with pytest.raises(RunError, match="1 of 2 units"):
-        run_bench(plan, sources(plan, home), home, tell=said.append)
-    assert ["damaged" in line for line in said] == [True]
-    assert {row.metric for row in all_rows(home) if row.pair == "world-6"} == {"brightness", "judge"}
+        run_bench(plan, sources(plan, home), home, events.append)
+    assert ["damaged" in event.text for event in events if isinstance(event, Notice)] == [True]
+    assert {row.scorer for row in all_rows(home) if row.pair == "world-6"} == {"brightness", "judge"}
 
 
 def test_another_spec_in_one_folder_takes_no_rows_away(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
@@ -318,31 +317,31 @@ def test_another_spec_in_one_folder_takes_no_rows_away(whole: Path, tiny_folder:
     assert set(before) < set(all_rows(home))
 
 
-def test_a_worker_leaves_what_another_has(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_worker_leaves_units_that_others_have_locked(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
     plan = spec(tiny_folder)
     home = tmp_path / "bench"
     found = sources(plan, home)
-    for unit in units(plan, found, home):
+    for unit in make_units(plan, found, home):
         unit.lock.parent.mkdir(parents=True, exist_ok=True)
         unit.lock.write_text("{}")
     assert run_bench(plan, found, home) == 2
     assert not (home / "runs").exists()
-    assert set(status(plan, found, home).values()) == {"at work"}
+    assert set(bench_status(plan, found, home).values()) == {"at work"}
 
 
-def test_a_dead_workers_unit_is_taken_when_the_rest_is_done(
+def test_a_dead_workers_unit_is_run_after_the_others(
     whole: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its claim is fresh when the other comes by first, and stale after that one's own work."""
+    """Its lock is fresh at the first try and has expired after the other unit."""
     home = tmp_path / "bench"
     shutil.copytree(whole, home)
     plan = spec(tiny_folder, metrics=["brightness", "quality"])
-    dead, alive = units(plan, sources(plan, home), home)
+    dead, alive = make_units(plan, sources(plan, home), home)
     dead.lock.parent.mkdir(parents=True, exist_ok=True)
     dead.lock.write_text("{}")
     score = bench._score
 
-    def slow(unit: bench.Unit, *rest: Any) -> None:
+    def slow(unit: Unit, *rest: Any) -> None:
         assert unit.name == (alive.name if not seen else dead.name)
         seen.append(unit.name)
         score(unit, *rest)
@@ -354,15 +353,15 @@ def test_a_dead_workers_unit_is_taken_when_the_rest_is_done(
     assert seen == [alive.name, dead.name]
 
 
-def test_a_report_is_whole_and_opens_offline(whole: Path, tmp_path: Path, call: Call) -> None:
-    said = call("bench", "report", whole, "--output", tmp_path / "report.html")
-    assert said.code == 0
+def test_a_report_is_complete_and_opens_offline(whole: Path, tmp_path: Path, call: Call) -> None:
+    result = call("bench", "report", whole, "--output", tmp_path / "report.html")
+    assert result.code == 0
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 4  # two pairs, truth and one method
     assert "http" not in page
     assert "magictailor" in page
-    said = call("bench", "report", whole, "--output", tmp_path / "other.html", "--against", "clic")
-    assert (said.code, "--against clic" in said.err) == (2, True)
+    result = call("bench", "report", whole, "--output", tmp_path / "other.html", "--against", "clic")
+    assert (result.code, "--against clic" in result.err) == (2, True)
     assert not (tmp_path / "other.html").exists()
 
 
@@ -384,14 +383,14 @@ def test_rows_come_back_and_their_bytes_do_not_depend_on_order(tmp_path: Path) -
         ("pairs = []", "pairs"),
         ("pairs = 3", "pairs"),
         ('pairs = ["world:5"]\nmethods = ["magic"]', "magic is no method"),
-        ('pairs = ["world:5"]\nprompts = ["a {thing}"]', "no study"),
+        ('pairs = ["world:5"]\nprompts = ["a {subject}"]', "no study"),
         ('pairs = ["world:5"]\nseeds = 0', "seeds"),
         ('pairs = ["world:5"]\ncolour = 1', "colour"),
         ('pairs = ["world:5"]\nmethod_settings = {magic = []}', "magic is no method"),
         ('pairs = ["world:5+0"]', "no pair"),
         ('pairs = ["world:5"]\nprompts = ["<foo> with {component}"]', "write {concept}"),
         ('pairs = ["world:5"]\nsegmenter = "dino-sam"', "is no segmenter"),
-        ('pairs = ["world:5"]\nsettings = ["prior.images=5"]', "unknown key"),
+        ('pairs = ["world:5"]\nsettings = ["loss.prior.images=5"]', "unknown key"),
         ('pairs = ["world:5"]\nmetrics = ["beauty"]', "choose from judge, quality"),
         ('pairs = ["world:5"]\nweights = {clop = "here"}', "choose from clip, dino"),
         ('pairs = ["world:5"]\nmetrics = ["clip-t"]\nweights = {clip = "/nowhere"}', "hf download /nowhere"),
@@ -404,25 +403,25 @@ def test_rows_come_back_and_their_bytes_do_not_depend_on_order(tmp_path: Path) -
 def test_bad_specs_are_one_line_and_write_nothing(text: str, words: str, tmp_path: Path, call: Call) -> None:
     path = tmp_path / "spec.toml"
     path.write_text(text)
-    said = call("bench", "run", path, "--output", tmp_path / "bench")
-    assert (said.code, words in said.err, said.err.count("\n")) == (2, True, 1), said
+    result = call("bench", "run", path, "--output", tmp_path / "bench")
+    assert (result.code, words in result.err, result.err.count("\n")) == (2, True, 1), result
     assert not (tmp_path / "bench").exists()
 
 
 def test_the_commands(whole: Path, tmp_path: Path, call: Call) -> None:
-    said = call("bench", "table", whole, "--format", "markdown")
-    assert said.code == 0
-    assert "magictailor" in said.out
+    result = call("bench", "table", whole, "--format", "markdown")
+    assert result.code == 0
+    assert "magictailor" in result.out
     for arguments, words in (((whole, "--format", "word"), "--format word"), ((tmp_path,), "no finished unit")):
-        said = call("bench", "table", *arguments)
-        assert (said.code, words in said.err) == (2, True)
-    said = call("bench", "claims", whole)
-    assert (said.code, "no claim" in said.err) == (2, True)
+        result = call("bench", "table", *arguments)
+        assert (result.code, words in result.err) == (2, True)
+    result = call("bench", "claims", whole)
+    assert (result.code, "no claim" in result.err) == (2, True)
     path = tmp_path / "spec.toml"
     path.write_text(
         'pairs = ["world:6+2"]\nprompts = ["a photo of {concept} with {component}"]\nmetrics = ["brightness"]'
     )
-    said = call("bench", "status", path, "--output", whole)
-    assert said.out.split()[0::2] == ["done", "done"]
+    result = call("bench", "status", path, "--output", whole)
+    assert result.out.split()[0::2] == ["done", "done"]
     assert read_spec(path).seeds == 2
     assert np.isfinite([row.value for row in all_rows(whole)]).all()

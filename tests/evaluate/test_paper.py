@@ -1,4 +1,4 @@
-"""The paper's tables and figures from made-up rows: their rows and order, what is missing, and pictures side by side."""
+"""The paper's tables and figures from made-up rows: rows and order, missing methods, and images side by side."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ from magictailor.evaluate.reporting.figures import draw_figure
 from magictailor.evaluate.reporting.paper import FIGURES, TABLES, Sheet, Sweep
 from magictailor.evaluate.reporting.tables import FORMATS, make_table
 from magictailor.evaluate.spec import Spec, sources
-from magictailor.generation.pictures import picture_name
+from magictailor.generation.images import image_name
 from magictailor.generation.studies import STUDIES, filled
 from magictailor.methods import METHODS
 from tiny import Call
@@ -40,9 +40,9 @@ def home(tmp_path: Path) -> Path:
             rows = [Row(pair, method, p, 0, "judge", "identity", value) for p in prompts]
             write_rows(tmp_path / "results" / pair / f"{method}.parquet", rows, {"judge": "a judge"})
             for prompt in prompts:
-                place = tmp_path / "images" / pair / method / picture_name(prompt, first_seed(pair))
-                place.parent.mkdir(parents=True, exist_ok=True)
-                Image.new("RGB", (8, 8), (int(255 * value), 0, 0)).save(place)
+                path = tmp_path / "images" / pair / method / image_name(prompt, first_seed(pair))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (8, 8), (int(255 * value), 0, 0)).save(path)
     return tmp_path
 
 
@@ -68,22 +68,22 @@ def test_a_table_of_the_paper_has_its_rows_in_its_order_also_those_not_run(home:
     assert len(lines) == 5
     assert lines[1].endswith(".275 / .837 / .798 / .317")
     assert lines[4].startswith("MagicTailor,0.5,0.5,0.5")
-    with pytest.raises(InputError, match="--figures beauty: choose from identity"):
+    with pytest.raises(InputError, match="metrics beauty: not in this bench; choose from identity"):
         make_table(home, "3", ["identity", "beauty"])
     with pytest.raises(InputError, match="choose one of 1, 3, 5, 6, 7"):
         make_table(home, "2")
 
 
-def test_a_sweep_is_drawn_from_what_is_there(home: Path) -> None:
+def test_a_sweep_uses_the_methods_that_the_bench_has(home: Path) -> None:
     assert draw_figure(home, "8a").width > 100
-    assert np.array_equal(draw_figure(home, "8a"), draw_figure(home, "8a", only=["identity"]))  # it has no other
-    with pytest.raises(InputError, match="--figures beauty: choose from identity"):
-        draw_figure(home, "8a", only=["beauty"])
-    with pytest.raises(InputError, match="--figures: figure 4 is pictures"):
-        draw_figure(home, "4", only=["identity"])
+    assert np.array_equal(draw_figure(home, "8a"), draw_figure(home, "8a", metrics=["identity"]))  # it has no other
+    with pytest.raises(InputError, match="metrics beauty: not in this bench; choose from identity"):
+        draw_figure(home, "8a", metrics=["beauty"])
+    with pytest.raises(InputError, match="metrics identity: figure 4 has images"):
+        draw_figure(home, "4", metrics=["identity"])
     with pytest.raises(InputError, match="fewer than two of references-1"):
         draw_figure(home, "9")
-    with pytest.raises(InputError, match="figure 5 is magictailor learning"):
+    with pytest.raises(InputError, match="figure 5 is `magictailor learning`"):
         draw_figure(home, "5")
 
 
@@ -101,8 +101,8 @@ def test_a_sweep_is_over_the_pairs_that_all_its_methods_have(home: Path) -> None
         draw_figure(home, "8a")
 
 
-def test_sheets_put_the_right_pictures_side_by_side(home: Path) -> None:
-    """Each picture has its method's red; cells are 128 pixels."""
+def test_sheets_show_the_right_images_side_by_side(home: Path) -> None:
+    """Each image has its method's red; cells are 128 pixels."""
 
     def reds(sheet: Image.Image) -> set[int]:
         pixels = np.asarray(sheet)
@@ -117,12 +117,12 @@ def test_sheets_put_the_right_pictures_side_by_side(home: Path) -> None:
     assert reds(draw_figure(home, "12")) == {51, 127}
     assert draw_figure(home, "12").height < draw_figure(home, "4").height  # the difficult pair alone
     assert reds(draw_figure(home, "12", ["magictailor"])) == {127}
-    with pytest.raises(InputError, match=r"--methods: .* has nothing of frozen"):
+    with pytest.raises(InputError, match=r"methods frozen: not in .*; add it to the spec's methods"):
         draw_figure(home, "12", ["frozen"])
-    with pytest.raises(InputError, match="--methods: figure 8a is curves"):
+    with pytest.raises(InputError, match="methods magictailor: figure 8a has curves"):
         draw_figure(home, "8a", ["magictailor"])
     shutil.rmtree(home / "images" / "world-6-size")
-    with pytest.raises(InputError, match="the pictures of difficult pairs are gone"):
+    with pytest.raises(InputError, match="the images of difficult pairs are gone"):
         draw_figure(home, "12")
 
 
@@ -137,15 +137,16 @@ def test_pairs_of_a_challenge_in_a_spec() -> None:
 
 
 def test_the_commands(home: Path, call: Call) -> None:
-    said = call("bench", "table", home, "--paper", "3")
-    assert (said.code, said.out.count("\n")) == (0, 6)
-    said = call("bench", "table", home, "--figures", "identity", "--format", "csv")
-    assert said.out.startswith("method,identity,identity low,identity high,seconds")
-    said = call("bench", "figure", home, "8a", "--output", home / "figure.png", "--figures", "identity")
-    assert (said.code, (home / "figure.png").is_file()) == (0, True)
-    said = call("bench", "figure", home, "7", "--output", home / "other.png")
-    assert (said.code, (home / "other.png").exists()) == (2, False)
-    said = call("bench", "figure", home, "8a", "--output", home / "other.png", "--figures", "beauty")
-    assert (said.code, (home / "other.png").exists()) == (2, False)
-    said = call("bench", "table", home, "--paper", "2")
-    assert said.code == 2
+    result = call("bench", "table", home, "--paper", "3")
+    assert (result.code, result.out.count("\n")) == (0, 6)
+    result = call("bench", "table", home, "--figures", "identity", "--format", "csv")
+    assert result.out.startswith("method,identity,identity low,identity high,seconds")
+    result = call("bench", "figure", home, "8a", "--output", home / "figure.png", "--figures", "identity")
+    assert (result.code, (home / "figure.png").is_file()) == (0, True)
+    result = call("bench", "figure", home, "7", "--output", home / "other.png")
+    assert (result.code, (home / "other.png").exists()) == (2, False)
+    result = call("bench", "figure", home, "8a", "--output", home / "other.png", "--figures", "beauty")
+    assert (result.code, (home / "other.png").exists()) == (2, False)
+    assert "--figures beauty: not in this bench" in result.err
+    result = call("bench", "table", home, "--paper", "2")
+    assert result.code == 2

@@ -21,15 +21,15 @@ def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
         "frozen": {"a": (1, 1, 1, 1)},  # the best, but on one pair alone
     }
     for method, pairs in values.items():
-        for pair, figures in pairs.items():
-            rows = [Row(pair, method, "p", i, "judge", "found", float(v)) for i, v in enumerate(figures)]
+        for pair, scores in pairs.items():
+            rows = [Row(pair, method, "p", i, "judge", "found", float(v)) for i, v in enumerate(scores)]
             rows.append(Row(pair, method, "q", 0, "judge", "found", math.nan))
             write_rows(tmp_path / "results" / pair / f"{method}.parquet", rows, {})
     (tmp_path / "costs" / "a").mkdir(parents=True)
     (tmp_path / "costs" / "a" / "clic.json").write_text(
         json.dumps({"seconds": 12.0, "peak_gb": None, "bytes": 3_000_000})
     )
-    (tmp_path / "costs" / "z").mkdir()  # trained, not yet judged: counts nothing
+    (tmp_path / "costs" / "z").mkdir()  # trained but not scored: not in the mean
     (tmp_path / "costs" / "z" / "clic.json").write_text(json.dumps({"seconds": 99.0, "bytes": 9}))
     table = make_table(tmp_path)
     means = {m: c["found"].interval.mean for m, c in table.cells.items()}
@@ -38,7 +38,7 @@ def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
         "clic": 0.25,
         "magictailor": 0.5,
         "frozen": 1,
-    }  # pairs weigh the same, whatever their pictures
+    }  # pairs have equal weights, whatever their number of images
     assert {m: c["found"].rank for m, c in table.cells.items()} == {
         "magictailor": 1,
         "clic": 2,
@@ -71,7 +71,7 @@ def test_equal_methods_share_a_rank(tmp_path: Path) -> None:
     assert {m: c["found"].rank for m, c in cells.items()} == {"clic": 1, "magictailor": 1, "dreambooth": 0}
 
 
-def test_contrasts_are_paired_and_say_what_is_shown(tmp_path: Path) -> None:
+def test_contrasts_are_paired_and_tested(tmp_path: Path) -> None:
     scores = {
         "magictailor": [0.9, 0.5, 0.8, 0.4, 0.7, 0.6],
         "clic": [0.7, 0.3, 0.6, 0.2, 0.5, 0.4],
@@ -87,13 +87,13 @@ def test_contrasts_are_paired_and_say_what_is_shown(tmp_path: Path) -> None:
     found = {c.method: c for c in contrasts(tmp_path, "magictailor")}
     assert found["clic"].interval.mean == pytest.approx(-0.2)
     assert found["clic"].p == 2 / 64
-    assert (found["clic"].says, found["dreambooth"].says) == ("worse", "no difference shown")
+    assert (found["clic"].result, found["dreambooth"].result) == ("worse", "no difference shown")
     assert found["dreambooth"].detectable > 0.05
-    with pytest.raises(InputError, match="--against other"):
+    with pytest.raises(InputError, match="against other: not in this bench"):
         contrasts(tmp_path, "other")
 
 
-def test_a_contrast_is_over_the_pictures_that_have_the_figure_by_both(tmp_path: Path) -> None:
+def test_a_contrast_is_over_the_images_with_a_value_from_both_methods(tmp_path: Path) -> None:
     for pair in range(6):
         values = {"clic": (0.2, 0.9), "magictailor": (0.3, math.nan)}
         for method, seen in values.items():
@@ -101,7 +101,7 @@ def test_a_contrast_is_over_the_pictures_that_have_the_figure_by_both(tmp_path: 
             write_rows(tmp_path / "results" / str(pair) / f"{method}.parquet", rows, {})
     (found,) = contrasts(tmp_path, "clic")
     assert found.differences == (pytest.approx(0.1),) * 6
-    assert found.says == "worse"
+    assert found.result == "worse"
 
 
 def test_pairs_that_do_not_differ_show_nothing(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_pairs_that_do_not_differ_show_nothing(tmp_path: Path) -> None:
             rows = [Row(str(pair), method, "p", 0, "judge", "text", value)]
             write_rows(tmp_path / "results" / str(pair) / f"{method}.parquet", rows, {})
     (found,) = contrasts(tmp_path, "clic")
-    assert found.says == "no difference shown"
+    assert found.result == "no difference shown"
     assert math.isnan(found.detectable)
 
 
@@ -130,14 +130,14 @@ def test_claims_of_the_paper_hold_are_not_shown_or_the_opposite(tmp_path: Path, 
                 Row(str(pair), method, "p", 0, "judge", "pollution", pollution[pair]),
             ]
             write_rows(tmp_path / "results" / str(pair) / f"{method}.parquet", rows, {})
-    said = {(v.claim.worse, v.claim.figure): v.says for v in verdicts(tmp_path)}
-    assert said == {
+    results = {(v.claim.worse, v.claim.metric): v.result for v in verdicts(tmp_path)}
+    assert results == {
         ("clic", "identity"): "holds",
         ("dreambooth", "identity"): "the opposite",
         ("mask-out", "identity"): "not shown",
         ("without-dm-deg", "identity"): "not shown",
-        ("without-dm-deg", "pollution"): "holds",  # less is better
+        ("without-dm-deg", "pollution"): "holds",  # lower is better
     }
-    said = call("bench", "claims", tmp_path, "--format", "markdown")
-    assert said.code == 0
-    assert "| keeps identities better than clic (table 1) | holds | identity | +0.400 [" in said.out
+    result = call("bench", "claims", tmp_path, "--format", "markdown")
+    assert result.code == 0
+    assert "| keeps identities better than clic (table 1) | holds | identity | +0.400 [" in result.out

@@ -1,4 +1,4 @@
-"""Exports: every name that the tools know, the strength that was trained, and the same picture without our code."""
+"""Exports: every name that the tools know, the strength that was trained, and the same image without our code."""
 
 import json
 from collections.abc import Mapping
@@ -12,39 +12,37 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from magictailor import personalize
+from magictailor import InputError, load, personalize
 from magictailor.backbones.configurations import CONFIGURATIONS
 from magictailor.backbones.lora import Layer
 from magictailor.backbones.lora_names import comfyui_name, kohya_name
-from magictailor.backbones.stable_diffusion import LORA_TARGETS, StableDiffusion
-from magictailor.common.errors import InputError
-from magictailor.common.tensors import read_numbers
+from magictailor.backbones.stable_diffusion import LORA_TARGETS
+from magictailor.common.tensors import read_metadata
 from magictailor.exports import FORMATS, export, inspect
 from magictailor.exports.single_file import single_file
-from magictailor.generation.pictures import generate
 from magictailor.recipe import LoRA, PseudoWords
-from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE
-from tiny import DEFAULTS, MAPS, PROMPT, drawn, opened, pair, recipe
+from magictailor.training.run_folder import LORA_FILE, WORDS_FILE
+from tiny import PROMPT, drawn, opened, pair, recipe
 
 NAMES = Path(__file__).parent / "names"
 
 
 @pytest.fixture(scope="module")
 def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rank 4 and alpha 16: a reader that loses alpha draws something else."""
-    base = StableDiffusion(str(tiny_folder), opened(tiny_folder), DEFAULTS, map_side=MAPS)
+    """Rank 4 and alpha 16: a reader that loses alpha generates another image."""
     strong = recipe("phases.0.lr=0.02", "phases.1.lr=0.02", "train.0.alpha=16")
-    return personalize(pair(), tmp_path_factory.mktemp("runs") / "ada", model=base, recipe=strong)
+    output = tmp_path_factory.mktemp("runs") / "ada"
+    return personalize(pair(), output, model=str(tiny_folder), recipe=strong).folder
 
 
 @pytest.fixture(scope="module")
 def ours(run: Path) -> np.ndarray:
-    (item,) = generate(run, PROMPT, seed=9)
+    (item,) = load(run).generate(PROMPT, seed=9)
     return np.asarray(item.image, int)
 
 
 @pytest.mark.parametrize(("format", "file"), [("diffusers", LORA_FILE), ("kohya", "ada.safetensors")])
-def test_plain_diffusers_draws_the_same_from_the_files(
+def test_plain_diffusers_generates_the_same_from_the_files(
     format: str, file: str, run: Path, ours: np.ndarray, tiny_folder: Path, tmp_path: Path
 ) -> None:
     made = export(run, tmp_path / "out", format)
@@ -71,7 +69,7 @@ def test_a_checkpoint_in_one_file_comes_back_whole(
     merged = opened(export(run, tmp_path / "merged", "merged"))
     merged.text_encoder.config.hidden_act = activation
     count = len(merged.tokenizer) - 2
-    tensors = single_file(merged, count)
+    tensors = single_file(merged.components, count)
     assert sum(".resblocks.2." in k for k in tensors) == (
         12 if activation == "gelu" else 0
     )  # two layers, and the spare
@@ -91,7 +89,7 @@ def test_a_checkpoint_in_one_file_comes_back_whole(
         )
 
 
-def test_a_checkpoint_and_its_embeddings_draw_the_same(
+def test_a_checkpoint_and_its_embeddings_generate_the_same(
     run: Path, ours: np.ndarray, tiny_folder: Path, tmp_path: Path
 ) -> None:
     made = export(run, tmp_path / "out", "checkpoint")
@@ -157,7 +155,7 @@ def test_the_tools_know_every_layer_that_is_trained(family: str, listed: str) ->
     assert trained <= known
 
 
-def test_what_is_no_transformers_layer_has_no_name() -> None:
+def test_a_layer_outside_the_transformers_has_no_name() -> None:
     with pytest.raises(ValueError, match=r"conv_in: not in"):
         comfyui_name("conv_in", 2)
 
@@ -171,7 +169,7 @@ def test_folding_alpha_changes_no_weight() -> None:
 
 def test_kohyas_header_and_bundle(run: Path, tmp_path: Path) -> None:
     made = export(run, tmp_path / "out", "kohya", bundle=True, half=True)
-    header, tensors = read_numbers(made / "ada.safetensors"), load_file(made / "ada.safetensors")
+    header, tensors = read_metadata(made / "ada.safetensors"), load_file(made / "ada.safetensors")
     assert (header["ss_network_dim"], header["ss_network_alpha"]) == ("4", "16")
     assert header["modelspec.trigger_phrase"] == "a photo of ada-person with ada-hair"
     assert header["modelspec.architecture"] == "magictailor-embedded/lora"
@@ -189,12 +187,12 @@ def test_kohyas_header_and_bundle(run: Path, tmp_path: Path) -> None:
 def test_the_readme_holds_the_prompt(format: str, run: Path, tmp_path: Path) -> None:
     made = export(run, tmp_path / "out", format)
     text = (made / "README.md").read_text()
-    said = {
+    prompts = {
         "kohya": "a photo of ada-person with ada-hair <lora:ada:1>",
         "checkpoint": "a photo of ada-person with ada-hair\n",
         "comfyui": "embedding:ada-person with embedding:",
     }
-    assert said.get(format, "a photo of <person> with <hair>") in text
+    assert prompts.get(format, "a photo of <person> with <hair>") in text
     assert not [p.name for p in made.rglob("*") if "<" in p.name]
     for named in ("ada-person.safetensors", "ada-hair.safetensors"):
         assert (named in text) == (made / named).exists()
@@ -205,7 +203,7 @@ def test_bad_exports_write_nothing(run: Path, tmp_path: Path) -> None:
     full.mkdir()
     (full / "mine.txt").write_text("keep")
     for arguments, message in (
-        ((run, tmp_path / "a", "onnx"), "--format onnx: choose one of diffusers, kohya"),
+        ((run, tmp_path / "a", "onnx"), "format onnx: not a format; choose one of diffusers, kohya"),
         ((run, full), "not empty"),
         ((tmp_path, tmp_path / "a"), "not a run"),
     ):
@@ -222,12 +220,12 @@ def test_a_lora_alone_is_exported_with_the_words_it_was_trained_with(
 ) -> None:
     alone = recipe("train.0.alpha=16", "phases.0.lr=0.05").model_copy(update={"train": (LoRA(rank=4, alpha=16),)})
     run = personalize(pair(), tmp_path / "bea", model=str(tiny_folder), recipe=alone)
-    made = export(run, tmp_path / "out", format)
+    made = run.export(tmp_path / "out", format)
     pipeline = opened(tiny_folder)
     pipeline.load_lora_weights(made, weight_name=LORA_FILE if format == "diffusers" else "bea.safetensors")
     for word in ("person", "hair"):
         pipeline.load_textual_inversion(made / f"bea-{word}.safetensors", token=f"<{word}>")
-    (item,) = generate(run, PROMPT, seed=9)
+    (item,) = run.generate(PROMPT, seed=9)
     assert np.abs(drawn(pipeline) - np.asarray(item.image, int)).max() <= 1
 
 
@@ -236,20 +234,20 @@ def test_words_alone_name_no_lora(tiny_folder: Path, tmp_path: Path) -> None:
     words = recipe(*settings).model_copy(update={"train": (PseudoWords(),)})
     run = personalize(pair(), tmp_path / "bea", model=str(tiny_folder), recipe=words)
     for format in ("kohya", "comfyui", "diffusers"):
-        made = export(run, tmp_path / format, format)
+        made = run.export(tmp_path / format, format)
         assert sorted(p.name for p in made.glob("*.safetensors")) == ["bea-hair.safetensors", "bea-person.safetensors"]
         text = (made / "README.md").read_text()
         assert not [t for t in ("lora", "LoRA") if t in text]
-    with pytest.raises(InputError, match="no LoRA to hold"):
-        export(run, tmp_path / "bundle", "kohya", bundle=True)
+    with pytest.raises(InputError, match="bundle needs a LoRA"):
+        run.export(tmp_path / "bundle", "kohya", bundle=True)
 
 
-def test_what_a_run_stands_on_is_named_once(tiny_folder: Path, run: Path, tmp_path: Path) -> None:
-    """A community LoRA is to be loaded with the files, and lies in the weights of a whole model already."""
+def test_the_loras_below_a_run_are_named_once(tiny_folder: Path, run: Path, tmp_path: Path) -> None:
+    """A community LoRA must be loaded with the files; a whole model has it in its weights."""
     style = export(run, tmp_path / "style", "kohya", bundle=True) / "ada.safetensors"
     on_top = personalize(pair(), tmp_path / "bea", model=str(tiny_folder), recipe=recipe(), loras=[f"{style}=0.5"])
     for format in FORMATS:
-        text = (export(on_top, tmp_path / format, format) / "README.md").read_text()
+        text = (on_top.export(tmp_path / format, format) / "README.md").read_text()
         assert ("at strength 0.5: load that too" in text) == (format not in ("merged", "checkpoint"))
 
 
@@ -261,20 +259,20 @@ def test_half_precision_is_half_everywhere(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_of_the_whole_matrix_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
-    base = StableDiffusion(str(tiny_folder), opened(tiny_folder), DEFAULTS, map_side=MAPS)
-    made = personalize(pair(), tmp_path / "run", model=base, recipe=recipe(method="magictailor-reference"))
+    whole = recipe(method="magictailor-reference")
+    run = personalize(pair(), tmp_path / "run", model=str(tiny_folder), recipe=whole)
     with pytest.raises(InputError, match="magictailor-reference trains the whole embedding matrix"):
-        export(made, tmp_path / "out")
+        run.export(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_inspect_tells_what_each_file_is(run: Path, tmp_path: Path) -> None:
+def test_inspect_identifies_each_file(run: Path, tmp_path: Path) -> None:
     kinds = {}
     for format, file in (("diffusers", LORA_FILE), ("kohya", "ada.safetensors"), ("comfyui", "ada.safetensors")):
         made = export(run, tmp_path / format, format)
         found = inspect(made / file)
         kinds[format] = found.kind
-        layers = json.loads(read_numbers(run / LORA_FILE)["lora_adapter_metadata"])
+        layers = json.loads(read_metadata(run / LORA_FILE)["lora_adapter_metadata"])
         assert layers["unet.r"] == 4
         assert list(found.ranks) == [4]
         assert list(found.alphas) == [4.0 if format == "diffusers" else 16.0]  # folded for diffusers
@@ -286,7 +284,7 @@ def test_inspect_tells_what_each_file_is(run: Path, tmp_path: Path) -> None:
     assert inspect(tmp_path / "kohya" / "ada.safetensors").lines()["prompt"].startswith("a photo of ada-person")
 
 
-def test_inspect_tells_families_by_their_sizes_and_refuses_the_rest(tmp_path: Path) -> None:
+def test_inspect_identifies_families_by_their_sizes_and_refuses_the_rest(tmp_path: Path) -> None:
     for width, family in ((768, "Stable Diffusion 1.x"), (1024, "Stable Diffusion 2.x"), (2048, "SDXL")):
         name = "lora_unet_middle_block_1_transformer_blocks_0_attn2_to_k"
         layer = {f"{name}.lora_down.weight": torch.zeros(8, width), f"{name}.lora_up.weight": torch.zeros(320, 8)}

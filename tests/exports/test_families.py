@@ -1,4 +1,4 @@
-"""Each family from a folder to files that plain diffusers draws with: trained, exported, read back by other code."""
+"""Each family from a folder to files that plain diffusers generates with: trained, exported, read back by other code."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from magictailor import personalize
+from magictailor import load, personalize
 from magictailor.backbones import community_lora, load_backbone
 from magictailor.common.tensors import write_tensors
 from magictailor.exports import export, inspect
 from magictailor.exports.single_file import single_file
-from magictailor.generation.pictures import generate, load
-from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE
-from magictailor.training.loop import Run
+from magictailor.training.run_folder import LORA_FILE, WORDS_FILE
+from magictailor.training.setup import build
 from magictailor.training.start import read_start
 from tiny import FAMILIES, PROMPT, drawn, opened, pair, recipe
 
@@ -32,12 +31,12 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def run(base: Path) -> Path:
-    return personalize(pair(), base.parent / "ada", model=str(base), recipe=recipe(*STRONG))
+    return personalize(pair(), base.parent / "ada", model=str(base), recipe=recipe(*STRONG)).folder
 
 
 @pytest.fixture(scope="module")
 def ours(run: Path) -> np.ndarray:
-    (item,) = generate(run, PROMPT, seed=9)
+    (item,) = load(run).generate(PROMPT, seed=9)
     return np.asarray(item.image, int)
 
 
@@ -57,7 +56,7 @@ def by_readme(made: Path, monkeypatch: pytest.MonkeyPatch, lora: Path | None = N
     return names["pipe"]
 
 
-def test_the_readmes_code_draws_the_same(
+def test_the_readmes_code_generates_the_same(
     run: Path, ours: np.ndarray, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Plain diffusers, with its own file and with kohya's."""
@@ -68,14 +67,14 @@ def test_the_readmes_code_draws_the_same(
     assert np.abs(drawn(opened(base)) - ours).max() > 20
 
 
-def test_comfyuis_file_draws_the_same_on_a_checkpoint(
+def test_comfyuis_file_generates_the_same_on_a_checkpoint(
     run: Path, ours: np.ndarray, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """diffusers does not read ComfyUI's own names, so what ComfyUI does is done here: alpha / rank times up times down is
+    """diffusers does not read ComfyUI's own names, so the test does as ComfyUI does: alpha / rank times up times down is
     added to the checkpoint's tensor of that name, and diffusers opens the checkpoint."""
     lora = load_file(export(run, tmp_path / "comfyui", "comfyui") / "ada.safetensors")
     plain = opened(base)
-    whole = single_file(plain, len(plain.tokenizer))
+    whole = single_file(plain.components, len(plain.tokenizer))
     names = [k.removesuffix(".lora_A.weight") for k in lora if k.endswith(".lora_A.weight")]
     assert len(lora) == 3 * len(names)
     for name in names:
@@ -106,10 +105,10 @@ def test_merged_and_in_one_file_nothing_is_lost(run: Path, ours: np.ndarray, bas
 
 
 @pytest.mark.parametrize("format", ["diffusers", "kohya", "comfyui"])
-def test_what_comes_back_draws_the_same(
+def test_an_imported_export_generates_the_same(
     format: str, run: Path, ours: np.ndarray, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Our run, the file, our import: one picture."""
+    """Our run, the file, our import: one image."""
     made = export(run, tmp_path / format, format)
     file = made / (LORA_FILE if format == "diffusers" else "ada.safetensors")
     imported = load_backbone(str(base), [community_lora(str(file))]).pipeline
@@ -122,13 +121,13 @@ def test_every_spelling_comes_back_as_strong(format: str, run: Path, base: Path,
     """Through `--lora` the weights are the merged ones; through `--start` a new run begins with LoRA and words."""
     made = export(run, tmp_path / "out", format)
     file = made / (LORA_FILE if format == "diffusers" else "ada.safetensors")
-    whole = load(run)
+    whole = load(run).pipeline
     whole.fuse_lora()
     theirs = dict(load_backbone(str(base), [community_lora(str(file))]).pipeline.unet.named_parameters())
     for name, parameter in whole.unet.named_parameters():
         if "lora" not in name:
             torch.testing.assert_close(theirs[name.replace("base_layer.", "")], parameter, rtol=1e-4, atol=1e-5)
-    begun = Run(pair(), tmp_path / "run", recipe(*STRONG), load_backbone(str(base)), read_start(made))
+    begun = build(pair(), recipe(*STRONG), load_backbone(str(base)), read_start(made))
     words = load_file(run / WORDS_FILE)
     assert begun.trained.words
     for name, row in begun.trained.words.items():

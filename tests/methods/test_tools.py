@@ -1,6 +1,5 @@
 """Merging, transfer, the learning process, studies: what they do, and one line where they cannot."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,25 +7,25 @@ import pytest
 import torch
 from PIL import Image
 
-from magictailor import generate, personalize
+from magictailor import TransferOptions, load
 from magictailor.common.errors import InputError
 from magictailor.common.tensors import read_tensors
 from magictailor.data import Pair
 from magictailor.exports import export
 from magictailor.exports.merging import _own_features, merge_runs
-from magictailor.generation.pictures import loaded
+from magictailor.generation.loading import load_trained
 from magictailor.generation.protocol import PROMPTS
 from magictailor.generation.studies import PROTOCOL, STUDIES, study_prompts
-from magictailor.generation.transfer import Transfer, transfer
 from magictailor.methods import CATALOGUE, METHODS
 from magictailor.methods.ablations import ABLATIONS
-from magictailor.training.checkpoint import WEIGHTS_FILE, WORDS_FILE
 from magictailor.training.learning import learning_process
+from magictailor.training.run_folder import WEIGHTS_FILE, WORDS_FILE, read_run
+from magictailor.training.train import train
 from tiny import DEFAULTS, SIZE, Call, drawn, opened, pair, short
 
 
 @pytest.fixture(scope="module")
-def base(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def base(tiny_folder: Path) -> str:
     return str(tiny_folder)
 
 
@@ -38,8 +37,8 @@ def custom(base: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         patch.setenv("MAGICTAILOR_CACHE", str(folder / "cache"))
         both = pair((2, 2))
         alone = [Pair(s.label, (s,)) for s in both.samples]
-        how = short("custom-diffusion", "batch=2")
-        return [personalize(p, folder / str(i), model=base, recipe=how) for i, p in enumerate([*alone, both])]
+        recipe = short("custom-diffusion", "data.batch=2")
+        return [train(p, folder / str(i), model=base, recipe=recipe) for i, p in enumerate([*alone, both])]
 
 
 def test_merged_runs_keep_both_runs_values(custom: list[Path], tmp_path: Path) -> None:
@@ -47,27 +46,23 @@ def test_merged_runs_keep_both_runs_values(custom: list[Path], tmp_path: Path) -
     weights, words = read_tensors(merged / WEIGHTS_FILE), read_tensors(merged / WORDS_FILE)
     assert set(words) == {"words.<person>.clip", "words.<hair>.clip"}
     for run in custom[:2]:
-        backbone = loaded(run, (), {})
-        info = json.loads((run / "run.json").read_text())
-        from magictailor.training.checkpoint import read_run
-
-        features = _own_features(backbone, read_run(run))
-        assert len(features) == 2, info["pair"]["name"]  # the pseudo-word and its label
+        features = _own_features(load_trained(run)[0], read_run(run))
+        assert len(features) == 2, run  # the pseudo-word and its label
         own = read_tensors(run / WEIGHTS_FILE)
         assert set(own) == set(weights)
         for name, weight in own.items():
             torch.testing.assert_close(weights[name] @ features.T, weight @ features.T, rtol=1e-3, atol=1e-4)
-    (picture,) = generate(merged, "<person> with <hair>")
-    assert picture.record.method == "custom-diffusion"
+    (generated,) = load(merged).generate("<person> with <hair>")
+    assert generated.record.method == "custom-diffusion"
 
 
 def test_what_cannot_be_merged_is_one_line(custom: list[Path], base: str, tmp_path: Path) -> None:
-    lora = personalize(pair((1,)), tmp_path / "lora", model=base, recipe=short("magictailor"))
+    lora = train(pair((1,)), tmp_path / "lora", model=base, recipe=short("magictailor"))
     for runs, words in (
         ([custom[0]], "at least two"),
-        ([custom[0], custom[0]], "both runs have this pseudo-word"),
+        ([custom[0], custom[0]], "two runs have this pseudo-word"),
         ([custom[0], custom[2]], "2 samples"),
-        ([custom[0], lora], "only runs of --method custom-diffusion"),
+        ([custom[0], lora], "only runs of method custom-diffusion"),
         ([custom[0], tmp_path], "not a run"),
     ):
         with pytest.raises(InputError, match=words):
@@ -77,64 +72,65 @@ def test_what_cannot_be_merged_is_one_line(custom: list[Path], base: str, tmp_pa
 
 @pytest.fixture(scope="module")
 def clic(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    how = short("clic", "sampling_steps=4", "preview_every=1")
-    return personalize(pair(), tmp_path_factory.mktemp("runs") / "clic", model=base, recipe=how)
+    recipe = short("clic", "sampling.steps=4", "sampling.preview_every=1")
+    return train(pair(), tmp_path_factory.mktemp("runs") / "clic", model=base, recipe=recipe)
 
 
 @pytest.fixture
 def target(tmp_path: Path) -> tuple[Path, Path]:
-    """A picture and a region of it."""
+    """An image and a region of it."""
     pixels = np.random.default_rng(3).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[4:12, 2:14] = 255
-    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    Image.fromarray(pixels).save(tmp_path / "image.png")
     Image.fromarray(mask).save(tmp_path / "region.png")
-    return tmp_path / "picture.png", tmp_path / "region.png"
+    return tmp_path / "image.png", tmp_path / "region.png"
 
 
 def test_a_transfer_changes_the_region_and_nothing_else(clic: Path, target: tuple[Path, Path]) -> None:
-    first, second = transfer(clic, *target, number=2)
+    run = load(clic)
+    first, second = run.transfer(*target, number=2)
     before, mask = np.asarray(Image.open(target[0]), int), np.asarray(Image.open(target[1])) > 0
-    for picture in (first, second):
-        after = np.asarray(picture, int)
+    for image in (first, second):
+        after = np.asarray(image, int)
         assert np.abs(after - before)[~mask].max() <= 1
         assert np.abs(after - before)[mask].mean() > 3
     assert not np.array_equal(first, second)
-    (again,) = transfer(clic, *target)
+    (again,) = run.transfer(*target)
     assert np.array_equal(again, first)
-    (pulled,) = transfer(clic, *target, how=Transfer(strength=5))
-    (blended,) = transfer(clic, *target, how=Transfer(strength=0))
+    (pulled,) = run.transfer(*target, options=TransferOptions(strength=5))
+    (blended,) = run.transfer(*target, options=TransferOptions(strength=0))
     assert not np.array_equal(pulled, blended)
 
 
 def test_bad_transfers_are_one_line(clic: Path, target: tuple[Path, Path], tmp_path: Path, call: Call) -> None:
-    picture, region = target
+    image, region = target
     Image.new("L", (SIZE, SIZE)).save(tmp_path / "black.png")
     Image.new("L", (SIZE + 1, SIZE), 255).save(tmp_path / "wide.png")
     before = sorted(tmp_path.rglob("*"))
     for arguments, words in (
-        ((clic, picture, tmp_path / "black.png"), "no white"),
-        ((clic, picture, tmp_path / "wide.png"), "one size"),
-        ((clic, picture, tmp_path / "none.png"), "none.png"),
-        ((tmp_path, picture, region), "not a run"),
-        ((clic, picture, region, "--word", "<hat>"), "--word <hat>"),
-        ((clic, picture, region, "--prompt", "a photo of <person>"), "must hold <hair>"),
-        ((clic, picture, region, "--start", "1"), "--start"),
-        ((clic, picture, region, "--number", "0"), "--number"),
-        ((clic, picture, region, "--steps", "0"), "--steps"),
-        ((clic, picture, region, "--seed", "-1"), "seeds"),
-        ((clic, picture, region, "--strength", "nan"), "--strength"),
-        ((clic, picture, region, "--prompt", "a <hat> and <hair>"), "<hat>"),
-        ((clic, picture, region, "--prompt", "a " * 80 + "<hair>"), "shorten the prompt"),
+        ((clic, image, tmp_path / "black.png"), "no white"),
+        ((clic, image, tmp_path / "wide.png"), "one size"),
+        ((clic, image, tmp_path / "none.png"), "none.png"),
+        ((tmp_path, image, region), "not a run"),
+        ((clic, image, region, "--word", "<hat>"), "--word <hat>"),
+        ((clic, image, region, "--prompt", "a photo of <person>"), "--prompt 'a photo of <person>' is without <hair>"),
+        ((clic, image, region, "--start", "1"), "--start"),
+        ((clic, image, region, "--number", "0"), "--number"),
+        ((clic, image, region, "--steps", "0"), "--steps"),
+        ((clic, image, region, "--seed", "-1"), "--seed -1"),
+        ((clic, image, region, "--strength", "nan"), "--strength"),
+        ((clic, image, region, "--prompt", "a <hat> and <hair>"), "--prompt <hat>"),
+        ((clic, image, region, "--prompt", "a " * 80 + "<hair>"), "--prompt <hair> lies beyond"),
     ):
-        said = call("transfer", *arguments, "--output", tmp_path / "out")
-        assert (said.code, words in said.err, said.err.count("\n")) == (2, True, 1), said
+        result = call("transfer", *arguments, "--output", tmp_path / "out")
+        assert (result.code, words in result.err, result.err.count("\n")) == (2, True, 1), result
     assert sorted(tmp_path.rglob("*")) == before
-    assert call("transfer", clic, picture, region, "--output", tmp_path / "out", "--number", 1).code == 0
+    assert call("transfer", clic, image, region, "--output", tmp_path / "out", "--number", 1).code == 0
     assert (tmp_path / "out" / "0.png").exists()
 
 
-def test_the_learning_process_is_a_picture_of_steps_and_losses(clic: Path, tmp_path: Path, call: Call) -> None:
+def test_the_learning_process_is_an_image_of_steps_and_losses(clic: Path, tmp_path: Path, call: Call) -> None:
     made = learning_process([clic, clic])
     one = learning_process([clic])
     assert (made.width, made.height) == (one.width, 2 * one.height)
@@ -143,8 +139,8 @@ def test_the_learning_process_is_a_picture_of_steps_and_losses(clic: Path, tmp_p
     assert (214, 39, 40) in colours  # the component's
     assert call("learning", clic, "--output", tmp_path / "learning.png").code == 0
     assert Image.open(tmp_path / "learning.png").size == one.size
-    said = call("learning", tmp_path, "--output", tmp_path / "other.png")
-    assert (said.code, "not a run" in said.err) == (2, True)
+    result = call("learning", tmp_path, "--output", tmp_path / "other.png")
+    assert (result.code, "not a run" in result.err) == (2, True)
 
 
 def test_own_weights_are_exported_as_a_whole_model_alone(clic: Path, tmp_path: Path) -> None:
@@ -171,7 +167,7 @@ def test_the_ablations_change_what_they_say() -> None:
         changed[name] = fields
     assert all(changed.values())
     assert changed["without-both"] == {"degradation", "reduce", "preserve"}
-    assert changed["references-1"] == {"references"}
+    assert changed["references-1"] == {"data"}
     assert changed["no-warm-up"] == {"reduce", "preserve"}
     assert {frozenset(changed[n]) for n in ("frozen", "last-step", "decay-0.5", "pres-0.4")} == {
         frozenset({"preserve"})
@@ -185,22 +181,22 @@ def test_the_catalogue_has_every_row_of_the_papers_tables(call: Call) -> None:
     published = [n.published for group in CATALOGUE.values() for n in group.values() if n.published]
     assert len(published) == 6 + 3 + 9 + 4 + 1  # tables 1, 3, 5, 6, 7
     assert len(set(published)) == len(published)
-    said = call("recipes")
-    assert said.code == 0
-    assert all(name in said.out for name in [*METHODS, *STUDIES])
+    result = call("recipes")
+    assert result.code == 0
+    assert all(name in result.out for name in [*METHODS, *STUDIES])
 
 
 def test_studies_are_prompts_with_the_runs_words(clic: Path, tmp_path: Path, call: Call) -> None:
     assert len(PROTOCOL) == len(set(PROTOCOL)) == 20
     assert set(PROTOCOL) == set(PROMPTS.values())
     assert study_prompts("linking-words", ["<a>", "<b>", "<c>"])[1] == "a photo of <a> and <b> and <c>"
-    said = call("generate", clic, "--study", "decoupled", "--number", 1, "--output", tmp_path / "out", "--steps", 3)
-    assert said.code == 0, said
+    result = call("generate", clic, "--study", "decoupled", "--number", 1, "--output", tmp_path / "out", "--steps", 3)
+    assert result.code == 0, result
     names = {p.name for p in (tmp_path / "out").glob("*.png")}
     assert names == {"a-photo-of-person-0.png", "a-photo-of-hair-0.png", "sheet.png"}
     for arguments, words in (((), "no prompt"), (("--study", "protocoll"), "nearest is protocol")):
-        said = call("generate", clic, *arguments, "--output", tmp_path / "none")
-        assert (said.code, words in said.err) == (2, True), said
+        result = call("generate", clic, *arguments, "--output", tmp_path / "none")
+        assert (result.code, words in result.err) == (2, True), result
     assert study_prompts("decoupled", ["<a>", "<b>", "<c>"]) == [f"a photo of <{n}>" for n in "abc"]
-    with pytest.raises(InputError, match="concept alone"):
+    with pytest.raises(InputError, match="study protocol: needs a component"):
         study_prompts("protocol", ["<a>"])

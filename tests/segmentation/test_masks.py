@@ -1,4 +1,4 @@
-"""From regions with known scores to masks: the choice, the parts taken away, and what is said when nothing is found."""
+"""From regions with known scores to masks: selection, subtraction, and advice when nothing is found."""
 
 import json
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from magictailor.common.errors import InputError
 from magictailor.data import read_pair
 from magictailor.segmentation import Segmenter, load_segmenter, make_masks, read_box
 from magictailor.segmentation.grabcut import grabcut
+from magictailor.segmentation.masks import read_counts, regions_of
 from magictailor.segmentation.regions import (
     Box,
     Region,
-    box_of,
-    chosen,
+    best_regions,
+    bounding_box,
     intersection_over_union,
-    suppressed,
-    united,
-    without,
+    non_maximum_suppression,
+    subtract,
+    union,
 )
-from magictailor.segmentation.writing import read_counts, regions_of
 
 SIDE = 40
 
@@ -39,7 +39,7 @@ LEFT, RIGHT, THIRD = (region(s, b) for s, b in ((0.6, (0, 0, 8, 8)), (0.7, (30, 
 
 
 class Known(Segmenter):
-    """A segmenter that finds what it is told, whatever the picture."""
+    """A segmenter that finds given regions in any image."""
 
     def __init__(self, **found: Sequence[Region]) -> None:
         self.found, self.asked = found, list[tuple[str, ...]]()
@@ -64,26 +64,26 @@ def test_overlap_of_boxes() -> None:
     assert intersection_over_union((1, 1, 1, 1), (1, 1, 1, 1)) == 0
 
 
-def test_suppression_keeps_the_surer_of_two_that_overlap_much() -> None:
+def test_suppression_keeps_the_better_of_two_that_overlap_much() -> None:
     twin = region(0.95, (5, 5, 35, 39))
-    assert suppressed([BODY, twin, HEAD]) == [twin, HEAD]
-    assert suppressed([BODY, twin, HEAD], overlap=0.99) == [twin, BODY, HEAD]
+    assert non_maximum_suppression([BODY, twin, HEAD]) == [twin, HEAD]
+    assert non_maximum_suppression([BODY, twin, HEAD], overlap=0.99) == [twin, BODY, HEAD]
 
 
-def test_the_surest_are_chosen_above_the_threshold() -> None:
-    assert chosen([LEFT, RIGHT, THIRD], 0.0, 2) == [RIGHT, LEFT]
-    assert chosen([LEFT, RIGHT, THIRD], 0.65, 2) == [RIGHT]
-    assert chosen([LEFT], 0.61, 1) == []
-    union = united(chosen([LEFT, RIGHT], 0, 2), (SIDE, SIDE))
-    assert union.sum() == 2 * 64
-    assert united([], (30, 20)).shape == (20, 30)
+def test_the_best_regions_above_the_threshold_are_selected() -> None:
+    assert best_regions([LEFT, RIGHT, THIRD], 0.0, 2) == [RIGHT, LEFT]
+    assert best_regions([LEFT, RIGHT, THIRD], 0.65, 2) == [RIGHT]
+    assert best_regions([LEFT], 0.61, 1) == []
+    both = union(best_regions([LEFT, RIGHT], 0, 2), (SIDE, SIDE))
+    assert both.sum() == 2 * 64
+    assert union([], (30, 20)).shape == (20, 30)
 
 
-def test_parts_are_taken_away_softly() -> None:
-    mask = without(np.full((2, 2), 0.8), [np.full((2, 2), 0.5)])
+def test_subtraction_keeps_soft_values() -> None:
+    mask = subtract(np.full((2, 2), 0.8), [np.full((2, 2), 0.5)])
     assert np.allclose(mask, 0.4)
-    assert box_of(HEAD.mask) == HEAD.box
-    assert box_of(np.zeros((4, 4))) == (0, 0, 0, 0)
+    assert bounding_box(HEAD.mask) == HEAD.box
+    assert bounding_box(np.zeros((4, 4))) == (0, 0, 0, 0)
 
 
 def test_what_comes_in_pairs_has_two_regions() -> None:
@@ -91,14 +91,14 @@ def test_what_comes_in_pairs_has_two_regions() -> None:
     assert regions_of("ears", {"ears": 1}) == 1
     assert read_counts(["long hair=3"]) == {"long hair": 3}
     for text in ("ears", "ears=0", "ears=two", "=2"):
-        with pytest.raises(InputError, match="--count"):
+        with pytest.raises(InputError, match="not a count"):
             read_counts([text])
 
 
 def test_masks_are_written_and_the_component_is_not_in_the_concepts(bare: Path) -> None:
     segmenter = Known(cat=[BODY], hair=[HEAD])
     made = make_masks(bare, segmenter)
-    assert segmenter.asked == [("cat", "hair"), ("hair",)]  # nothing is taken away from a component
+    assert segmenter.asked == [("cat", "hair"), ("hair",)]  # nothing is subtracted from a component
     assert [(m.label, m.score, m.regions) for m in made] == [("cat", 0.9, 1), ("hair", 0.8, 1)]
     pair = read_pair(bare)
     cat, hair = (np.asarray(s.references[0].mask) / 255 for s in pair.samples)
@@ -123,27 +123,27 @@ def test_existing_masks_are_kept_unless_asked(bare: Path) -> None:
 @pytest.mark.parametrize(
     ("found", "advice"),
     [
-        ({"cat": [BODY]}, "hair: nothing found; try another word for it, a box"),
-        ({"cat": [BODY], "hair": [region(0.2, HEAD.box)]}, "hair: at most 0.20 sure; try --threshold 0.18"),
-        ({"cat": [HEAD], "hair": [region(0.9, (0, 0, 40, 40))]}, "cat: all of it belongs to another part"),
+        ({"cat": [BODY]}, "hair: nothing found; try another word for it, model grabcut"),
+        ({"cat": [BODY], "hair": [region(0.2, HEAD.box)]}, "hair: the best score is 0.20; try threshold 0.18"),
+        ({"cat": [HEAD], "hair": [region(0.9, (0, 0, 40, 40))]}, "cat: all of it belongs to another component"),
     ],
 )
-def test_nothing_found_says_what_to_try_and_writes_no_other_parts_mask(
+def test_nothing_found_gives_advice_and_writes_no_other_mask(
     found: dict[str, list[Region]], advice: str, bare: Path
 ) -> None:
     made = make_masks(bare, Known(**found))
-    (lacking,) = [m for m in made if m.missing]
-    assert advice in lacking.note
+    (missing,) = [m for m in made if m.missing]
+    assert advice in missing.note
     assert [p.name for p in (bare / "masks").iterdir()] == [m.mask.name for m in made if m.mask is not None]
     again = make_masks(bare, Known(cat=[BODY], hair=[HEAD]))  # what was found before is kept
     assert [m.note for m in again].count("kept") == 1
     assert len(read_pair(bare).samples) == 2
 
 
-def test_a_part_that_is_not_found_is_said_to_be_in_the_mask_still(bare: Path) -> None:
+def test_a_component_that_is_not_found_is_named_in_the_note(bare: Path) -> None:
     for number in (1, 2):
         made = make_masks(bare, Known(cat=[BODY], hair=[HEAD] if number == 2 else []), overwrite=True)
-        assert made[0].note == ("" if number == 2 else "hair not found, so not taken away")
+        assert made[0].note == ("" if number == 2 else "hair not found, so not subtracted")
 
 
 def test_two_images_never_share_a_mask(tmp_path: Path) -> None:
@@ -182,12 +182,12 @@ def test_listed_masks_are_written_where_they_are_listed(tmp_path: Path) -> None:
 
 
 def test_counts_and_boxes_that_fit_nothing_are_refused(bare: Path) -> None:
-    with pytest.raises(InputError, match="--count ears: no sample has this label; they are cat, hair"):
+    with pytest.raises(InputError, match="counts ears: no sample has this label; choose one of cat, hair"):
         make_masks(bare, Known(cat=[BODY], hair=[HEAD]), counts={"ears": 2})
     for box, message in (
-        ("0_cat_9.png=1,1,9,9", "fits none of the pair's pictures"),
+        ("0_cat_9.png=1,1,9,9", "matches none of the pair's images"),
         ("0_cat_1.png:long_hair=1,1,9,9", "no sample has this label"),
-        ("0_cat_1.png=50,50,60,60", "nothing of a 40 x 40 picture is inside"),
+        ("0_cat_1.png=50,50,60,60", "nothing of a 40 x 40 image is inside"),
     ):
         with pytest.raises(InputError, match=message):
             make_masks(bare, load_segmenter("grabcut", boxes=[box]))
@@ -200,10 +200,10 @@ def test_a_box_may_name_more_of_a_path(tmp_path: Path) -> None:
     for folder in ("0_cat", "1_hair"):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (SIDE, SIDE)).save(tmp_path / folder / "1.png")
-    with pytest.raises(InputError, match="name one, by more of its path"):
+    with pytest.raises(InputError, match="give one file, with more of its path"):
         make_masks(tmp_path, load_segmenter("grabcut", boxes=["1.png=1,1,30,30"]))
-    pictures = {tmp_path / f / "1.png": Image.new("RGB", (SIDE, SIDE)) for f in ("0_cat", "1_hair")}
-    load_segmenter("grabcut", boxes=["0_cat/1.png=1,1,inf,inf"]).check(pictures, ["cat", "hair"])
+    images = {tmp_path / f / "1.png": Image.new("RGB", (SIDE, SIDE)) for f in ("0_cat", "1_hair")}
+    load_segmenter("grabcut", boxes=["0_cat/1.png=1,1,inf,inf"]).check(images, ["cat", "hair"])
 
 
 def test_soft_edges_are_kept_on_request(bare: Path) -> None:
@@ -214,13 +214,13 @@ def test_soft_edges_are_kept_on_request(bare: Path) -> None:
 
 
 def test_an_unreadable_image_stops_before_anything_is_written(bare: Path) -> None:
-    (bare / "1_hair_2.png").write_text("no picture")
+    (bare / "1_hair_2.png").write_text("no image")
     with pytest.raises(InputError, match="not a readable image"):
         make_masks(bare, Known(cat=[BODY], hair=[HEAD]))
     assert not (bare / "masks").exists()
 
 
-def test_grabcut_finds_what_stands_out_in_the_box(bare: Path) -> None:
+def test_grabcut_finds_the_foreground_in_the_box(bare: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 40, (90, 120, 3), np.uint8)
     truth = np.zeros((90, 120), bool)
     truth[30:60, 40:90] = True
@@ -236,33 +236,33 @@ def test_grabcut_finds_what_stands_out_in_the_box(bare: Path) -> None:
         assert overlap > 0.95
     segmenter = load_segmenter("grabcut", boxes=["0_cat_1.png=5,5,35,35", "1_hair_1.png=2,2,30,30"])
     for name in ("0_cat_1", "1_hair_1"):
-        picture = np.full((SIDE, SIDE, 3), 200, np.uint8)
-        picture[10:25, 10:25] = (250, 20, 20)
-        Image.fromarray(picture).save(bare / f"{name}.png")
+        pixels = np.full((SIDE, SIDE, 3), 200, np.uint8)
+        pixels[10:25, 10:25] = (250, 20, 20)
+        Image.fromarray(pixels).save(bare / f"{name}.png")
     assert not [m for m in make_masks(bare, segmenter) if m.missing]
     mask = np.asarray(Image.open(bare / "masks" / "0_cat_1.png"))
     assert mask[12:22, 12:22].min() == 255
     assert mask[28:].max() == 0
 
 
-def test_grabcut_is_not_misled_by_more_of_the_same_far_from_the_box() -> None:
-    """As a pagoda's lower roofs are: a roof in the sky, and all else of the picture in the roof's own colour."""
+def test_grabcut_ignores_pixels_far_from_the_box() -> None:
+    """A roof in the sky, and everything far away in the roof's colour, as the lower roofs of a pagoda."""
     roof, sky = (200, 100, 30), (150, 190, 230)
-    picture, truth = np.full((200, 200, 3), roof, np.int64), np.zeros((200, 200), bool)
-    picture[48:132, 48:142] = sky
+    pixels, truth = np.full((200, 200, 3), roof, np.int64), np.zeros((200, 200), bool)
+    pixels[48:132, 48:142] = sky
     for y in range(64, 116):
         half = 2 + (y - 64) * 30 // 52
         truth[y, 95 - half : 95 + half] = True
-    picture[truth] = roof
-    noisy = (picture + np.random.default_rng(0).integers(-20, 20, picture.shape)).clip(0, 255).astype(np.uint8)
+    pixels[truth] = roof
+    noisy = (pixels + np.random.default_rng(0).integers(-20, 20, pixels.shape)).clip(0, 255).astype(np.uint8)
     found = grabcut(Image.fromarray(noisy), (60, 60, 130, 120)) > 0.5
     assert (truth & found).sum() / (truth | found).sum() > 0.9
 
 
-def test_grabcuts_box_may_end_beyond_the_picture() -> None:
-    picture = np.random.default_rng(0).integers(0, 40, (40, 40, 3), np.uint8)
-    picture[20:, 10:30] += np.array([180, 30, 20], np.uint8)
-    found = grabcut(Image.fromarray(picture), (8, 15, 32, float("inf"))) > 0.5
+def test_a_box_may_end_beyond_the_image() -> None:
+    pixels = np.random.default_rng(0).integers(0, 40, (40, 40, 3), np.uint8)
+    pixels[20:, 10:30] += np.array([180, 30, 20], np.uint8)
+    found = grabcut(Image.fromarray(pixels), (8, 15, 32, float("inf"))) > 0.5
     assert found[25:38, 12:28].all()
     assert not found[:, :8].any()
 
@@ -273,11 +273,11 @@ def test_boxes_and_models_that_do_not_fit_are_refused() -> None:
     for text in ("a.jpg", "a.jpg=1,2,3", "a.jpg=9,2,3,4", "=1,2,3,4", "a.jpg=-1,2,3,4", "a.jpg=a,b,c,d"):
         with pytest.raises(InputError, match="write FILE=left,top,right,bottom"):
             read_box(text)
-    with pytest.raises(InputError, match="give each image's box"):
+    with pytest.raises(InputError, match="give boxes as FILE=left,top,right,bottom"):
         load_segmenter("grabcut")
-    with pytest.raises(InputError, match="only --model grabcut takes boxes"):
+    with pytest.raises(InputError, match="clipseg takes words, not boxes; choose model grabcut"):
         load_segmenter("clipseg", boxes=["a.jpg=1,2,3,4"])
     with pytest.raises(InputError, match="choose one of grabcut, clipseg, dino"):
         load_segmenter("sam9")
-    with pytest.raises(InputError, match="nothing of a 40 x 40 picture is inside"):
+    with pytest.raises(InputError, match="nothing of a 40 x 40 image is inside"):
         grabcut(Image.new("RGB", (SIDE, SIDE)), (50, 50, 60, 60))

@@ -1,4 +1,4 @@
-"""The real model classes, on tiny random weights: sizes and ranges hold, and SAM sees what its own processor shows it."""
+"""The real model classes on tiny random weights: sizes and ranges, and SAM's input as its own processor makes it."""
 
 import importlib.util
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from magictailor.cli import app
 from magictailor.common.errors import InputError
 from magictailor.data import read_pair
 from magictailor.segmentation import Segmenter, load_segmenter
-from magictailor.segmentation.grounded import padded
+from magictailor.segmentation.grounded import pad
 
 WIDTH, HEIGHT = 70, 50
 
 
 def _tiny() -> ModuleType:
-    """The module beside this one: pytest's import mode puts no folder of tests on the path."""
+    """The module next to this one: pytest's import mode puts no folder of tests on the path."""
     spec = importlib.util.spec_from_file_location("tiny_models", Path(__file__).with_name("tiny_models.py"))
     assert spec is not None
     assert spec.loader is not None
@@ -36,11 +36,11 @@ def _tiny() -> ModuleType:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     folder, tiny = tmp_path_factory.mktemp("weights"), _tiny()
 
-    def made(name: str) -> str:
-        place = folder / name
-        return str(place if place.exists() else getattr(tiny, name)(place))
+    def build(name: str) -> str:
+        path = folder / name
+        return str(path if path.exists() else getattr(tiny, name)(path))
 
-    return made
+    return build
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def segmenter(model: str, weights: Callable[[str], str]) -> Segmenter:
 
 
 @pytest.mark.parametrize("model", ["clipseg", "dino+sam", "dino+sam2", "sam3"])
-def test_regions_lie_in_the_picture(model: str, weights: Callable[[str], str], image: Image.Image) -> None:
+def test_regions_lie_in_the_image(model: str, weights: Callable[[str], str], image: Image.Image) -> None:
     found = segmenter(model, weights).find(image, Path("a.png"), ["cat", "hair"])
     assert set(found) == {"cat", "hair"}
     for regions in found.values():
@@ -69,23 +69,23 @@ def test_regions_lie_in_the_picture(model: str, weights: Callable[[str], str], i
 
 
 @pytest.mark.parametrize("size", [(70, 50), (40, 90)])
-def test_sam_sees_what_its_own_processor_would_show_it(size: tuple[int, int]) -> None:
+def test_sams_input_equals_that_of_its_own_processor(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)
     image = Image.fromarray(pixels)
     own = SamProcessor(SamImageProcessorPil(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64}))
     boxes = [[10.0, 5.0, 30.0, 40.0]]
     inputs = own(image, input_boxes=[boxes], return_tensors="pt")
-    shown = padded(image, 64)
-    torch.testing.assert_close(shown.pixels, inputs.pixel_values, rtol=0, atol=1e-4)
-    scaled = [v * s for v, s in zip(boxes[0], [shown.width / size[0], shown.height / size[1]] * 2, strict=True)]
+    square = pad(image, 64)
+    torch.testing.assert_close(square.pixels, inputs.pixel_values, rtol=0, atol=1e-4)
+    scaled = [v * s for v, s in zip(boxes[0], [square.width / size[0], square.height / size[1]] * 2, strict=True)]
     assert inputs.input_boxes[0, 0].tolist() == pytest.approx(scaled)
     logits = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     (theirs,) = own.post_process_masks([logits], inputs.original_sizes, inputs.reshaped_input_sizes)
-    assert np.array_equal(shown.back(logits[0], size) > 0, theirs[0].numpy())
+    assert np.array_equal(square.to_image(logits[0], size) > 0, theirs[0].numpy())
 
 
 def test_a_pair_without_masks_gets_them_by_the_command(weights: Callable[[str], str], tmp_path: Path) -> None:
-    """Two concepts' pictures without a component: with random weights a cat may lie wholly in its hair."""
+    """Two images of the concept without a component: with random weights a cat may lie wholly in its hair."""
     for name in ("0_cat_1", "0_cat_2"):
         pixels = np.random.default_rng(int(name[-1])).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")

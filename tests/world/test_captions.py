@@ -53,13 +53,13 @@ def test_binding_checks_name_two_colours_variant_and_context() -> None:
     assert len(checks) == 64
     assert [c.caption for c in checks] == [c.caption for c in binding_checks()]
     for check in checks:
-        part, concept = check.component, check.concept
+        component, concept = check.component, check.concept
         second = concept.color if check.second == "body" else concept.own(check.second).color
-        assert part.color is not None
+        assert component.color is not None
         assert second is not None
-        assert part.color.name != second.name
-        assert part.variant in part.spec.trained
-        named = (concept.category, part.color.name, second.name, part.word, part.kind)
+        assert component.color.name != second.name
+        assert component.variant in component.spec.trained
+        named = (concept.category, component.color.name, second.name, component.word, component.kind)
         assert all(word in check.caption.split(",")[0] for word in named)
         assert check.caption == full_caption(check.scene)
     words = {(c.component.category, c.component.kind, c.component.word) for c in component_checks()}

@@ -1,4 +1,4 @@
-"""The judge: its labels are true, its heads read within their regions, it learns and resumes; the shipped one is good."""
+"""The judge: true labels, heads that read within their regions, training and resuming, accuracy of the shipped weights."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from torch import nn
 import magictailor.world.training.judge as training
 from magictailor.common.errors import InputError
 from magictailor.common.tensors import write_tensors
-from magictailor.recipe import part_from
+from magictailor.recipe import config_from
 from magictailor.segmentation import load_segmenter, make_masks
 from magictailor.weights import JUDGE
 from magictailor.world.colors import cielab, median_color
@@ -34,16 +34,16 @@ from magictailor.world.labels import (
     UNKNOWN,
     VARIANT_HEADS,
     from_row,
+    image_targets,
     judge_scene,
-    labelled,
+    label_scene,
     labelled_rows,
-    picture_targets,
     pixel_classes,
 )
 from magictailor.world.pairs import world_pair, write_pair
 from magictailor.world.render import component_masks
 from magictailor.world.scene import Color, Component, Concept, Scene, random_scene
-from magictailor.world.training.judge import dice_loss, head_loss, judge_loss, mirrored, one_hot, roughened, unpacked
+from magictailor.world.training.judge_losses import degrade, dice_loss, head_loss, judge_loss, mirror, one_hot, unpack
 from magictailor.world.training.judge_scores import judge_scores
 
 RED, BLUE, GREEN = Color("red", (214, 40, 44)), Color("blue", (44, 98, 216)), Color("green", (56, 164, 72))
@@ -60,9 +60,9 @@ def answer(targets: np.ndarray, head: int) -> str | None:
     return None if targets[head] == UNKNOWN else HEADS[head].classes[targets[head]]
 
 
-def test_pixels_show_what_masks_by_difference_say() -> None:
+def test_pixel_classes_agree_with_masks_by_difference() -> None:
     scene = Scene((PERSON,), context="beach")
-    classes = labelled(scene).classes
+    classes = label_scene(scene).classes
     opaque, parts = component_masks(scene)
     assert (classes[~opaque] == 0).all()
     covered = np.zeros_like(opaque)
@@ -80,47 +80,47 @@ def test_pixels_show_what_masks_by_difference_say() -> None:
     assert (right == COMPONENTS["monster", "horns"]).sum() > 10 * (left == COMPONENTS["monster", "horns"]).sum()
 
 
-def test_targets_are_the_variants_that_can_be_seen() -> None:
-    targets = labelled(Scene((PERSON,))).targets
+def test_targets_are_the_visible_variants() -> None:
+    targets = label_scene(Scene((PERSON,))).targets
     assert answer(targets, VARIANT_HEADS["person", "hair"]) == "mohawk"
     assert answer(targets, VARIANT_HEADS["person", "shirt"]) == "checkered"
     assert answer(targets, IDENTITY_HEADS["person", "mouth"]) == "smile"
     assert answer(targets, IDENTITY_HEADS["person", "eyes"]) is None  # behind sunglasses
-    bare = labelled(Scene((PERSON.without(GLASSES),))).targets
+    bare = label_scene(Scene((PERSON.without(GLASSES),))).targets
     assert answer(bare, IDENTITY_HEADS["person", "eyes"]) == "open"
     assert answer(bare, VARIANT_HEADS["person", "glasses"]) is None
     assert all(answer(bare, i) is None for i, head in enumerate(HEADS) if head.category != "person")
-    close_up = labelled(Scene((PERSON,), focus="hair")).targets
+    close_up = label_scene(Scene((PERSON,), focus="hair")).targets
     assert answer(close_up, VARIANT_HEADS["person", "hair"]) == "mohawk"
     assert all(answer(close_up, i) is None for i in IDENTITY_HEADS.values())  # a face may be out of the frame
-    alike = labelled(Scene((MONSTER, MONSTER))).targets
-    assert (alike[: len(HEADS)] == UNKNOWN).all()  # whose would it be?
+    alike = label_scene(Scene((MONSTER, MONSTER))).targets
+    assert (alike[: len(HEADS)] == UNKNOWN).all()  # it is unclear which one a target would mean
 
 
-def test_treatments_and_the_night_change_the_picture_alone() -> None:
+def test_treatments_and_the_night_change_only_the_image() -> None:
     day, dark = Scene((MONSTER,)), Scene((MONSTER,), context="night", treatment="clay", view="close")
-    assert picture_targets(day) == (0, 0, 0)
-    assert picture_targets(dark) == (4, 7, 2)
-    assert picture_targets(Scene((HAIR,)))[2] == UNKNOWN  # a component alone is as large as the frame
-    first, second = labelled(replace(day, view="close")), labelled(dark)
+    assert image_targets(day) == (0, 0, 0)
+    assert image_targets(dark) == (4, 7, 2)
+    assert image_targets(Scene((HAIR,)))[2] == UNKNOWN  # a component alone is as large as the frame
+    first, second = label_scene(replace(day, view="close")), label_scene(dark)
     assert (first.classes == second.classes).all()
     assert (first.targets[: len(HEADS)] == second.targets[: len(HEADS)]).all()
     assert (first.image != second.image).any()
 
 
-def test_a_row_holds_it_all() -> None:
-    labels = labelled(judge_scene(3))
+def test_a_row_holds_image_classes_and_targets() -> None:
+    labels = label_scene(judge_scene(3))
     row = labels.row()
     assert row.shape == (ROW,)
     assert all((a == b).all() for a, b in zip(labels, from_row(row), strict=True))
     assert (labelled_rows(2, 2)[1] == row).all()
-    pixels, classes, targets = unpacked(torch.from_numpy(row[None]))
+    pixels, classes, targets = unpack(torch.from_numpy(row[None]))
     assert torch.allclose((pixels[0].permute(1, 2, 0) + 1) * 127.5, torch.from_numpy(labels.image).float(), atol=1e-3)
     assert (classes[0].numpy() == labels.classes).all()
     assert targets.shape == (1, TARGETS)
 
 
-def test_the_judge_learns_on_what_the_base_never_sees() -> None:
+def test_the_judge_trains_on_components_that_the_base_never_sees() -> None:
     scenes = [judge_scene(seed) for seed in range(400)]
     subjects = [s for scene in scenes for s in scene.subjects if isinstance(s, Concept)]
     components = [(s, c) for s in subjects for c in s.components]
@@ -132,16 +132,16 @@ def test_the_judge_learns_on_what_the_base_never_sees() -> None:
 
 
 def test_heads_read_within_their_regions() -> None:
-    """What lies elsewhere does not matter; and a head has no more answers than its kind has variants."""
+    """Cells outside the region have no effect, and a head has one answer per variant."""
     torch.manual_seed(0)
     network, head = Judge().eval(), VARIANT_HEADS["robot", "panel"]
-    opinion = network(torch.randn(1, 3, 32, 32))
+    prediction = network(torch.randn(1, 3, 32, 32))
     shares = torch.zeros(1, len(CLASSES), 8, 8)
     shares[:, COMPONENTS["robot", "panel"], :4] = 1
     shares[:, 0, 4:] = 1
-    changed = opinion._replace(cells=opinion.cells.clone())
+    changed = prediction._replace(cells=prediction.cells.clone())
     changed.cells[:, :, 4:] += 10
-    before, after = (network.answers(o, shares)[0, head].softmax(-1) for o in (opinion, changed))
+    before, after = (network.answers(p, shares)[0, head].softmax(-1) for p in (prediction, changed))
     assert torch.allclose(before, after, atol=0.02)
     changed.cells[:, :, :4] += 10
     assert not torch.allclose(before, network.answers(changed, shares)[0, head].softmax(-1), atol=0.02)
@@ -151,21 +151,21 @@ def test_heads_read_within_their_regions() -> None:
     assert sum(p.numel() for p in network.parameters()) * 2 < 3e6  # bytes in half precision
 
 
-def test_a_loss_counts_only_what_applies_and_falls_for_the_truth() -> None:
-    rows = np.stack([labelled(scene).row() for scene in (random_scene(5), Scene(()))])
+def test_the_loss_ignores_unknown_targets_and_falls_for_true_predictions() -> None:
+    rows = np.stack([label_scene(scene).row() for scene in (random_scene(5), Scene(()))])
     torch.manual_seed(0)
     network = Judge()
-    pixels, classes, targets = unpacked(torch.from_numpy(rows))
-    opinion = network(pixels)
+    pixels, classes, targets = unpack(torch.from_numpy(rows))
+    prediction = network(pixels)
 
     def loss(chosen: slice, **changes: torch.Tensor) -> float:
-        own = opinion._replace(**changes)
+        own = prediction._replace(**changes)
         picked = type(own)(*(value[chosen] for value in own))
         random = torch.Generator().manual_seed(0)
         return judge_loss(network, picked, classes[chosen], targets[chosen], random).item()
 
     assert loss(slice(None), classes=50 * one_hot(classes)) < loss(slice(None)) - 1
-    assert np.isfinite(loss(slice(1, 2)))  # no subject: no head is asked
+    assert np.isfinite(loss(slice(1, 2)))  # no subject: no head has a target
     logits = torch.zeros(1, len(HEADS), ANSWERS)
     nothing = torch.full((1, len(HEADS)), UNKNOWN)
     assert head_loss(logits, nothing).item() == 0
@@ -174,8 +174,8 @@ def test_a_loss_counts_only_what_applies_and_falls_for_the_truth() -> None:
     assert head_loss(logits, one).item() == pytest.approx(np.log(ANSWERS))
 
 
-def test_overlap_weighs_a_small_component_as_much_as_a_large_one() -> None:
-    """By hand: 2 |p t| / (|p| + |t|), of the classes that are there, nothing left out."""
+def test_the_dice_loss_weighs_a_small_component_as_much_as_a_large_one() -> None:
+    """By hand: 2 |p t| / (|p| + |t|) for the classes in the image, without class 0."""
     classes = torch.zeros(1, 8, 8, dtype=torch.long)
     classes[0, :4] = 1  # 32 pixels
     classes[0, 4:6, :2] = 2  # 4 pixels
@@ -189,10 +189,10 @@ def test_overlap_weighs_a_small_component_as_much_as_a_large_one() -> None:
     assert dice_loss(even, true).item() == pytest.approx(sum(wanted) / 2)
 
 
-def test_a_picture_and_its_classes_turn_round_together() -> None:
+def test_an_image_and_its_classes_are_flipped_together() -> None:
     classes = torch.arange(8 * 4 * 4).view(8, 4, 4)
     pixels = classes[:, None].float().expand(8, 3, 4, 4)
-    turned, own = mirrored(pixels, classes, torch.Generator().manual_seed(0))
+    turned, own = mirror(pixels, classes, torch.Generator().manual_seed(0))
     assert torch.equal(turned[:, 0].long(), own)
     kinds = [torch.equal(own[i], classes[i]) for i in range(8)]
     assert True in kinds
@@ -200,12 +200,12 @@ def test_a_picture_and_its_classes_turn_round_together() -> None:
     assert False in kinds
 
 
-def test_roughening_keeps_colours_on_average_and_depends_on_the_seed_alone() -> None:
+def test_degradation_keeps_mean_colours_and_depends_on_the_seed_alone() -> None:
     flat = torch.full((4, 3, 16, 16), 0.3)
-    rough = roughened(flat, torch.Generator().manual_seed(0))
-    assert (rough != flat).any()
-    assert torch.allclose(rough.mean((1, 2, 3)), torch.full((4,), 0.3), atol=0.02)
-    assert torch.equal(rough, roughened(flat, torch.Generator().manual_seed(0)))
+    degraded = degrade(flat, torch.Generator().manual_seed(0))
+    assert (degraded != flat).any()
+    assert torch.allclose(degraded.mean((1, 2, 3)), torch.full((4,), 0.3), atol=0.02)
+    assert torch.equal(degraded, degrade(flat, torch.Generator().manual_seed(0)))
 
 
 def test_shares_are_means_over_cells() -> None:
@@ -214,7 +214,7 @@ def test_shares_are_means_over_cells() -> None:
     assert shares_of(probabilities)[0, 1].tolist() == [[0.5, 0], [0, 0]]
 
 
-def test_a_colour_is_the_middle_one_of_a_region() -> None:
+def test_a_colour_is_the_median_of_a_region() -> None:
     pixels = np.full((4, 4, 3), 250, np.uint8)
     pixels[:3] = RED.rgb
     pixels[0, 0] = 0  # an outline
@@ -227,8 +227,8 @@ def test_a_colour_is_the_middle_one_of_a_region() -> None:
     assert np.allclose(cielab(np.array([255, 255, 255])), (100, 0, 0), atol=0.01)
 
 
-class Passing(nn.Module):
-    """An autoencoder that gives pictures back as they are."""
+class Identity(nn.Module):
+    """An autoencoder that returns images unchanged."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -245,17 +245,17 @@ FEW = {"pictures": 100, "batch": 4, "held_out": 6}
 
 
 def trained(folder: Path, **more: Any) -> dict[str, dict[str, float]]:
-    recipe = part_from(training.JudgeTraining, {**FEW, **more})
-    return training.train_judge(folder, recipe, lambda *_: None, workers=2, coder=Passing())
+    recipe = config_from(training.JudgeTraining, {**FEW, **more})
+    return training.train_judge(folder, recipe, workers=2, autoencoder=Identity())
 
 
-def test_its_training_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_training_equals_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = trained(tmp_path / "whole", steps=3)
     assert set(scores) == {"renders", "filtered", "autoencoder"}
     assert scores["autoencoder"] == scores["renders"]
     shutil.copytree(tmp_path / "whole" / "pictures", tmp_path / "halves" / "pictures")
     shutil.copy(tmp_path / "whole" / "recipe.json", tmp_path / "halves")
-    step = training._Training.step
+    step = training.JudgeTrainer.step
 
     def dying(self: Any, rows: torch.Tensor) -> torch.Tensor:
         if self.trainee.step == 2:
@@ -264,19 +264,21 @@ def test_its_training_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypat
         return step(self, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._Training, "step", dying)
+        patch.setattr(training.JudgeTrainer, "step", dying)
         with pytest.raises(KeyboardInterrupt):
             trained(tmp_path / "halves", steps=3)
     trained(tmp_path / "halves", steps=3)
     first, second = (load_file(tmp_path / name / "judge.safetensors") for name in ("whole", "halves"))
     assert all(torch.equal(first[k], second[k]) for k in first)
-    assert (np.load(tmp_path / "whole" / "pictures" / "000000000-100.npy")[7] == labelled(judge_scene(7)).row()).all()
+    assert (
+        np.load(tmp_path / "whole" / "pictures" / "000000000-100.npy")[7] == label_scene(judge_scene(7)).row()
+    ).all()
     Judge().load_state_dict(first)
     with pytest.raises(InputError, match="holds something else"):
         trained(tmp_path / "whole", steps=3, lr=0.5)
 
 
-def test_it_can_train_for_a_time_on_what_is_drawn_meanwhile(tmp_path: Path) -> None:
+def test_it_can_train_for_a_time_on_the_renders_made_meanwhile(tmp_path: Path) -> None:
     torch.manual_seed(1)
     weights = {name: value.half() for name, value in Judge().state_dict().items()}
     write_tensors(tmp_path / "start.safetensors", weights)
@@ -286,18 +288,18 @@ def test_it_can_train_for_a_time_on_what_is_drawn_meanwhile(tmp_path: Path) -> N
     assert not list((tmp_path / "run").glob("pictures/*"))
 
 
-def test_scores_of_a_judge_that_knows_nothing_are_low() -> None:
+def test_scores_of_an_untrained_judge_are_low() -> None:
     torch.manual_seed(0)
-    scores = judge_scores(Judge().eval(), np.stack([labelled(judge_scene(2 * 10**9 + i)).row() for i in range(12)]))
+    scores = judge_scores(Judge().eval(), np.stack([label_scene(judge_scene(2 * 10**9 + i)).row() for i in range(12)]))
     assert scores["renders"]["mask overlap"] < 0.3
     assert scores["renders"]["context"] < 0.6
 
 
-# From here on of the shipped weights.
+# Tests of the shipped weights.
 
 
-def test_it_reads_a_true_picture() -> None:
-    image = labelled(Scene((PERSON,), context="beach")).image
+def test_the_shipped_judge_recognises_a_render() -> None:
+    image = label_scene(Scene((PERSON,), context="beach")).image
     (judgement,) = judged(load_judge(), [image])
     assert (judgement.context, judgement.treatment, judgement.view, judgement.category) == (
         "beach",
@@ -311,14 +313,14 @@ def test_it_reads_a_true_picture() -> None:
     assert hair.variant == "mohawk"
     assert judgement.concepts["person"].variant("mouth") == "smile"
     for color, wanted in ((hair.color, RED), (judgement.concepts["person"].color, TAN)):
-        assert np.linalg.norm(color - cielab(np.array(wanted.rgb))) < 15  # shaded, where it is drawn so
+        assert np.linalg.norm(color - cielab(np.array(wanted.rgb))) < 15  # the art has shades
     assert np.linalg.norm(judgement.features) == pytest.approx(1, abs=1e-5)
     (larger,) = judged(load_judge(), [Image.fromarray(image).resize((256, 256), Image.Resampling.NEAREST)])
     assert larger.component("hair") is not None
 
 
-def test_the_shipped_one_is_as_good_as_its_record_says() -> None:
-    """On other scenes than those of the record (`weights/judge.json`), and fewer."""
+def test_the_shipped_judge_is_as_accurate_as_its_record() -> None:
+    """On fewer scenes than in the record (`weights/judge.json`), and on others."""
     found = judge_scores(load_judge(), labelled_rows(2_000_030_000, 150))["renders"]
     recorded = json.loads(RECORD.read_text("utf-8"))["held out"]["renders"]
     for name in ("category", "context", "kind", "variant", "mask overlap"):
@@ -328,8 +330,8 @@ def test_the_shipped_one_is_as_good_as_its_record_says() -> None:
     assert JUDGE.stat().st_size < 3 * 2**20
 
 
-def test_masks_from_words_alone_overlap_with_the_truth(tmp_path: Path) -> None:
-    """Pairs of seeds that no training has seen; a mask here is what `train` reads, nothing is drawn by hand."""
+def test_masks_from_words_overlap_with_the_true_ones(tmp_path: Path) -> None:
+    """On pairs with seeds that no training has seen."""
     segmenter, overlaps = load_segmenter("embedded"), []
     for seed in range(2_000_000_300, 2_000_000_304):
         folder = write_pair(world_pair(seed, "plain"), tmp_path / str(seed))
@@ -344,8 +346,8 @@ def test_masks_from_words_alone_overlap_with_the_truth(tmp_path: Path) -> None:
     assert np.mean(overlaps) >= recorded - 0.15
 
 
-def test_a_start_that_is_not_there_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_missing_start_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     recipe = training.JudgeTraining(start=tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="no such file"):
-        training.train_judge(tmp_path / "new", recipe, lambda *_: None)
+        training.train_judge(tmp_path / "new", recipe)
     assert not (tmp_path / "new").exists()

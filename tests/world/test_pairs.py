@@ -1,4 +1,4 @@
-"""Pairs: each challenge is what it says, cells are taken in turn, and a folder is one that the product reads."""
+"""Pairs: properties of each challenge, cells in turn, and folders that `read_pair` reads."""
 
 import json
 from collections import Counter
@@ -16,8 +16,8 @@ from magictailor.world.catalog import CATALOG, CATEGORIES, KINDS
 from magictailor.world.pairs import (
     CHALLENGES,
     LARGE,
-    LITTLE,
     SMALL,
+    SMALL_KINDS,
     composite_scene,
     concept_scene,
     reference_scenes,
@@ -25,7 +25,7 @@ from magictailor.world.pairs import (
     world_pair,
     write_pair,
 )
-from magictailor.world.render import drawn, masks, render
+from magictailor.world.render import masks, render, subject_layers
 from magictailor.world.scene import same_place
 
 TUNING = 10**8
@@ -43,7 +43,7 @@ def test_a_range_of_seeds_goes_round_in_challenges_categories_and_kinds() -> Non
 
 
 @pytest.mark.parametrize("challenge", CHALLENGES)
-def test_pairs_of_every_challenge_are_what_they_say(challenge: str) -> None:
+def test_pairs_of_every_challenge_have_its_properties(challenge: str) -> None:
     for seed in range(TUNING, TUNING + 14):
         pair = world_pair(seed, challenge)
         concept, component, owner = pair.concept, pair.component, pair.owner
@@ -62,10 +62,10 @@ def test_pairs_of_every_challenge_are_what_they_say(challenge: str) -> None:
         assert own.word != component.word
         if challenge == "polluting":
             places = {c.spec.part for c in owner.components}
-            assert places == {kind.part for kind in CATALOG[owner.category].kinds}  # it wears all that it can
+            assert places == {kind.part for kind in CATALOG[owner.category].kinds}  # it has all possible components
             scenes = reference_scenes(pair)[1]
             assert len({(s.context, s.mirrored, s.noise) for s in scenes}) == 1
-        elif challenge == "unequal" and pair.kind in LITTLE:
+        elif challenge == "unequal" and pair.kind in SMALL_KINDS:
             assert len(concept.components) == len({kind.part for kind in concept.spec.kinds})
         elif challenge == "size":
             assert (own.size, component.size) == (SMALL, LARGE)
@@ -79,8 +79,10 @@ def test_the_composite_is_the_concept_but_for_the_component() -> None:
         assert (pair.composite.identity, pair.composite.color) == (pair.concept.identity, pair.concept.color)
         if pair.challenge in ("size", "category"):
             continue
-        one, other = (drawn(s)[0].astype(int) for s in (composite_scene(pair), concept_scene(pair)))
-        bare = drawn(composite_scene(pair).__class__((pair.concept.without(pair.component),), noise=seed % 2**31))[0]
+        one, other = (subject_layers(s)[0].astype(int) for s in (composite_scene(pair), concept_scene(pair)))
+        bare = subject_layers(
+            composite_scene(pair).__class__((pair.concept.without(pair.component),), noise=seed % 2**31)
+        )[0]
         changed = (one != other).any(-1)
         touched = (one != bare.astype(int)).any(-1) | (other != bare.astype(int)).any(-1)
         assert not (changed & ~touched).any()

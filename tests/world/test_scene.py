@@ -1,4 +1,4 @@
-"""Scenes: deterministic in any process, of all that the catalogue has but what is held out."""
+"""Scenes: deterministic in any process, with all variants of the catalogue except those held out."""
 
 import hashlib
 import subprocess
@@ -64,7 +64,7 @@ def test_about_one_variant_in_six_is_held_out() -> None:
 
 
 @pytest.mark.parametrize("category", CATALOG)
-def test_a_concept_wears_one_thing_in_a_place_and_no_colour_twice(category: str) -> None:
+def test_a_concept_has_one_component_per_place_and_no_colour_twice(category: str) -> None:
     for seed in range(60):
         concept = random_concept(np.random.default_rng(seed), category)
         for i, first in enumerate(concept.components):
@@ -75,7 +75,7 @@ def test_a_concept_wears_one_thing_in_a_place_and_no_colour_twice(category: str)
         assert always <= {c.kind for c in concept.components}
 
 
-def test_wearing_takes_the_place_of_what_was_there() -> None:
+def test_wearing_replaces_the_component_in_the_same_place() -> None:
     rng = np.random.default_rng(0)
     concept = random_concept(rng, "person")
     hat = Component("person", "hat", "cap", concept.color)

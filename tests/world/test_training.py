@@ -1,4 +1,4 @@
-"""The base's training: exact resuming, a bank that is the world, latents that are normalised, and a base that loads."""
+"""The base's training: exact resuming, the bank's renders, normalised latents, and a base that loads."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-import magictailor.world.training.run as run_module
+import magictailor.world.training.train as train_module
 from magictailor.backbones import load_backbone
 from magictailor.common.errors import InputError
 from magictailor.common.tensors import read_tensors
@@ -19,18 +19,14 @@ from magictailor.world.render import render
 from magictailor.world.scene import random_scene
 from magictailor.world.training import WorldTraining, train_world
 from magictailor.world.training.autoencoder import encode, held_out_psnr, initialise, normalise, round_trip
-from magictailor.world.training.bank import importance
+from magictailor.world.training.bank import loss_weights
 from magictailor.world.training.denoiser import stratified_times, time_density
-from magictailor.world.training.drawing import HELD_OUT, draw, token_ids
-from magictailor.world.training.optimisers import orthogonalised
+from magictailor.world.training.optimizers import orthogonalise
+from magictailor.world.training.rendering import HELD_OUT, render_chunk, token_ids
 from magictailor.world.training.state import Trainee, generator, lr_scale
 
-TINY = {"pictures": 32, "autoencoder_pictures": 32, "chunk": 16, "held_out": 8, "captions": 2, "samples": 1}
+TINY = {"pictures": 40, "autoencoder_pictures": 24, "chunk": 16, "held_out": 8, "captions": 2, "samples": 1}
 TINY |= {"autoencoder_steps": 2, "autoencoder_batch": 4, "steps": 2, "batch": 4}
-
-
-def quiet(phase: str, step: int, steps: int, metrics: dict[str, float]) -> None:
-    pass
 
 
 def trained(path: Path, steps: int, total: int = 6) -> Trainee:
@@ -67,7 +63,7 @@ def test_the_learning_rate_warms_up_stays_and_decays() -> None:
 
 def test_muons_steps_have_singular_values_near_one() -> None:
     matrices = torch.randn(2, 24, 40, generator=torch.Generator().manual_seed(0))
-    values = torch.linalg.svdvals(orthogonalised(matrices))
+    values = torch.linalg.svdvals(orthogonalise(matrices))
     assert values.min() > 0.5
     assert values.max() < 1.3
 
@@ -75,7 +71,7 @@ def test_muons_steps_have_singular_values_near_one() -> None:
 def test_times_are_one_in_each_part_of_the_density() -> None:
     density = time_density(new_scheduler())
     assert density.sum().item() == pytest.approx(1, abs=1e-5)
-    assert density[-1] == density.max()  # in the noise every time alike, near the picture fewer
+    assert density[-1] == density.max()  # all times with much noise are alike, those with little are rarer
     assert density[0] < 0.1 * density[-1]
     even = torch.full((1000,), 1e-3)
     times = stratified_times(10, even, torch.Generator().manual_seed(0))
@@ -83,10 +79,10 @@ def test_times_are_one_in_each_part_of_the_density() -> None:
 
 
 def test_the_bank_holds_the_scenes_of_its_seeds() -> None:
-    chunk = draw(40, 2, 3)
+    chunk = render_chunk(40, 2, 3)
     for i in range(2):
         rendering = render(random_scene(40 + i))
-        assert (chunk.pictures[i] == rendering.image).all()
+        assert (chunk.images[i] == rendering.image).all()
         assert chunk.inside[i].mean() == pytest.approx(rendering.inside.mean(), abs=0.6)
     assert chunk.tokens.shape == (2, 3, 77)
     words = [caption(random_scene(40), caption_rng(40, d)) for d in range(3)]
@@ -96,51 +92,51 @@ def test_the_bank_holds_the_scenes_of_its_seeds() -> None:
 def test_loss_weights_follow_places_and_are_never_zero() -> None:
     inside = torch.zeros(1, 16, 16, dtype=torch.uint8)
     inside[0, 8, 8] = 255
-    weights = importance(inside)[0, 0].float()
+    weights = loss_weights(inside)[0, 0].float()
     assert weights.min() > 0
-    assert weights[8, 8] == weights[6, 10] == weights.max()  # within two latents: as if something were there
+    assert weights[8, 8] == weights[6, 10] == weights.max()  # within two latents of a subject
     assert weights[8, 11] == weights.min()
 
 
 @torch.no_grad()
-def test_folding_the_moments_changes_latents_and_no_picture() -> None:
+def test_normalising_changes_latents_and_no_decoded_image() -> None:
     torch.manual_seed(0)
     autoencoder = new_autoencoder().eval()
     initialise(autoencoder)
-    pictures = torch.from_numpy(np.stack([render(random_scene(s)).image for s in range(6)]))
-    before = round_trip(autoencoder, pictures)
-    latents = encode(autoencoder, pictures)
+    images = torch.from_numpy(np.stack([render(random_scene(s)).image for s in range(6)]))
+    before = round_trip(autoencoder, images)
+    latents = encode(autoencoder, images)
     normalise(autoencoder, latents.mean((0, 2, 3)), latents.std((0, 2, 3)))
-    after = encode(autoencoder, pictures)
+    after = encode(autoencoder, images)
     assert after.mean((0, 2, 3)).abs().max() < 0.05
     assert (after.std((0, 2, 3)) - 1).abs().max() < 0.05
-    assert (round_trip(autoencoder, pictures) - before).abs().max() < 1e-3
+    assert (round_trip(autoencoder, images) - before).abs().max() < 1e-3
 
 
-def test_the_shipped_autoencoder_keeps_held_out_pictures() -> None:
-    """The record's figure is over 512 pictures; here are 24."""
-    pictures = torch.from_numpy(np.stack([render(random_scene(HELD_OUT + 600 + s)).image for s in range(24)]))
+def test_the_shipped_autoencoder_reconstructs_held_out_renders() -> None:
+    """The record has the mean over 512 renders; here are 24."""
+    images = torch.from_numpy(np.stack([render(random_scene(HELD_OUT + 600 + s)).image for s in range(24)]))
     autoencoder = load_autoencoder()
-    assert held_out_psnr(autoencoder, pictures) > 30
-    latents = encode(autoencoder, pictures)
+    assert held_out_psnr(autoencoder, images) > 30
+    latents = encode(autoencoder, images)
     assert latents.std().item() == pytest.approx(1, abs=0.15)
 
 
 def test_a_whole_training_ends_in_a_base_that_the_backbone_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "_workers", lambda device: 1)
+    monkeypatch.setattr(train_module, "_workers", lambda device: 1)
     recipe = WorldTraining.model_validate(TINY)
-    base = train_world(tmp_path / "run", recipe, "cpu", quiet)
+    base = train_world(tmp_path / "run", recipe, "cpu")
     backbone = load_backbone(str(base))
     assert backbone.latent_shape(128, 128) == (16, 16, 16)
     assert (tmp_path / "run" / "samples.png").exists()
     state = {k: v for f in sorted((base.parent / "state").glob("*.safetensors")) for k, v in read_tensors(f).items()}
     assert len(state) > 100
     with pytest.raises(InputError, match="holds something else"):
-        train_world(tmp_path / "run", replace_seed(recipe), "cpu", quiet)
+        train_world(tmp_path / "run", replace_seed(recipe), "cpu")
     more = WorldTraining.model_validate({**TINY, "start": str(tmp_path / "run"), "autoencoder_steps": 0, "steps": 1})
-    again = train_world(tmp_path / "more", more, "cpu", quiet)
+    again = train_world(tmp_path / "more", more, "cpu")
     kept, new = (read_tensors(b / "vae" / "diffusion_pytorch_model.safetensors") for b in (base, again))
     assert all(torch.equal(kept[k], new[k]) for k in kept)  # the autoencoder of the start stays as it is
     shutil.rmtree(tmp_path / "run")
@@ -150,10 +146,10 @@ def replace_seed(recipe: WorldTraining) -> WorldTraining:
     return recipe.model_copy(update={"seed": 5})
 
 
-def test_what_is_not_there_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_missing_start_or_device_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     for values, device in (({"start": str(tmp_path / "none")}, "cpu"), ({}, "cuda:9")):
         with pytest.raises(InputError):
-            train_world(tmp_path / "new", WorldTraining.model_validate({**TINY, **values}), device, quiet)
+            train_world(tmp_path / "new", WorldTraining.model_validate({**TINY, **values}), device)
     assert not (tmp_path / "new").exists()
 
 

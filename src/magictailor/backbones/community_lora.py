@@ -1,4 +1,4 @@
-"""LoRAs made elsewhere, merged into a base before anything of ours is added."""
+"""LoRAs made elsewhere, merged into a base before any training."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from magictailor.common.files import digest
 
 @dataclass(frozen=True)
 class CommunityLoRA:
-    """A LoRA's file, which one it is, and its strength (1: as trained; below 0: away from it)."""
+    """A LoRA's file, its digest, and its strength (1: as trained; negative: away from it)."""
 
     file: str
     sha256: str
@@ -26,7 +26,7 @@ def _digest(file: Path) -> str:
     try:
         return digest(file)
     except OSError as error:
-        raise InputError(f"--lora {file}: {error.strerror}; name a .safetensors file") from error
+        raise InputError(f"{file}: {error.strerror}", "name a .safetensors file", field="loras") from error
 
 
 def community_lora(text: str) -> CommunityLoRA:
@@ -42,14 +42,16 @@ def community_lora(text: str) -> CommunityLoRA:
     except ValueError:
         name, strength = text, 1.0  # a file's name may hold a =
     if not -10 <= strength <= 10:
-        raise InputError(f"--lora {text}: strengths go from -10 to 10; write for instance {name}=0.8")
+        raise InputError(f"{text}: strengths go from -10 to 10", f"write for instance {name}=0.8", field="loras")
     file = Path(name).expanduser().resolve()
     return CommunityLoRA(str(file), _digest(file), strength)
 
 
 def _readable(pipeline: Any, file: Path) -> dict[str, Tensor] | str:
-    """What diffusers' loader takes: the file's path, or tensors where it would stumble: over embeddings in kohya's file,
-    or over ComfyUI's native keys, which are renamed."""
+    """What diffusers' loader takes: the file's path, or the tensors of files that it cannot read itself.
+
+    Those are files with embeddings, and files with ComfyUI's native keys, which are renamed.
+    """
     with safe_open(file, "pt") as opened:
         keys: list[str] = list(opened.keys())
         if any("dora_scale" in key for key in keys):
@@ -73,7 +75,7 @@ def merge(pipeline: Any, loras: Iterable[CommunityLoRA]) -> None:
     for lora in loras:
         file = Path(lora.file)
         if _digest(file) != lora.sha256:
-            raise InputError(f"--lora {file}: not the file that the run was trained with; put that one back")
+            raise InputError(f"{file}: not the file that the run was trained with", "put that one back", field="loras")
         try:
             pipeline.load_lora_weights(_readable(pipeline, file), local_files_only=True)
             if not pipeline.get_list_adapters():
@@ -83,5 +85,5 @@ def merge(pipeline: Any, loras: Iterable[CommunityLoRA]) -> None:
         except Exception as error:  # another family's sizes, a picture: the library raises nearly anything
             reason = " ".join(str(error).split())[:160]
             raise InputError(
-                f"--lora {file}: not a LoRA for this model ({reason}); `magictailor inspect` says what it is"
+                f"{file}: not a LoRA for this model ({reason})", "`magictailor inspect` says what it is", field="loras"
             ) from error

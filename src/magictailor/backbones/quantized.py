@@ -34,7 +34,9 @@ def quantize(denoiser: nn.Module, bits: int, dtype: torch.dtype) -> None:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
         raise InputError(
-            "int8 and nf4 (which --preset 8gb means for SDXL) need bitsandbytes: pip install 'magictailor[quantize]'"
+            "int8 and nf4 (in preset 8gb for SDXL) need bitsandbytes",
+            "pip install 'magictailor[quantize]'",
+            field="precision",
         ) from error
     for name, module in list(denoiser.named_modules()):
         if ".attentions." in name and type(module) is nn.Linear:

@@ -1,4 +1,4 @@
-"""The denoising itself, used by previews and by generate: one seed an image, whatever the batch."""
+"""Generating images: one seed per image, whatever the batch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import Tensor
 
+from magictailor.backbones.contract import Backbone
 from magictailor.common.errors import InputError
 
 # Every option that one of them sets is set by all: a pipeline's scheduler may be exchanged again and again.
@@ -20,25 +22,89 @@ SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def scheduler(name: str, config: Any) -> Any:
-    """A scheduler of diffusers by our name, with the model's own noise schedule.
+def scheduler(name: str, backbone: Backbone) -> Any:
+    """A scheduler of diffusers by our name, with the base's own noise schedule.
 
     Raises:
         InputError: an unknown name.
     """
     if name not in SCHEDULERS:
-        raise InputError(f"--scheduler {name}: choose one of {', '.join(SCHEDULERS)}")
+        raise InputError(f"{name}: unknown", f"choose one of {', '.join(SCHEDULERS)}", field="scheduler")
     kind, options = SCHEDULERS[name]
-    return kind.from_config(config, **options)
+    return kind.from_config(dict(backbone.noise_schedule), **options)
 
 
 @dataclass(frozen=True)
 class Stages:
-    """The first ``steps`` under other prompts; ``first`` and ``second`` are called before each stage."""
+    """CLiC: the first ``steps`` use other prompts and weights; ``first`` and ``second`` are called before each stage."""
 
     steps: int
     first: Callable[[], None]
     second: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """``eta``: DDIM's, 1 for ancestral sampling. ``batch``: images at a time; None: the preset's."""
+
+    steps: int
+    guidance: float
+    scheduler: str = "ddim"
+    eta: float = 0.0
+    batch: int | None = None
+
+
+@torch.no_grad()
+def sample(
+    backbone: Backbone,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    options: SamplingOptions,
+    *,
+    stages: Stages | None = None,
+    first_prompts: Sequence[str] = (),
+) -> Iterator[Image.Image]:
+    """One image for each (prompt, seed), lazily.
+
+    Args:
+        stages: the first of them uses ``first_prompts``, one for each prompt.
+    """
+    pipeline: Any = backbone.pipeline
+    pipeline.set_progress_bar_config(disable=True)
+    batch, solver = options.batch or backbone.runtime.preset.sample_batch_size, scheduler(options.scheduler, backbone)
+    for start in range(0, len(prompts), batch):
+        part = slice(start, start + batch)
+        texts, more = list(prompts[part]), {}
+        own, pipeline.scheduler = pipeline.scheduler, solver
+        with backbone.inference_mode():
+            try:
+                if stages is not None:
+                    more = _second_stage(pipeline, texts, options.guidance > 1, stages)
+                    texts = list(first_prompts[part])
+                    stages.first()
+                latents = pipeline(
+                    texts,
+                    num_inference_steps=options.steps,
+                    guidance_scale=options.guidance,
+                    height=backbone.size,
+                    width=backbone.size,
+                    generator=[torch.Generator().manual_seed(s) for s in seeds[part]],
+                    eta=options.eta,
+                    output_type="latent",
+                    **more,
+                ).images
+            finally:
+                pipeline.scheduler = own
+                if stages is not None:
+                    stages.second()  # also after an error: whoever uses the pipeline next finds the trained weights
+            images = to_images(backbone.decode_latents(latents))
+        yield from images
+
+
+def to_images(pixels: Tensor) -> list[Image.Image]:
+    """[N, 3, H, W] in [-1, 1], clamped and rounded."""
+    images: list[Image.Image] = VaeImageProcessor().postprocess(pixels)
+    return images
 
 
 def _second_stage(pipeline: Any, prompts: Sequence[str], guided: bool, stages: Stages) -> dict[str, Any]:
@@ -54,64 +120,3 @@ def _second_stage(pipeline: Any, prompts: Sequence[str], guided: bool, stages: S
         return dict(later)
 
     return {"callback_on_step_end": after, "callback_on_step_end_tensor_inputs": ["latents"]}
-
-
-@torch.no_grad()
-def sample(
-    pipeline: Any,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    steps: int,
-    guidance: float,
-    size: int,
-    batch: int = 8,
-    *,
-    eta: float = 0.0,
-    stages: Stages | None = None,
-    first_prompts: Sequence[str] = (),
-) -> Iterator[Image.Image]:
-    """One picture for each (prompt, seed), lazily, ``batch`` at a time.
-
-    Args:
-        eta: DDIM's, 1 for ancestral sampling.
-        stages: whose first steps are under ``first_prompts``, one for each prompt.
-    """
-    pipeline.set_progress_bar_config(disable=True)
-    for start in range(0, len(prompts), batch):
-        part = slice(start, start + batch)
-        texts, more = list(prompts[part]), {}
-        if stages is not None:
-            more = _second_stage(pipeline, texts, guidance > 1, stages)
-            texts = list(first_prompts[part])
-            stages.first()
-        try:
-            out = pipeline(
-                texts,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                height=size,
-                width=size,
-                generator=[torch.Generator().manual_seed(s) for s in seeds[part]],
-                eta=eta,
-                output_type="latent",
-                **more,
-            )
-        finally:
-            if stages is not None:
-                stages.second()  # whoever has the pipeline finds the run in it, even if the drawing was broken off
-        yield from _decoded(pipeline, out.images)
-
-
-def _decoded(pipeline: Any, latents: Tensor) -> list[Image.Image]:
-    """Pictures of latents; the autoencoder may be more precise than the rest, and where it must be it is so for a while."""
-    vae = pipeline.vae
-    overflows = vae.dtype == torch.float16 and vae.config.force_upcast
-    if overflows:
-        vae.float()
-    scaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
-    with torch.autocast(vae.device.type, enabled=False):
-        pixels = vae.decode(scaled.to(vae.dtype)).sample.float()
-    if overflows:
-        vae.half()
-    pictures: list[Image.Image] = pipeline.image_processor.postprocess(pixels)
-    return pictures

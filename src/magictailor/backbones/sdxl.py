@@ -1,4 +1,4 @@
-"""SDXL: two text encoders side by side, a pooled vector, and the picture's sizes as a condition."""
+"""SDXL: two text encoders whose outputs are joined, a pooled vector, and the image's sizes as a condition."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from magictailor.backbones.contract import Condition
 from magictailor.backbones.stable_diffusion import StableDiffusion
 
-LEGACY_END = 2  # what old configurations call the end of a text: transformers then pools at the highest token number
+LEGACY_END = 2  # the end of a text in old configurations: transformers then pools at the highest token number
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -31,18 +31,22 @@ class StableDiffusionXL(StableDiffusion):
         return "sdxl"
 
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
-        """The last layer but one of each encoder, joined; pooled by the second alone; as if nothing were cropped."""
-        ids = {name: self._token_ids(name, prompts) for name in self.encoders}
-        encoders = self.text_encoders
-        with self.present("text"), self._computing():
-            outputs: list[Any] = [encoders[n](ids[n], output_hidden_states=True) for n in encoders]
-        sizes = torch.tensor([[self.size, self.size, 0, 0, self.size, self.size]], device=self.device)
-        return Condition(
-            torch.cat([out.hidden_states[-2] for out in outputs], -1),
-            outputs[-1].text_embeds,
-            {"time_ids": sizes.to(outputs[-1].text_embeds.dtype).repeat(len(prompts), 1)},
-            self._places(ids, words),
-        )
+        """The last layer but one of each encoder, joined; pooled by the second alone; sizes as if nothing were cropped.
 
-    def _added(self, condition: Condition) -> dict[str, Any]:
-        return {"added_cond_kwargs": {"text_embeds": condition.pooled, **condition.extras}}
+        A word has the same span in both encoders: their tokenizers are alike.
+        """
+        ids = {name: self._words.token_ids(name, prompts) for name in self.encoders}
+        encoders = self.text_encoders
+        with self.on_device("text"), self._autocast():
+            outputs: list[Any] = [encoders[n](ids[n].to(self.device), output_hidden_states=True) for n in encoders]
+        pooled = outputs[-1].text_embeds
+        sizes = torch.tensor([[self.size, self.size, 0, 0, self.size, self.size]], device=self.device)
+        tensors = {
+            "sequence": torch.cat([out.hidden_states[-2] for out in outputs], -1),
+            "text_embeds": pooled,
+            "time_ids": sizes.to(pooled.dtype).repeat(len(prompts), 1),
+        }
+        return Condition(tensors, self._words.spans("clip_l", ids["clip_l"], words))
+
+    def _more_inputs(self, condition: Condition) -> dict[str, Any]:
+        return {"added_cond_kwargs": {name: condition.tensors[name] for name in ("text_embeds", "time_ids")}}

@@ -1,4 +1,4 @@
-"""A checkpoint in one file, as creators have them: which family it is, and its pipeline, without asking any hub."""
+"""A checkpoint in one file, as creators have them: its family and its pipeline, without any hub."""
 
 import json
 import os
@@ -15,13 +15,13 @@ from magictailor.common.errors import InputError
 
 ALLOW_PICKLE = "MAGICTAILOR_ALLOW_PICKLE"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-# A name in the file, and what that makes it; the first that is there decides.
+# The start of a name in the file, and the model that has it; the first match decides.
 UNKNOWN = {
     "model.diffusion_model.joint_blocks.0": "Stable Diffusion 3",
     "model.diffusion_model.double_blocks.0": "FLUX.1",
     "double_blocks.0": "FLUX.1",
     "conditioner.embedders.0.model.": "SDXL's refiner",
-    "lora_": "a LoRA; give it with --lora",
+    "lora_": "a LoRA, which needs a base next to it",
     "edm_mean": "Playground 2.5, which has another noise schedule",
     "edm_vpred.sigma_max": "CosXL, which has another noise schedule",
 }
@@ -43,14 +43,18 @@ def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     if file.suffix in PICKLES:
         if os.environ.get(ALLOW_PICKLE) != "1":
             raise InputError(
-                f"--model {file}: a pickle, which can run code; convert it to safetensors, or trust it: {ALLOW_PICKLE}=1"
+                f"{file}: a pickle, which can run code",
+                f"convert it to safetensors, or trust it: {ALLOW_PICKLE}=1",
+                field="model",
             )
         import torch
 
         try:
             tensors = torch.load(file, map_location="meta", weights_only=True)
         except Exception as error:  # a pickle of anything else
-            raise InputError(f"--model {file}: holds more than weights, or is damaged; convert it elsewhere") from error
+            raise InputError(
+                f"{file}: holds more than weights, or is damaged", "convert it elsewhere", field="model"
+            ) from error
         tensors = tensors.get("state_dict", tensors)
         return {k: tuple(v.shape) for k, v in tensors.items() if isinstance(v, torch.Tensor)}, {}
     try:
@@ -60,12 +64,14 @@ def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
             return shapes, dict(opened.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"--model {file}: not a whole safetensors file ({str(error).splitlines()[0]}); download it again"
+            f"{file}: not a complete safetensors file ({str(error).splitlines()[0]})",
+            "download it again",
+            field="model",
         ) from error
 
 
-def _beside(file: Path) -> str | None:
-    """``v`` or ``eps``, if the .yaml beside the file says so, as A1111's users have it."""
+def _yaml_parameterization(file: Path) -> str | None:
+    """``v`` or ``eps``, from the .yaml next to the file that A1111's users have; None without one."""
     settings = file.with_suffix(".yaml")
     if not settings.is_file():
         return None
@@ -74,10 +80,10 @@ def _beside(file: Path) -> str | None:
 
 
 def _predicts_v(file: Path, shapes: Mapping[str, tuple[int, ...]], header: Mapping[str, str]) -> bool:
-    """Told by what lies beside the file, by its header, or by a mark among its tensors; of Stable Diffusion 2, in the
-    end, by its last normalisation, whose shifts spread in the published v model and not in the other."""
-    if (said := _beside(file)) is not None:
-        return said == "v"
+    """By the .yaml next to the file, its header, or a mark among its tensors; for Stable Diffusion 2 otherwise by the
+    shifts of its last normalisation, which spread in the published v model and not in the other."""
+    if (stated := _yaml_parameterization(file)) is not None:
+        return stated == "v"
     spoken = f"{header.get('modelspec.prediction_type')} {header.get('modelspec.architecture')}"
     if "v_pred" in shapes or spoken.startswith("v") or "768-v" in spoken:
         return True
@@ -88,16 +94,16 @@ def _predicts_v(file: Path, shapes: Mapping[str, tuple[int, ...]], header: Mappi
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a file is. ``v``: it predicts v; ``zero_snr``: its noise schedule ends in noise alone."""
+class Detected:
+    """A file's model. ``v``: it predicts v; ``zero_snr``: its noise schedule ends in pure noise."""
 
     family: str
     v: bool = False
     zero_snr: bool = False
 
 
-def family_of(file: Path) -> Told:
-    """sd1, sd2, sd2-v or sdxl, and how it predicts.
+def family_of(file: Path) -> Detected:
+    """The family of a checkpoint: sd1, sd2, sd2-v or sdxl, and its prediction type.
 
     Raises:
         InputError: no checkpoint of these, a damaged file, or a pickle that the user has not allowed.
@@ -105,16 +111,24 @@ def family_of(file: Path) -> Told:
     shapes, header = _header(file)
     for start, other in UNKNOWN.items():
         if any(key.startswith(start) for key in shapes):
-            raise InputError(f"--model {file}: it is {other}; what is known are {SUPPORTED}")
+            raise InputError(f"{file}: it is {other}", f"choose one of {SUPPORTED}", field="model")
     family = next((f for start, f in KNOWN.items() if any(key.startswith(start) for key in shapes)), None)
     if family is None:
-        raise InputError(f"--model {file}: no checkpoint of {SUPPORTED} (it has none of their text encoders)")
+        raise InputError(
+            f"{file}: none of the known text encoders in it", f"choose a checkpoint of {SUPPORTED}", field="model"
+        )
     if shapes.get(FIRST_LAYER, (0, 4))[1] != 4:
-        raise InputError(f"--model {file}: it is for inpainting; what is known are {SUPPORTED}'s text to image")
+        raise InputError(
+            f"{file}: it is for inpainting", f"choose a text-to-image checkpoint of {SUPPORTED}", field="model"
+        )
     if family == "sd2" and any(key.startswith(f"{UNET}label_emb.") for key in shapes):
-        raise InputError(f"--model {file}: it draws from pictures (unCLIP); what is known are {SUPPORTED}")
+        raise InputError(
+            f"{file}: it generates from images (unCLIP)",
+            f"choose a text-to-image checkpoint of {SUPPORTED}",
+            field="model",
+        )
     v = _predicts_v(file, shapes, header)
-    return Told("sd2-v" if family == "sd2" and v else family, v, "ztsnr" in shapes)
+    return Detected("sd2-v" if family == "sd2" and v else family, v, "ztsnr" in shapes)
 
 
 def _write(folder: Path, name: str, config: Mapping[str, Any]) -> None:
@@ -122,21 +136,21 @@ def _write(folder: Path, name: str, config: Mapping[str, Any]) -> None:
     (folder / name).write_text(json.dumps(config))
 
 
-def write_configuration(folder: Path, how: Configuration) -> None:
-    """The folder of configurations that diffusers' reader of single files asks for."""
+def write_configuration(folder: Path, config: Configuration) -> None:
+    """The folder of configurations that diffusers' reader of single files needs."""
     parts = {"unet": ("diffusers", "UNet2DConditionModel"), "vae": ("diffusers", "AutoencoderKL")}
-    parts |= {name: ("transformers", kind) for name, (kind, _) in how.encoders.items()}
-    parts |= {name.replace("text_encoder", "tokenizer"): ("transformers", "CLIPTokenizer") for name in how.encoders}
+    parts |= {name: ("transformers", kind) for name, (kind, _) in config.encoders.items()}
+    parts |= {name.replace("text_encoder", "tokenizer"): ("transformers", "CLIPTokenizer") for name in config.encoders}
     parts["scheduler"] = ("diffusers", "DDIMScheduler")
-    _write(folder, "model_index.json", {"_class_name": how.pipeline, **parts})
-    _write(folder / "unet", "config.json", {"_class_name": "UNet2DConditionModel", **how.unet})
-    _write(folder / "vae", "config.json", {"_class_name": "AutoencoderKL", **how.vae})
-    for name, (kind, config) in how.encoders.items():
-        _write(folder / name, "config.json", {"architectures": [kind], "model_type": "clip_text_model", **config})
+    _write(folder, "model_index.json", {"_class_name": config.pipeline, **parts})
+    _write(folder / "unet", "config.json", {"_class_name": "UNet2DConditionModel", **config.unet})
+    _write(folder / "vae", "config.json", {"_class_name": "AutoencoderKL", **config.vae})
+    for name, (kind, settings) in config.encoders.items():
+        _write(folder / name, "config.json", {"architectures": [kind], "model_type": "clip_text_model", **settings})
 
 
-def _old_encoder(file: Path, how: Configuration) -> Any:
-    """CLIP of a file that names it without ``text_model.``; None where the file has the usual names."""
+def _old_encoder(file: Path, config: Configuration) -> Any:
+    """CLIP of a file whose names lack ``text_model.``; None where the file has the usual names."""
     import torch
     import transformers
 
@@ -150,12 +164,12 @@ def _old_encoder(file: Path, how: Configuration) -> Any:
         with safe_open(file, "pt") as opened:
             weights = {name: opened.get_tensor(name) for name in names}
     weights = {name.removeprefix(CLIP): v for name, v in weights.items() if "position_ids" not in name}
-    kind, config = how.encoders["text_encoder"]
-    encoder = getattr(transformers, kind)(transformers.CLIPTextConfig(**config))
+    kind, settings = config.encoders["text_encoder"]
+    encoder = getattr(transformers, kind)(transformers.CLIPTextConfig(**settings))
     try:
         getattr(encoder, "text_model", encoder).load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"--model {file}: its text encoder is not whole; download it again") from error
+        raise InputError(f"{file}: its text encoder is not complete", "download it again", field="model") from error
     return encoder.eval()
 
 
@@ -169,27 +183,27 @@ def open_single_file(file: Path, dtype: Any) -> tuple[Any, str]:
 
     from magictailor.backbones.clip_tokenizer import END, clip_tokenizer
 
-    told = family_of(file)
-    how = CONFIGURATIONS[told.family]
-    tokenizers = {n.replace("text_encoder", "tokenizer") for n in how.encoders}
-    given: dict[str, Any] = {n: clip_tokenizer(how.pads.get(n, END)) for n in tokenizers}
-    prediction = "v_prediction" if told.v else "epsilon"
+    detected = family_of(file)
+    config = CONFIGURATIONS[detected.family]
+    tokenizers = {n.replace("text_encoder", "tokenizer") for n in config.encoders}
+    given: dict[str, Any] = {n: clip_tokenizer(config.pads.get(n, END)) for n in tokenizers}
+    prediction = "v_prediction" if detected.v else "epsilon"
     noise = {**NOISE, "prediction_type": prediction}
-    if told.zero_snr:
+    if detected.zero_snr:
         noise |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     given["scheduler"] = diffusers.DDIMScheduler.from_config(noise)
-    if how.pipeline == "StableDiffusionPipeline":
+    if config.pipeline == "StableDiffusionPipeline":
         given |= {"safety_checker": None, "feature_extractor": None}
-    if (encoder := _old_encoder(file, how)) is not None:
+    if (encoder := _old_encoder(file, config)) is not None:
         given["text_encoder"] = encoder.to(dtype)
     with tempfile.TemporaryDirectory() as work:
-        write_configuration(Path(work) / "base", how)
-        kind = getattr(diffusers, how.pipeline)
+        write_configuration(Path(work) / "base", config)
+        kind = getattr(diffusers, config.pipeline)
         pipeline = kind.from_single_file(
             str(file), config=str(Path(work) / "base"), dtype=dtype, local_files_only=True, **given
         )
-    other = "eps" if told.v else "v"
+    other = "eps" if detected.v else "v"
     return pipeline, (
-        f"{file.name}: taken for {told.family}, predicting {prediction}; "
-        f"if that is wrong, write `parameterization: {other}` into {file.stem}.yaml beside it"
+        f"{file.name}: taken for {detected.family}, predicting {prediction}; "
+        f"if that is wrong, write `parameterization: {other}` into {file.stem}.yaml next to it"
     )

@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from magictailor.cli import bench, files, research, work, world
-from magictailor.common.errors import InputError, RunError
+from magictailor.common.errors import InputError, RunError, RunStopped
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(work.app)
@@ -30,9 +30,9 @@ def _quiet() -> None:
 
 # Where the command line's spelling of an argument differs from its name with dashes.
 SPELLINGS = {
-    "": "", "loras": "--lora", "settings": "--set", "scheduler_name": "--scheduler", "pair": "PAIR", "run": "RUN",
+    "": "", "compiled": "--compile", "loras": "--lora", "settings": "--set", "scheduler_name": "--scheduler", "pair": "PAIR", "run": "RUN",
     "runs": "RUNS", "prompts": "PROMPT", "image": "IMAGE", "region": "REGION", "spec": "SPEC", "bench": "BENCH",
-    "file": "FILE",
+    "file": "FILE", "request": "REQUEST", "boxes": "--box", "counts": "--count", "metrics": "--figures",
 }  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def _spelled(error: InputError) -> str:
 
 def _stop(code: int, message: str) -> NoReturn:
     if code == 1 or os.environ.get("RANK", "0") == "0":  # what one process refuses, all refuse
-        print("error: " + message.replace("\n", " "), file=sys.stderr)
+        print(("" if code == 130 else "error: ") + message.replace("\n", " "), file=sys.stderr)
     sys.exit(code)
 
 
@@ -54,6 +54,8 @@ def main() -> None:
         code = app(standalone_mode=False)
     except InputError as error:
         _stop(2, _spelled(error))
+    except RunStopped as error:
+        _stop(130, str(error))
     except (RunError, FloatingPointError) as error:
         _stop(1, str(error))
     except Exception as error:  # typer's own click, whose exceptions have no public name

@@ -1,4 +1,4 @@
-"""Files for and of other tools: export, inspect."""
+"""Files of other tools: export, inspect."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,21 +15,21 @@ def export(
     run: Annotated[Path, typer.Argument(help="A finished run.", show_default=False)],
     output: Output,
     format: Annotated[str, typer.Option(help="diffusers, kohya, comfyui, merged or checkpoint.")] = "diffusers",
-    bundle: Annotated[bool, typer.Option("--bundle", help="kohya: the embeddings in the LoRA's file as well.")] = False,
+    bundle: Annotated[bool, typer.Option("--bundle", help="kohya: embeddings also in the LoRA file.")] = False,
     half: Annotated[bool, typer.Option("--half", help="Half precision.")] = False,
 ) -> None:
-    """Write a run as ComfyUI, A1111 or diffusers load it, with a README of how."""
+    """Write a run's result as files for ComfyUI, A1111 or diffusers, with a README."""
     with started("exporting"):
-        from magictailor.exports import export as write
+        from magictailor.exports import export as export_run
 
-        folder = write(run, output, format, bundle=bundle, half=half)
-    console.print(f"wrote {folder}; {folder / 'README.md'} says how to use it")
+        folder = export_run(run, output, format, bundle=bundle, half=half)
+    console.print(f"wrote {folder}; {folder / 'README.md'} shows how to use it")
 
 
 @app.command()
 def inspect(file: Annotated[Path, typer.Argument(help="A LoRA or an embedding.", show_default=False)]) -> None:
-    """Print what a LoRA or embedding file holds, and which tools read it."""
-    from magictailor.exports import inspect as read
+    """Print the contents of a LoRA or embedding file, and which tools read it."""
+    from magictailor.exports import inspect as inspect_file
 
-    for what, how in read(file).lines().items():
-        console.print(f"{what:<11}{how}")
+    for label, text in inspect_file(file).lines().items():
+        console.print(f"{label:<11}{text}")

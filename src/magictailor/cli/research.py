@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from magictailor.cli.progress import bar
+from magictailor.cli.progress import progress_bars
 from magictailor.cli.shared import Device, Output, Precision, Preset, console, started
 
 app = typer.Typer()
@@ -15,7 +15,7 @@ Picture = Annotated[Path, typer.Option("--output", "-o", help="A PNG to write.",
 
 @app.command()
 def recipes() -> None:
-    """List the methods, their variants, the paper's ablations with its figures, and its studies of prompts."""
+    """List the methods, their variants, the paper's ablations with its numbers, and its studies of prompts."""
     from rich.table import Table
 
     from magictailor.generation.studies import STUDIES
@@ -23,14 +23,14 @@ def recipes() -> None:
 
     for group, named in CATALOGUE.items():
         table = Table(title=group, title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for column in ("--method", "what it is", "published"):
-            table.add_column(column, no_wrap=column != "what it is")
-        for name, what in named.items():
-            table.add_row(name, what.summary, what.published)
+        for column in ("--method", "summary", "published"):
+            table.add_column(column, no_wrap=column != "summary")
+        for name, method in named.items():
+            table.add_row(name, method.summary, method.published)
         console.print(table)
         console.print()
     table = Table(title="studies (generate RUN --study ...)", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in ("--study", "what it asks for", "prompts"):
+    for column in ("--study", "summary", "prompts"):
         table.add_column(column)
     for name, study in STUDIES.items():
         table.add_row(name, study.summary, str(len(study.prompts)))
@@ -41,13 +41,13 @@ def recipes() -> None:
 
 @app.command()
 def learning(runs: Runs, output: Picture) -> None:
-    """Draw how runs learned: previews over steps, and each sample's loss beneath."""
-    with started("drawing"):
+    """Plot how runs learned: previews over steps, and each sample's loss below."""
+    with started("plotting"):
         from magictailor.common.files import output_file
         from magictailor.common.pictures import save_png
         from magictailor.training.learning import learning_process
 
-        output_file("--output", output)
+        output_file(output)
         save_png(learning_process(runs), output)
     console.print(f"wrote {output}")
 
@@ -65,16 +65,14 @@ def merge(runs: Runs, output: Output) -> None:
 @app.command()
 def transfer(
     run: Annotated[Path, typer.Argument(help="A finished run.", show_default=False)],
-    image: Annotated[Path, typer.Argument(help="The picture to draw into.", show_default=False)],
-    region: Annotated[Path, typer.Argument(help="A mask of its size, white where to draw.", show_default=False)],
+    image: Annotated[Path, typer.Argument(help="The image to generate in.", show_default=False)],
+    region: Annotated[Path, typer.Argument(help="A mask of its size, white where to generate.", show_default=False)],
     output: Output,
     word: Annotated[str | None, typer.Option(help="Which pseudo-word; default: the last.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Default: the word's training prompt.")] = None,
-    number: Annotated[int, typer.Option(help="Pictures.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of the first picture.")] = 0,
-    start: Annotated[
-        float, typer.Option(help="Share of the denoising left out: more keeps more of the picture.")
-    ] = 0.2,
+    number: Annotated[int, typer.Option(help="Images.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the first image.")] = 0,
+    start: Annotated[float, typer.Option(help="Share of the denoising left out: more keeps more of the image.")] = 0.2,
     strength: Annotated[float, typer.Option(help="Of the attention's pull into the region; 0: blending alone.")] = 0.5,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the recipe's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
@@ -82,22 +80,23 @@ def transfer(
     precision: Precision = None,
     preset: Preset = None,
 ) -> None:
-    """Draw a run's component into a region of another picture."""
+    """Generate a run's component inside a region of another image."""
     with started("loading"):
+        from magictailor.api import load
         from magictailor.common.files import output_folder
         from magictailor.common.pictures import grid, save_png
-        from magictailor.generation.transfer import Transfer
-        from magictailor.generation.transfer import transfer as draw
+        from magictailor.generation.transfer import TransferOptions
 
-        how = Transfer(start, strength, steps, guidance)
-        where = {"device": device, "precision": precision, "preset": preset}
-        drawn = draw(run, image, region, word=word, prompt=prompt, number=number, seed=seed, how=how, **where)  # type: ignore[arg-type]
+        options = TransferOptions(start, strength, steps, guidance)
+        loaded = load(run, device=device, precision=precision, preset=preset)
         target = output_folder(output)
-    pictures = []
-    with bar("drawing", console) as watch:
-        for done, picture in enumerate(drawn):
+    images = []
+    with progress_bars(console) as listen:
+        made = loaded.transfer(
+            image, region, word=word, prompt=prompt, number=number, seed=seed, options=options, listen=listen
+        )
+        for done, picture in enumerate(made):
             save_png(picture, target / f"{seed + done}.png")
-            pictures.append(picture)
-            watch(done + 1, number, {})
-    save_png(grid([pictures]), target / "sheet.png")
-    console.print(f"{len(pictures)} pictures and sheet.png in {target}")
+            images.append(picture)
+    save_png(grid([images]), target / "sheet.png")
+    console.print(f"{len(images)} images and sheet.png in {target}")

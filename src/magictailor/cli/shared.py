@@ -15,6 +15,9 @@ console = Console(
 
 PairPath = Annotated[Path, typer.Argument(help="A folder of images and masks, or a pair.toml.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="A new or empty folder.", show_default=False)]
+OwnOutput = Annotated[
+    Path, typer.Option("--output", "-o", help="Its folder; the same command goes on in it.", show_default=False)
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: key=value, many times.")]
 LoRAs = Annotated[list[str] | None, typer.Option("--lora", help="A community LoRA: FILE or FILE=0.8, many times.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best there is.")]

@@ -1,14 +1,13 @@
-"""From a pair to pictures: pair, masks, train, generate, demo."""
+"""From a pair to images: pair, masks, train, ask, generate, demo."""
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from magictailor.cli.progress import bar
+from magictailor.cli.progress import print_notices, progress_bars
 from magictailor.cli.shared import (
     Compiled,
     Device,
@@ -23,6 +22,9 @@ from magictailor.cli.shared import (
 )
 from magictailor.common.errors import InputError
 
+if TYPE_CHECKING:
+    pass
+
 app = typer.Typer()
 
 
@@ -35,7 +37,7 @@ def pair(path: PairPath, sheet: Annotated[Path | None, typer.Option(help="Write 
 
     read = read_pair(path)
     if sheet is not None:
-        output_file("--sheet", sheet, outside=path if path.is_dir() else None)
+        output_file(sheet, field="sheet", outside=path if path.is_dir() else None)
     console.print(describe(read))
     if sheet is not None:
         save_png(overview(read), sheet)
@@ -54,26 +56,26 @@ def masks(
     weights: Annotated[str | None, typer.Option(help="The model's folder or hub id.")] = None,
     detector: Annotated[str | None, typer.Option(help="dino+sam: GroundingDINO's folder or hub id.")] = None,
 ) -> None:
-    """Draw the masks of a pair from its labels, and an overview of what was found."""
+    """Make the masks of a pair from its labels, and an overview of them."""
     with started("loading"):
         from magictailor.segmentation import load_segmenter, make_masks
-        from magictailor.segmentation.writing import read_counts
+        from magictailor.segmentation.masks import read_counts
 
         counts = read_counts(count or ())
         segmenter = load_segmenter(model, boxes=box or (), weights=weights, detector=detector)
-    with bar("masks", console) as watch:
+    with progress_bars(console) as listen:
         made = make_masks(
             path, segmenter, threshold=threshold, counts=counts, soft=soft, overwrite=overwrite,
-            watch=lambda done, total: watch(done, total, {}),
+            listen=listen,
         )  # fmt: skip
     for m in made:
         if not m.missing:
-            how = m.note or f"{100 * m.coverage:.1f} % of the image, {m.score:.2f} sure, {m.regions} regions"
-            console.print(f"{m.image.name}: {m.label}, {how}")
-    lacking = [m for m in made if m.missing]
-    if lacking:
-        told = "; ".join(f"{m.image.name}: {m.note}" for m in lacking)
-        raise InputError(f"{len(lacking)} of {len(made)} masks are missing, the others are kept. {told}")
+            summary = m.note or f"{100 * m.coverage:.1f} % of the image, {m.score:.2f} sure, {m.regions} regions"
+            console.print(f"{m.image.name}: {m.label}, {summary}")
+    missing = [m for m in made if m.missing]
+    if missing:
+        notes = "; ".join(f"{m.image.name}: {m.note}" for m in missing)
+        raise InputError(f"{len(missing)} of {len(made)} masks are missing, the others are kept. {notes}")
 
 
 @app.command()
@@ -88,7 +90,7 @@ def train(
     precision: Precision = None,
     preset: Preset = None,
     compiled: Compiled = False,
-    start: Annotated[Path | None, typer.Option(help="Begin from a finished run or an exported folder.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Start from a finished run or an exported folder.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole recipe and stop.")] = False,
 ) -> None:
     """Fine-tune on a pair. The same command goes on after any interruption."""
@@ -97,32 +99,41 @@ def train(
     read = read_pair(path)
     with started("loading"):
         from magictailor.backbones import community_lora, load_backbone
+        from magictailor.common.distributed import launched_processes
         from magictailor.common.files import output_folder
-        from magictailor.common.processes import launched
-        from magictailor.training.loop import personalize, recipe_for
-
-        count = launched()
+        from magictailor.training.train import make_recipe
+        from magictailor.training.train import train as run_training
 
         added = [community_lora(text) for text in loras or ()]
         backbone = load_backbone(model, added, device=device, precision=precision, preset=preset, compiled=compiled)
-        recipe = recipe_for(backbone, method, settings)
-    if backbone.assumed:
-        print(backbone.assumed, file=sys.stderr)  # what --dry-run prints is JSON
+        recipe = make_recipe(backbone, method, settings or ())
     if dry_run:
+        if backbone.assumption:
+            print(backbone.assumption, file=sys.stderr)  # what --dry-run prints is JSON
         print(json.dumps(recipe.dump(), indent=2))
         return
     if output is None:
-        raise InputError("--output is missing: name a folder for the run, for instance --output runs/first")
+        raise InputError("is missing", "name a folder for the run, for instance `--output runs/first`", field="output")
     output = output_folder(output, outside=path if path.is_dir() else None)
     console.print(describe(read))
-    if count > 1:
-        console.print(f"{count} processes share each step")
-    with bar("training", console) as watch:
-        personalize(read, output, model=backbone, recipe=recipe, start=start, watch=watch, tell=console.print,
-            draws=lambda done, total: watch(done, total, {}, "prior"))  # fmt: skip
-    console.print(
-        f'done: {output}\ntry: magictailor generate {output} "{" with ".join(s.word for s in read.samples[:2])}"'
-    )
+    if (processes := launched_processes()) > 1:
+        console.print(f"{processes} processes share each step")
+    with progress_bars(console) as listen:
+        run_training(read, output, model=backbone, recipe=recipe, start=start, listen=listen)
+    prompt = " with ".join(s.word for s in read.samples[:2])
+    console.print(f'done: {output}\ntry: magictailor generate {output} "{prompt}"')
+
+
+@app.command()
+def ask(
+    run: Annotated[Path, typer.Argument(help="The folder of a run that is being trained.", show_default=False)],
+    request: Annotated[str, typer.Argument(help="stop, preview or checkpoint.", show_default=False)],
+) -> None:
+    """Ask a run that is being trained to stop, to generate a preview or to write a checkpoint now."""
+    from magictailor.training.requests import ask as write_request
+
+    write_request(run, request)  # type: ignore[arg-type]
+    console.print(f"asked: {request}, after the current step")
 
 
 @app.command()
@@ -133,54 +144,42 @@ def generate(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: RUN/images.")] = None,
     study: Annotated[str | None, typer.Option(help="Prompts of the paper: see magictailor recipes.")] = None,
-    number: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of the first picture; the next ones count on.")] = 0,
+    number: Annotated[int, typer.Option(help="Images of each prompt.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the first image; the next ones count on.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the recipe's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     scheduler: Annotated[str, typer.Option(help="ddim, dpm++, dpm++-karras or sde-dpm++.")] = "ddim",
-    batch: Annotated[int | None, typer.Option(min=1, help="Pictures at a time; default: the preset's.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images at a time; default: the preset's.")] = None,
     loras: LoRAs = None,
     device: Device = None,
     precision: Precision = None,
     preset: Preset = None,
     compiled: Compiled = False,
 ) -> None:
-    """Draw pictures with a run's pseudo-words: PNGs with prompt and seed inside, and a contact sheet."""
+    """Generate images with a run's pseudo-words: PNGs with prompt and seed inside, and a contact sheet."""
     with started("loading"):
+        from magictailor.api import load
         from magictailor.common.files import output_folder
-        from magictailor.generation.pictures import finished_run, save_pictures
-        from magictailor.generation.pictures import generate as draw
+        from magictailor.generation.images import check_prompt, save_images
+        from magictailor.generation.loading import finished_run
         from magictailor.generation.studies import study_prompts
 
-        asked = [*(prompts or ()), *(study_prompts(study, list(finished_run(run)[1].words)) if study else ())]
+        words = list(finished_run(run)[1].words)
+        asked = [*(prompts or ()), *(study_prompts(study, words) if study else ())]
         if not asked:
-            raise InputError('no prompt: write one, for instance "<person> with <hair>", or choose a --study')
-        pictures = draw(
-            run,
-            asked,
-            number=number,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            scheduler_name=scheduler,
-            batch=batch,
-            loras=loras or (),
-            device=device,
-            precision=precision,
-            preset=preset,
-            compiled=compiled,
-        )
-    target = output_folder(output or run / "images")
-    with bar("drawing", console) as watch:
-        total = number * len(asked)
-
-        def counted() -> Iterator[object]:
-            for done, item in enumerate(pictures, 1):
-                watch(done, total, {})
-                yield item
-
-        paths = save_pictures(counted(), target)  # type: ignore[arg-type]
-    console.print(f"{len(paths)} pictures and sheet.png in {target}")
+            raise InputError('no prompt: write one, for instance "<person> with <hair>"', "or choose a study")
+        for prompt in asked:  # before the model is loaded
+            check_prompt(prompt, words)
+        target = output_folder(output or run / "images")
+        options = {"device": device, "precision": precision, "preset": preset, "compiled": compiled}
+        loaded = load(run, loras or (), listen=print_notices(console), **options)  # type: ignore[arg-type]
+    with progress_bars(console) as listen:
+        images = loaded.generate(
+            asked, number=number, seed=seed, steps=steps, guidance=guidance, scheduler=scheduler, batch=batch,
+            listen=listen,
+        )  # fmt: skip
+        paths = save_images(images, target)
+    console.print(f"{len(paths)} images and sheet.png in {target}")
 
 
 @app.command()
@@ -191,13 +190,13 @@ def demo(
         bool, typer.Option("--open/--no-open", help="Show the page in a browser, where there is one.")
     ] = True,
 ) -> None:
-    """Draw a pair from the world, train on it, and open one page that shows it all."""
+    """Render a pair of the world, train on it, and open one page that shows the result."""
     import webbrowser
 
     with started("loading"):
         from magictailor.demo import PAIR, run_demo
-    with bar("demo", console) as watch:
-        page = run_demo(output, PAIR if pair is None else pair, watch)
+    with progress_bars(console) as listen:
+        page = run_demo(output, PAIR if pair is None else pair, listen)
     console.print(f"the page: {page.resolve()}")
     if show and sys.stdout.isatty():  # not where nobody looks: in a script, or under a test
         webbrowser.open(page.resolve().as_uri())

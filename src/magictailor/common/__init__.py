@@ -1,1 +1,1 @@
-"""What many folders use: errors, files, tensors, randomness, processes, pictures and plots."""
+"""What many folders use: errors, files, tensors, randomness, distributed processes, pictures and plots."""

@@ -1,4 +1,4 @@
-"""The two errors that users see as one line instead of a traceback."""
+"""The errors that users see as one line instead of a traceback."""
 
 
 class InputError(ValueError):
@@ -29,3 +29,7 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """A run that cannot go on (non-finite loss, full disk). The command line exits with code 1."""
+
+
+class RunStopped(RunError):
+    """A run that stopped because another process asked for it. The command line exits with code 130, as after Ctrl-C."""

@@ -1,8 +1,12 @@
 """What long work reports while it goes on. The command line and every page listen to the same events."""
 
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from logging import DEBUG, INFO, WARNING
 from pathlib import Path
+
+log = logging.getLogger("magictailor")
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class PhaseStarted:
-    """Training enters phase ``number`` of ``count`` at ``step``."""
+    """Training enters phase ``number`` (from 0) of ``count``, or goes on in it, at ``step``."""
 
     number: int
     count: int
@@ -59,6 +63,22 @@ class Done:
 
 Event = Progress | PhaseStarted | PreviewSaved | CheckpointSaved | Notice | Done
 Listener = Callable[[Event], None]
+
+
+def with_task(task: str, listen: Listener) -> Listener:
+    """Passes events on to ``listen``, with this task for all progress."""
+    return lambda event: listen(replace(event, task=task) if isinstance(event, Progress) else event)
+
+
+def with_log(listen: Listener) -> Listener:
+    """Passes events on to ``listen`` and to the log: progress as DEBUG, warnings as WARNING, all else as INFO."""
+
+    def both(event: Event) -> None:
+        warns = isinstance(event, Notice) and event.warning
+        log.log(WARNING if warns else DEBUG if isinstance(event, Progress) else INFO, "%s", event)
+        listen(event)
+
+    return both
 
 
 def ignore(event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Output folders, and atomic writes: a file is complete or does not change."""
 
 import json
 import os
@@ -25,42 +25,49 @@ def _unwritable(path: Path, error: Exception) -> RunError:
 def output_folder(path: Path | str, *, outside: Path | None = None) -> Path:
     """The absolute path of a folder that exists or can be made, links followed.
 
-    ``outside``: a folder that it must not be in (a pair's own: what is written there would be read as pictures).
+    Args:
+        outside: a folder that must not contain it. In a pair's own folder, new images would be read as its photos.
 
     Raises:
-        InputError: a file stands there or on the way, the path is too long, or nothing may be written there.
+        InputError: a file is there or on the way, the path is too long, or the folder is not writable.
     """
+
+    def refuse(problem: str, fix: str) -> InputError:
+        return InputError(f"{path}: {problem}", fix, field="output")
+
     try:
-        place = Path(path).expanduser().resolve()
-        nearest = next(p for p in (place, *place.parents) if p.exists())
+        folder = Path(path).expanduser().resolve()
+        nearest = next(p for p in (folder, *folder.parents) if p.exists())
     except (OSError, RuntimeError) as error:
-        raise InputError(f"--output {path}: {getattr(error, 'strerror', error)}; choose another path") from error
+        raise refuse(getattr(error, "strerror", str(error)), "choose another path") from error
     if not nearest.is_dir():
-        raise InputError(f"--output {path}: {nearest} is a file; choose another folder")
-    try:  # what a mode says is not what holds: root may not write in /proc
+        raise refuse(f"{nearest} is a file", "choose another folder")
+    try:  # permission bits do not say it: root may not write in /proc
         TemporaryFile(dir=nearest).close()
     except OSError as error:
-        raise InputError(f"--output {path}: nothing may be written in {nearest}; choose another folder") from error
-    if outside is not None and (place == outside.resolve() or outside.resolve() in place.parents):
-        raise InputError(f"--output {path}: lies in the folder of the pictures; choose one outside {outside}")
-    return place
+        raise refuse(f"nothing may be written in {nearest}", "choose another folder") from error
+    if outside is not None and folder.is_relative_to(outside.resolve()):
+        raise refuse("lies in the folder of the photos", f"choose one outside {outside}")
+    return folder
 
 
 @contextmanager
 def new_folder(path: Path | str) -> Iterator[Path]:
-    """A hidden folder to fill, which gets its name when the block ends well; otherwise nothing is left.
+    """A hidden folder to fill. It is renamed to ``path`` when the block succeeds, and removed when it fails.
 
     Raises:
-        InputError: a folder that holds something stands there, or none can be made.
+        InputError: ``path`` is not empty, or cannot be made.
     """
     folder = output_folder(path)
     if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"--output {path}: exists and is not empty; choose a new folder")
+        raise InputError(f"{path}: exists and is not empty", "choose a new folder", field="output")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}-"))
     except OSError as error:
-        raise InputError(f"--output {path}: cannot be made ({error.strerror}); choose another folder") from error
+        raise InputError(
+            f"{path}: cannot be made ({error.strerror})", "choose another folder", field="output"
+        ) from error
     try:
         yield work
         work.chmod(0o755)
@@ -71,38 +78,41 @@ def new_folder(path: Path | str) -> Iterator[Path]:
         rmtree(work, ignore_errors=True)
 
 
-def output_file(option: str, path: Path | str, *, outside: Path | None = None) -> Path:
-    """A path where a new file may be written, or one of ours written again; see `output_folder`.
+def output_file(path: Path | str, *, field: str = "output", outside: Path | None = None) -> Path:
+    """The path of a file that can be written, new or over an old one; ``outside`` as in `output_folder`.
+
+    Args:
+        field: the caller's name of this argument, for the error.
 
     Raises:
-        InputError: a folder or a device stands there, or its folder is not usable.
+        InputError: a folder, a device or a link is there, or its folder is not usable.
     """
+    path = Path(path)
     try:
-        output_folder(Path(path).parent, outside=outside)
-        if Path(path).name in ("", "..") or (Path(path).exists() and not Path(path).is_file()):
-            raise InputError(f"{option} {path}: not a file's name; write for instance {option} sheet.png")
-        if Path(path).is_symlink():
-            raise InputError(f"{option} {path}: is a link; name the file itself")
+        output_folder(path.parent, outside=outside)
+        if path.name in ("", "..") or (path.exists() and not path.is_file()):
+            raise InputError(f"{path}: not a file's name", "name a file, for instance sheet.png")
+        if path.is_symlink():
+            raise InputError(f"{path}: is a link", "name the file itself")
     except InputError as error:
-        raise InputError(str(error).replace("--output", option)) from error
+        raise error.about(field) from error
     except OSError as error:
-        raise InputError(f"{option} {path}: {error.strerror}; choose another path") from error
-    return Path(path)
+        raise InputError(f"{path}: {error.strerror}", "choose another path", field=field) from error
+    return path
 
 
 def digest(file: Path) -> str:
-    """sha256 of a file's bytes."""
+    """sha256 of the file's bytes."""
     with file.open("rb") as opened:
         return file_digest(opened, "sha256").hexdigest()
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file, then rename it to ``path``; on failure nothing is left.
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call ``write`` with a temporary file, then rename that to ``path``.
 
     Raises:
-        RunError: the disk is full or the file cannot be written; what stood at ``path`` still stands.
+        RunError: the disk is full or the file cannot be written; ``path`` is as before.
     """
-    path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,10 +129,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    write_whole(path, write)
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def json_text(value: Any) -> str:
@@ -134,7 +141,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:
-    """Raises RunError where the disk is full."""
+    """Raises RunError if the disk is full."""
     try:
         with path.open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)

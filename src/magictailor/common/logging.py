@@ -1,8 +1,8 @@
-"""What libraries log."""
+"""The libraries' own log messages."""
 
 
 def quiet_loading() -> None:
-    """Keep the libraries' own bars and remarks on loading weights off the screen: they would break ours."""
+    """Silence the libraries' progress bars and messages on loading weights, which would break our own bars."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

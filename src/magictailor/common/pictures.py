@@ -1,4 +1,4 @@
-"""Contact sheets, mask overlays and PNG files, for previews, demos and data sheets."""
+"""Contact sheets, mask overlays and PNG files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from magictailor.common.files import write_whole
+from magictailor.common.files import write_atomically
 
 Color = tuple[int, int, int]
 BACKGROUND: Color = (255, 255, 255)
@@ -15,9 +15,9 @@ GAP = 4
 
 
 def fit_cell(image: Image.Image, cell: int) -> Image.Image:
-    """The image scaled to fit a square of ``cell`` pixels, keeping its mode and its shape.
+    """The image scaled to fit a square of ``cell`` pixels; mode and aspect ratio stay.
 
-    Small images grow by a whole factor and without smoothing, so that their pixels stay visible as they are.
+    Small images grow by an integer factor without smoothing, so that each pixel stays visible.
     """
     longest = max(image.size)
     if longest <= cell:
@@ -33,29 +33,29 @@ def grid(
     column_titles: Sequence[str] | None = None,
     cell: int = 128,
 ) -> Image.Image:
-    """An RGB contact sheet: every image fitted into a square of ``cell`` pixels, titles left and on top.
+    """An RGB contact sheet: each image fits a square of ``cell`` pixels, with titles on the left and on top.
 
     Rows may differ in length. Titles wrap at words to the width of a cell.
     """
     font = ImageFont.load_default(max(10, cell // 10))
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
 
-    def measured(titles: Sequence[str] | None) -> tuple[list[str], int, int]:
-        """The wrapped titles, and the width and height that hold the largest of them."""
+    def measure(titles: Sequence[str] | None) -> tuple[list[str], int, int]:
+        """The wrapped titles, and the width and height of the largest."""
         wrapped = [_wrap(title, font, cell) for title in titles or ()]
         boxes = [pen.multiline_textbbox((0, 0), text, font=font) for text in wrapped if text]
         width, height = (max((int(box[i]) + 2 * GAP for box in boxes), default=0) for i in (2, 3))
         return wrapped, width, height
 
-    lefts, left, row_height = measured(row_titles)
-    tops, _, top = measured(column_titles)
+    row_texts, left, row_height = measure(row_titles)
+    column_texts, _, top = measure(column_titles)
     step_x, step_y = cell + GAP, max(cell, row_height) + GAP
-    columns = max([len(tops), *map(len, rows)])
+    columns = max([len(column_texts), *map(len, rows)])
     sheet = Image.new("RGB", (left + columns * step_x + GAP, top + len(rows) * step_y + GAP), BACKGROUND)
     pen = ImageDraw.Draw(sheet)
-    for x, text in enumerate(tops):
+    for x, text in enumerate(column_texts):
         pen.multiline_text((left + GAP + x * step_x, GAP), text, fill=INK, font=font)
-    for y, text in enumerate(lefts):
+    for y, text in enumerate(row_texts):
         pen.multiline_text((GAP, top + GAP + y * step_y), text, fill=INK, font=font)
     for y, row in enumerate(rows):
         for x, image in enumerate(row):
@@ -67,9 +67,9 @@ def grid(
 
 
 def overlay(image: Image.Image, mask: Image.Image, color: Color) -> Image.Image:
-    """The image with what lies outside the mask dimmed, and the inside tinted and outlined in ``color``.
+    """The image, dimmed outside the mask, tinted and outlined in ``color`` inside.
 
-    ``mask`` has the image's size, white inside. Scale both down first: the outline is one or two pixels wide.
+    ``mask`` has the image's size and is white inside. Scale both down first: the outline is one or two pixels wide.
     """
     mask = mask.convert("L")
     image = image.convert("RGB")
@@ -82,19 +82,19 @@ def overlay(image: Image.Image, mask: Image.Image, color: Color) -> Image.Image:
 
 
 def save_png(image: Image.Image, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
-    """Write ``image`` with ``metadata`` as PNG text chunks; ``path`` holds the old or the new file, whole.
+    """Write ``image`` with ``metadata`` as PNG text chunks. ``path`` holds either the old or the new file, complete.
 
     Raises:
-        RunError: the disk is full or the folder cannot be written; what stood at ``path`` still stands.
+        RunError: the disk is full or the folder cannot be written; the old file stays.
     """
     chunks = PngInfo()
     for key, value in (metadata or {}).items():
         chunks.add_itxt(key, value)
-    write_whole(Path(path), lambda temporary: image.save(temporary, "PNG", pnginfo=chunks))
+    write_atomically(Path(path), lambda temporary: image.save(temporary, "PNG", pnginfo=chunks))
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """``text`` with line breaks between words, so that no line is wider than ``width`` if words allow it."""
+    """``text`` with line breaks between words; only a single word may be wider than ``width``."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""

@@ -1,4 +1,4 @@
-"""Plots as pictures, drawn by matplotlib without a display."""
+"""Plots as images, drawn by matplotlib without a display."""
 
 from typing import Any
 
@@ -7,30 +7,30 @@ from PIL import Image
 
 from magictailor.common.errors import InputError
 
-COLUMNS, WIDTH, HEIGHT = 3, 3.6, 2.8  # inches a panel
+COLUMNS, WIDTH, HEIGHT = 3, 3.6, 2.8  # inches per panel
 
 
-def plots(count: int, title: str = "", width: float = WIDTH, height: float = HEIGHT) -> tuple[Any, list[Any]]:
-    """A figure with so many panels, and their axes.
+def subplots(count: int, title: str = "", width: float = WIDTH, height: float = HEIGHT) -> tuple[Any, list[Any]]:
+    """A figure with ``count`` panels, and their axes.
 
     Raises:
-        InputError: no matplotlib.
+        InputError: matplotlib is missing.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError("curves need matplotlib: pip install 'magictailor[plots]'") from error
+        raise InputError("curves need matplotlib", "run `pip install 'magictailor[plots]'`") from error
     columns = min(count, COLUMNS)
-    lines = -(-count // columns)
-    figure = Figure(figsize=(columns * width, lines * height + 0.3 * bool(title)), dpi=100)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(columns * width, rows * height + 0.3 * bool(title)), dpi=100)
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    return figure, [figure.add_subplot(lines, columns, i + 1) for i in range(count)]
+    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
 
 
-def rendered(figure: Any) -> Image.Image:
-    """The figure, RGB."""
+def to_image(figure: Any) -> Image.Image:
+    """The figure as an RGB image."""
     figure.tight_layout()
     figure.canvas.draw()
     return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())

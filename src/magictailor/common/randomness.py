@@ -1,6 +1,6 @@
-"""Random numbers that depend on what they are for, and on nothing that came before.
+"""Random numbers keyed by seed, step, image and purpose, without any state.
 
-So an interrupted run equals an uninterrupted one, and the size of a micro-batch changes nothing.
+So a resumed run equals an uninterrupted one, and the size of a micro-batch changes nothing.
 """
 
 from collections.abc import Iterable
@@ -13,9 +13,9 @@ from torch import Tensor
 
 
 def pair_seed(seed: int, digests: Iterable[str]) -> int:
-    """The seed of a run on the pair whose images have these digests.
+    """The seed of a run on the pair with these images.
 
-    Two pairs under one seed draw different numbers; else what is measured on several pairs would not be independent.
+    Two pairs under one seed draw different numbers, so that measurements on several pairs are independent.
     """
     return int.from_bytes(sha256(" ".join([str(seed), *digests]).encode()).digest()[:6])
 
@@ -27,6 +27,7 @@ def generator(seed: int, step: int, image: int, purpose: str) -> torch.Generator
 
 
 def normal(shape: tuple[int, ...], seed: int, step: int, image: int, purpose: str) -> Tensor:
+    """Standard normal numbers."""
     return torch.randn(shape, generator=generator(seed, step, image, purpose))
 
 

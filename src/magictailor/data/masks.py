@@ -1,7 +1,7 @@
-"""Masks (white = train, black = ignore, grey = partial), and the reference of an image with its mask.
+"""Masks (white = train, black = ignore, grey = partial), and a reference image with its mask.
 
-The mask of ``a.jpg`` is, in this order, ``masks/a.png``, ``a-masklabel.png`` beside it, or its alpha channel.
-If ``masks/a.hair.png`` exists and another sample is labelled "hair", it is taken out of that mask.
+The mask of ``a.jpg`` is the first of ``masks/a.png``, ``a-masklabel.png`` next to the image, and its alpha channel.
+If ``masks/a.hair.png`` exists and another sample is labelled "hair", it is subtracted from that mask.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ EMPTY_BELOW = 128
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceImage:
     """One reference image (RGB) and its mask (L, of the same size, white = train)."""
 
     path: Path
     image: Image.Image = field(compare=False, repr=False)
     mask: Image.Image = field(compare=False, repr=False)
-    digest: str  # sha256 of the pixels, the mask and the size: a key for caches
+    digest: str  # sha256 of size, pixels and mask
 
     @classmethod
-    def of(cls, path: Path, image: Image.Image, mask: Image.Image) -> "Reference":
-        """A reference with its digest computed; ``path`` need not exist (a rendered image has none)."""
+    def of(cls, path: Path, image: Image.Image, mask: Image.Image) -> "ReferenceImage":
+        """Computes the digest; ``path`` need not exist (a rendered image has none)."""
         if (image.mode, mask.mode) != ("RGB", "L") or image.size != mask.size:
-            raise ValueError(f"want RGB and L of one size, not {image} and {mask}")
+            raise ValueError(f"expected RGB and L of one size, not {image} and {mask}")
         content = hashlib.sha256(repr(image.size).encode())
         content.update(image.tobytes())
         content.update(mask.tobytes())
@@ -40,17 +40,17 @@ class Reference:
 
     @cached_property
     def coverage(self) -> float:
-        """The mask's mean: the share of the image that is trained, 0..1."""
+        """The mask's mean, 0..1: the share of the image that is trained."""
         return float(np.asarray(self.mask).mean()) / 255
 
 
 def files_of_stem(folder: Path, stem: str) -> list[Path]:
-    """The image files in ``folder`` with exactly that stem; none if there is no such folder."""
+    """The image files in ``folder`` with exactly this stem; none if there is no such folder."""
     return [file for file in _files(folder) if file.stem == stem]
 
 
 def mask_files(image: Path, folder: Path) -> list[Path]:
-    """The files that could be the image's mask: its stem in ``folder``, then ``{stem}-masklabel`` beside it."""
+    """The files that could be the image's mask: its stem in ``folder``, else ``{stem}-masklabel`` next to it."""
     return files_of_stem(folder, image.stem) or files_of_stem(image.parent, f"{image.stem}-masklabel")
 
 
@@ -58,28 +58,31 @@ def find_mask(image: Path, folder: Path, alpha: Image.Image | None) -> Path | Im
     """The mask file of ``image``, see `mask_files`; else ``alpha``.
 
     Raises:
-        InputError: nothing is found, or two files could be the mask.
+        InputError: no mask, or two files could be the mask.
     """
     found = mask_files(image, folder)
     if len(found) > 1:
-        raise InputError(f"{found[0]} and {found[1].name} could both mask {image.name}: keep one")
+        raise InputError(f"{found[0]}: {found[1].name} could also be the mask of {image.name}", "keep one")
     if found:
         return found[0]
     if alpha is None:
         raise InputError(
-            f"{image} has no mask: add {folder / image.stem}.png (white = train), or "
-            f"{image.stem}-masklabel.png beside the image, or give the image an alpha channel"
+            f"{image}: no mask",
+            f"add {folder / image.stem}.png (white = train), or {image.stem}-masklabel.png next to the image, "
+            "or give the image an alpha channel",
         )
     return alpha
 
 
 def find_excluded(image: Path, folder: Path, labels: Sequence[str], stems: Collection[str]) -> list[Path]:
-    """The files ``{stem}.{label}`` in ``folder`` that mark other samples' ``labels`` on this image.
+    """The files ``{stem}.{label}`` in ``folder``: masks of other samples on this image.
 
-    ``stems`` are those of all images, for a dot may also be part of an image's name.
+    Args:
+        labels: of the other samples.
+        stems: of all images, since an image's name may contain a dot.
 
     Raises:
-        InputError: such a file names no label.
+        InputError: a file with an unknown label.
     """
     excluded = []
     for file in _files(folder):
@@ -89,7 +92,8 @@ def find_excluded(image: Path, folder: Path, labels: Sequence[str], stems: Colle
         if _plain(name) not in map(_plain, labels):
             known = " or ".join(f"{image.stem}.{label}{file.suffix}" for label in labels)
             raise InputError(
-                f"{file} names no other sample: " + (f"rename it to {known}, or remove it" if known else "remove it")
+                f"{file}: no other sample has this label",
+                f"rename it to {known}, or remove it" if known else "remove it",
             )
         excluded.append(file)
     return excluded
@@ -106,33 +110,33 @@ def read_mask(path: Path, image: Path, size: tuple[int, int]) -> Image.Image:
         return mask
     found, wanted = (f"{width} x {height}" for width, height in (mask.size, size))
     if mask.size == size[::-1]:
-        fix = "it lacks the photo's EXIF rotation, turn the mask as the photo is shown"
+        fix = "rotate the mask as the photo is shown: it lacks the photo's EXIF rotation"
     else:
-        fix = "draw or export the mask at the image's size"
-    raise InputError(f"{path} is {found} but {image.name} is {wanted}: {fix}")
+        fix = "make the mask at the image's size"
+    raise InputError(f"{path}: is {found} but {image.name} is {wanted}", fix)
 
 
 def mask_of(
     image: Path, size: tuple[int, int], found: Path | Image.Image, excluded: Sequence[Path] = ()
 ) -> Image.Image:
-    """The final mask of ``image`` as L: the ``found`` file or alpha channel without the ``excluded`` masks.
+    """The final mask of ``image`` as L: ``found`` (a file or an alpha channel) minus the ``excluded`` masks.
 
     Raises:
-        InputError: unreadable, of another size, empty, or nothing is left of it.
+        InputError: unreadable, of another size, empty, or empty after the subtraction.
     """
     mask = read_mask(found, image, size) if isinstance(found, Path) else found
-    source = str(found) if isinstance(found, Path) else f"the alpha channel of {image}"
+    source = str(found) if isinstance(found, Path) else f"{image} (alpha channel)"
     if _brightest(mask) < EMPTY_BELOW:
-        raise InputError(f"{source} is an empty mask (at most {_brightest(mask)} of 255): paint white what to train")
+        raise InputError(f"{source}: an empty mask (at most {_brightest(mask)} of 255)", "paint white what to train")
     mask = without(mask, (read_mask(path, image, size) for path in excluded))
     if _brightest(mask) < EMPTY_BELOW:
         names = ", ".join(path.name for path in excluded)
-        raise InputError(f"nothing of {source} is left without {names}: correct one of these masks")
+        raise InputError(f"{source}: empty without {names}", "correct one of these masks")
     return mask
 
 
 def without(mask: Image.Image, removed: Iterable[Image.Image]) -> Image.Image:
-    """``mask`` minus every one of ``removed``, never below black; all L and of one size."""
+    """``mask`` minus each of ``removed``, clipped at 0; all L and of one size."""
     for other in removed:
         mask = ImageChops.subtract(mask, other)
     return mask

@@ -1,21 +1,21 @@
-"""What was read, shown to the user: a table with every mask's coverage, and a sheet with the masks drawn."""
+"""An overview of a pair: a table with each mask's coverage, and a contact sheet with the masks."""
 
 from PIL import Image
 from rich.table import Table
 from rich.text import Text
 
 from magictailor.common.pictures import Color, fit_cell, grid, overlay
-from magictailor.data.masks import Reference
+from magictailor.data.masks import ReferenceImage
 from magictailor.data.pairs import Pair
 
-LEAST, MOST = 0.01, 0.95  # coverage outside of this is rarely meant
+LEAST, MOST = 0.01, 0.95  # coverage outside this range is rarely intended
 COLORS: tuple[Color, ...] = ((220, 50, 47), (38, 110, 210), (40, 150, 60), (200, 130, 0), (130, 60, 180))
 
 
 def describe(pair: Pair) -> Table:
-    """A table with a row an image: sample, word, label, file, size and mask coverage in per cent.
+    """A table with one row per image: sample, word, label, file, size and mask coverage in percent.
 
-    Remarks on odd coverage stand below it.
+    Its caption is the `coverage_warnings`.
     """
     table = Table("sample", "word", "label", "file", "size", "mask %", title=Text(pair.name))
     for number, sample in enumerate(pair.samples):
@@ -24,13 +24,13 @@ def describe(pair: Pair) -> Table:
             size, mask = f"{width} x {height}", _percent(reference)
             cells = (str(number), sample.word, sample.label, file, size, mask)
             table.add_row(*map(Text, cells))  # Text: a name may look like markup
-    if notes := remarks(pair):
-        table.caption = Text("\n".join(notes))
+    if warnings := coverage_warnings(pair):
+        table.caption = Text("\n".join(warnings))
     return table
 
 
-def remarks(pair: Pair) -> list[str]:
-    """One line for each mask that covers under 1 % or over 95 % of its image."""
+def coverage_warnings(pair: Pair) -> list[str]:
+    """One line per mask that covers less than 1 % or more than 95 % of its image."""
     lines = []
     for sample in pair.samples:
         for reference in sample.references:
@@ -42,7 +42,10 @@ def remarks(pair: Pair) -> list[str]:
 
 
 def overview(pair: Pair, cell: int = 128) -> Image.Image:
-    """A contact sheet: a row a sample, titled by word, label and coverage; the masks are drawn in."""
+    """A contact sheet with one row per sample, titled by word, label and coverage, masks overlaid.
+
+    ``cell``: pixels per side of one image.
+    """
     rows, titles = [], []
     for number, sample in enumerate(pair.samples):
         color = COLORS[number % len(COLORS)]
@@ -52,9 +55,9 @@ def overview(pair: Pair, cell: int = 128) -> Image.Image:
     return grid(rows, row_titles=titles, cell=cell)
 
 
-def _masked(reference: Reference, color: Color, cell: int) -> Image.Image:
+def _masked(reference: ReferenceImage, color: Color, cell: int) -> Image.Image:
     return overlay(fit_cell(reference.image, cell), fit_cell(reference.mask, cell), color)
 
 
-def _percent(reference: Reference) -> str:
+def _percent(reference: ReferenceImage) -> str:
     return f"{100 * reference.coverage:.1f}"

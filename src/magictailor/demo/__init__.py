@@ -1,59 +1,53 @@
-"""The demo: a pair of the world, a run on it, and one page that shows what happened."""
+"""The demo: a pair of the world, a run on it, and an HTML page with the results."""
 
 import shutil
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from magictailor.api import personalize
 from magictailor.common.errors import InputError
+from magictailor.common.events import Listener, Progress, ignore, with_task
 from magictailor.common.files import json_text, output_folder, write_json
 from magictailor.demo.page import write_page
-from magictailor.generation.pictures import generate, load, save_pictures
+from magictailor.generation.images import save_images
 from magictailor.generation.protocol import PROMPTS
-from magictailor.training.loop import personalize
 from magictailor.world.pairs import world_pair, write_pair
 
 METHOD = "magictailor"
-PAIR = 100_000_060  # a tuning pair, chosen since it comes out well; docs/world.md has one that does not
-SHOWN = ("snow", "beach", "comic", "watercolor")  # of the protocol's prompts
-NUMBER = 4  # pictures of each prompt
-Watch = Callable[[int, int, Mapping[str, float], str], None]
+PAIR = 100_000_060  # a tuning pair with a good result; docs/world.md shows a bad one
+SHOWN = ("snow", "beach", "comic", "watercolor")  # the names of the protocol's prompts
+NUMBER = 4  # images of each prompt
 
 
-def run_demo(folder: Path, seed: int, watch: Watch) -> Path:
-    """Draw the pair, train with the default recipe, generate, write `index.html`; returns its path.
+def run_demo(output: Path, seed: int, listen: Listener = ignore) -> Path:
+    """Render the pair of this seed, train with the default recipe, generate, and write ``index.html``; returns its path.
 
-    The same call goes on after an interruption.
+    After an interruption, the same call goes on.
 
     Raises:
-        InputError: ``folder`` holds something else, or another pair's demo.
+        InputError: ``output`` has other contents, or the demo of another pair.
     """
     pair = world_pair(seed)
-    folder = output_folder(folder)
-    mark, content = folder / "demo.json", {"pair": seed, "method": METHOD}
-    if folder.exists() and any(folder.iterdir()):
-        if not mark.is_file() or mark.read_bytes() != json_text(content).encode():
-            raise InputError(
-                f"--output {folder}: holds something else than the demo of pair {seed}; choose another folder"
-            )
+    output = output_folder(output)
+    marker, content = output / "demo.json", {"pair": seed, "method": METHOD}
+    if output.exists() and any(output.iterdir()):
+        if not marker.is_file() or marker.read_bytes() != json_text(content).encode():
+            problem = f"{output}: holds something else than the demo of pair {seed}"
+            raise InputError(problem, "choose another folder", field="output")
     else:
-        write_json(mark, content)
-    if not (folder / "pair").exists():
-        write_pair(pair, folder / "pair")
-    watch(1, 1, {}, "pair")
-    personalize(
-        folder / "pair", folder / "run", method=METHOD, watch=lambda i, n, losses: watch(i, n, losses, "training")
-    )
+        write_json(marker, content)
+    if not (output / "pair").exists():
+        write_pair(pair, output / "pair")
+    listen(Progress("pair", 1, 1))
+    run = personalize(output / "pair", output / "run", method=METHOD, listen=listen)
     concept, component = pair.words
     prompts = {
         "composite": [f"a photo of {concept} with {component}"],
         "prompts": [f"{concept} with {component}, {PROMPTS[name]}" for name in SHOWN],
         "alone": [f"a photo of {concept}", f"a photo of {component}"],
     }
-    pipeline = load(folder / "run")
-    for done, (name, texts) in enumerate(prompts.items()):
-        target = folder / "images" / name
-        if not (target / "sheet.png").exists():
-            shutil.rmtree(target, ignore_errors=True)
-            save_pictures(generate(folder / "run", texts, number=NUMBER, pipeline=pipeline), target)
-        watch(done + 1, len(prompts), {}, "pictures")
-    return write_page(folder, pair, prompts, SHOWN)
+    for name, texts in prompts.items():
+        folder = output / "images" / name
+        if not (folder / "sheet.png").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            save_images(run.generate(texts, number=NUMBER, listen=with_task(f"generating {name}", listen)), folder)
+    return write_page(output, pair, prompts, SHOWN)

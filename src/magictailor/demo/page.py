@@ -1,4 +1,4 @@
-"""One HTML page, complete in itself: pictures inline, curves as SVG, no script."""
+"""A self-contained HTML page: inline images, curves as SVG, no script."""
 
 import base64
 import json
@@ -9,8 +9,8 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from magictailor.common.files import write_text
-from magictailor.training.checkpoint import read_run
 from magictailor.training.metrics import read_metrics
+from magictailor.training.run_folder import read_run
 from magictailor.world.pairs import WorldPair
 
 WIDTH, HEIGHT = 640, 200
@@ -23,16 +23,16 @@ def inline(path: Path) -> str:
 
 
 def smoothed(values: Sequence[float], weight: float = 0.95) -> list[float]:
-    """Running average, unbiased at the start."""
-    out, total, norm = [], 0.0, 0.0
+    """Exponential moving average, with bias correction."""
+    averages, total, norm = [], 0.0, 0.0
     for value in values:
         total, norm = weight * total + (1 - weight) * value, weight * norm + (1 - weight)
-        out.append(total / norm)
-    return out
+        averages.append(total / norm)
+    return averages
 
 
 def curves(rows: Sequence[dict[str, float]]) -> list[dict[str, str]]:
-    """A polyline's points for each sample's loss, scaled to their common maximum."""
+    """The points of a polyline for each sample's loss, scaled to their common maximum."""
     series = {key: smoothed([row[key] for row in rows]) for key in CURVES if all(key in row for row in rows)}
     top = max((max(s) for s in series.values()), default=1.0) or 1.0
     lines = []
@@ -43,32 +43,31 @@ def curves(rows: Sequence[dict[str, float]]) -> list[dict[str, str]]:
     return lines
 
 
-def _learning(run: Path) -> list[dict[str, object]]:
+def _previews(run: Path) -> list[dict[str, object]]:
     """Previews of one seed by step, as in the paper's figure 5."""
-    steps = sorted({p.name.split("-")[0] for p in (run / "previews").glob("*.png")})
-    return [
-        {"step": int(s), "images": [inline(p) for p in sorted((run / "previews").glob(f"{s}-*.png"))]} for s in steps
-    ]
+    folder = run / "previews"
+    steps = sorted({path.name.split("-")[0] for path in folder.glob("*.png")})
+    return [{"step": int(s), "images": [inline(path) for path in sorted(folder.glob(f"{s}-*.png"))]} for s in steps]
 
 
-def _pictures(images: Path, prompts: Sequence[str]) -> list[list[str]]:
-    """The generated pictures of each prompt, in the order of their seeds."""
+def _generated(images: Path, prompts: Sequence[str]) -> list[list[str]]:
+    """The generated images of each prompt, in the order of their seeds."""
     found: dict[str, dict[int, str]] = {prompt: {} for prompt in prompts}
     for path in images.glob("*.png"):
-        with Image.open(path) as picture:
-            if picture.info.get("prompt") in found:
-                found[picture.info["prompt"]][int(picture.info["seed"])] = inline(path)
+        with Image.open(path) as image:
+            if image.info.get("prompt") in found:
+                found[image.info["prompt"]][int(image.info["seed"])] = inline(path)
     return [[found[prompt][seed] for seed in sorted(found[prompt])] for prompt in prompts]
 
 
 def write_page(folder: Path, pair: WorldPair, prompts: Mapping[str, Sequence[str]], truths: Sequence[str]) -> Path:
-    """``folder/index.html`` from the demo's pair, run and images.
+    """Write ``folder/index.html`` from the demo's pair, run and images.
 
-    ``prompts``: of each folder of images; ``truths``: the protocol's names of the prompts in ``prompts["prompts"]``.
+    ``prompts``: by folder of images; ``truths``: the protocol's names of the prompts in ``prompts["prompts"]``.
     """
     run, truth = folder / "run", folder / "pair" / "truth"
     info = read_run(run)
-    images = {name: _pictures(folder / "images" / name, texts) for name, texts in prompts.items()}
+    images = {name: _generated(folder / "images" / name, texts) for name, texts in prompts.items()}
     photos = [inline(folder / "pair" / f"{i}_{label}_a0.png") for i, label in enumerate(pair.labels)]
     page = Environment(loader=PackageLoader("magictailor.demo", "."), autoescape=True).get_template("page.html")
     text = page.render(
@@ -80,7 +79,7 @@ def write_page(folder: Path, pair: WorldPair, prompts: Mapping[str, Sequence[str
         truth=inline(truth / "composite.png"),
         truths=[inline(truth / f"composite-{name}.png") for name in truths],
         overview=inline(run / "pair.png"),
-        learning=_learning(run),
+        learning=_previews(run),
         curves=curves(read_metrics(run)),
         boundary=WIDTH * info.recipe.phases[0].steps / info.recipe.steps,
         steps=info.recipe.steps,

@@ -1,1 +1,1 @@
-"""Benches: pairs x methods x prompts x seeds, trained, drawn, scored, and put into tables with their uncertainty."""
+"""Benches: pairs x methods x prompts x seeds, trained, generated, scored, and reported in tables with their uncertainty."""

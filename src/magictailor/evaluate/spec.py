@@ -1,4 +1,4 @@
-"""What a bench is made of, from a TOML file."""
+"""A bench's specification, from a TOML file."""
 
 import re
 import tomllib
@@ -13,23 +13,27 @@ from magictailor.common.errors import InputError
 from magictailor.data import Pair, read_pair
 from magictailor.generation.studies import STUDIES, filled, study_prompts
 from magictailor.methods import METHODS
-from magictailor.recipe import Part, fields_of, part_from
+from magictailor.recipe import ConfigModel, config_from
+from magictailor.recipe.config import fields_of
 from magictailor.segmentation import MODELS
 from magictailor.world.pairs import CHALLENGES, WorldPair, world_pair, write_pair
 
 WORLD = re.compile(rf"world:(\d+)(?:\+(\d+))?(?:-({'|'.join(CHALLENGES)}))?")
 
 
-class Spec(Part):
-    """A bench, as its TOML says.
+class Spec(ConfigModel):
+    """A bench, with the keys of its TOML file.
 
-    pairs: folders, from the TOML's own; or ``world:1000000000+8``, eight pairs of the world from that seed on, and
-    ``world:1000000000+2-size``, two of one challenge (plain, polluting, unequal, novel, size, category).
+    pairs: folders, relative to the TOML file; or ``world:1000000000+8``, eight pairs of the world from that seed on; or
+    ``world:1000000000+2-size``, two pairs of one challenge (plain, polluting, unequal, novel, size, category).
     prompts: names of studies, or texts with {concept} and {component}.
-    seeds: how many pictures of each prompt, from a seed on that depends on the pair; batch: how many of them are drawn at once, less on a small card.
-    settings: ``key=value`` changes of every method's recipe; method_settings: of one method's, by its name.
-    metrics: what judges the pictures, see docs/bench.md; weights: folders or hub ids of their models; segmenter: what
-    finds concept and component for those that want them cut out (``masks --model``).
+    seeds: number of images of each prompt; the first seed depends on the pair.
+    batch: number of images generated at once.
+    settings: ``key=value`` changes of every method's recipe.
+    method_settings: ``key=value`` changes of one method's recipe, by method.
+    metrics: the scorers of the images, see docs/bench.md.
+    weights: folders or hub ids of their models.
+    segmenter: the model that cuts out concept and component for the scorers that need it (``masks --model``).
     """
 
     model: str = "embedded"
@@ -46,15 +50,15 @@ class Spec(Part):
 
     @field_validator("methods", "method_settings")
     @classmethod
-    def _known(cls, methods: Any) -> Any:
+    def _check_methods(cls, methods: Any) -> Any:
         unknown = [m for m in methods if m not in METHODS]
         if unknown:
-            raise ValueError(f"{unknown[0]} is no method (magictailor recipes lists them)")
+            raise ValueError(f"{unknown[0]} is no method (`magictailor recipes` lists them)")
         return methods
 
     @field_validator("prompts")
     @classmethod
-    def _filled(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_prompts(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
         for text in prompts:
             if "<" in text:
                 raise ValueError(f"{text!r}: write {{concept}} and {{component}} for the pseudo-words")
@@ -66,79 +70,79 @@ class Spec(Part):
 
     @field_validator("segmenter")
     @classmethod
-    def _finds(cls, segmenter: str | None) -> str | None:
+    def _check_segmenter(cls, segmenter: str | None) -> str | None:
         if segmenter is not None and segmenter not in MODELS:
             raise ValueError(f"{segmenter!r} is no segmenter ({', '.join(MODELS)})")
         return segmenter
 
     def settings_of(self, method: str) -> list[str]:
+        """The changes of one method's recipe."""
         return [*self.settings, *self.method_settings.get(method, ())]
 
     def texts(self, words: Sequence[str]) -> list[str]:
-        """All prompts with a pair's pseudo-words."""
-        filled_in = [study_prompts(p, words) if p in STUDIES else filled((p,), words) for p in self.prompts]
-        return list(dict.fromkeys(text for texts in filled_in for text in texts))
+        """All prompts, filled with a pair's pseudo-words."""
+        groups = [study_prompts(p, words) if p in STUDIES else filled((p,), words) for p in self.prompts]
+        return list(dict.fromkeys(text for group in groups for text in group))
 
 
 @dataclass(frozen=True)
 class Source:
-    """A pair of a bench: a folder, or a pair of the world, whose folder is written on first use."""
+    """A pair of a bench: a folder, or a pair of the world, which is written to a folder on first use."""
 
     name: str
     folder: Path | None = None
     world: WorldPair | None = None
 
-    def read(self, home: Path) -> Pair:
-        """``home``: where a pair of the world is written; two processes may do so at once."""
+    def read(self, world_folder: Path) -> Pair:
+        """Read the pair; one of the world is in ``world_folder``. Two processes may write it at once."""
         if self.world is None:
             assert self.folder is not None
             return read_pair(self.folder)
-        place = home / self.name
-        if not place.exists():
+        folder = world_folder / self.name
+        if not folder.exists():
             try:
-                write_pair(self.world, place)
+                write_pair(self.world, folder)
             except (InputError, OSError):
-                if not place.exists():
+                if not folder.exists():
                     raise
-        return read_pair(place)
+        return read_pair(folder)
 
 
 def read_spec(path: Path | str) -> Spec:
-    """Raises InputError: no such file, no TOML, or a value that does not fit."""
+    """Raises InputError: no such file, invalid TOML, an unknown key or an invalid value."""
     path = Path(path)
     try:
         tree = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; write a spec, docs/bench.md has one") from error
+        raise InputError(f"{path}: {error.strerror}", "write a spec; docs/bench.md has an example") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no TOML ({error}); docs/bench.md has an example") from error
-    return part_from(Spec, tree)
+        raise InputError(f"{path}: no TOML ({error})", "see the example in docs/bench.md") from error
+    return config_from(Spec, tree)
 
 
 def _name_of(path: Path) -> str:
-    """A folder's name; of a TOML its own, or the folder's where it is called pair.toml."""
+    """The folder's name; for a TOML file its stem, or its folder's name if it is called pair.toml."""
     if path.suffix != ".toml":
         return path.name
     return path.parent.name if path.name == "pair.toml" else path.stem
 
 
-def sources(spec: Spec, beside: Path) -> list[Source]:
-    """The spec's pairs; folders are taken from ``beside``. Raises InputError: two of one name, a seed out of range."""
+def sources(spec: Spec, base: Path) -> list[Source]:
+    """The spec's pairs; folders are relative to ``base``. Raises InputError: equal names, or a seed out of range."""
     found = []
     for text in spec.pairs:
         match = WORLD.fullmatch(text)
         if match:
             first, count = int(match[1]), int(match[2] or 1)
             if count == 0:
-                raise InputError(f"pairs: {text}: no pair; write +1 or more, or leave it out")
-            end = f"-{match[3]}" if match[3] else ""
+                raise InputError(f"pairs: {text}: no pair", "write +1 or more, or leave it out")
+            suffix = f"-{match[3]}" if match[3] else ""
             seeds = range(first, first + count)
-            found += [Source(f"world-{seed}{end}", world=world_pair(seed, match[3])) for seed in seeds]
+            found += [Source(f"world-{seed}{suffix}", world=world_pair(seed, match[3])) for seed in seeds]
         else:
-            folder = (beside / Path(text).expanduser()).resolve()
+            folder = (base / Path(text).expanduser()).resolve()
             found.append(Source(_name_of(folder), folder))
     names = [source.name for source in found]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise InputError(f"pairs: two are called {twice[0]}; rename one")
+    if duplicates := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"pairs: two are called {duplicates[0]}", "rename one")
     return found

@@ -1,4 +1,4 @@
-"""What the tools call each family, as data; see the table in docs/export.md."""
+"""The tools' names of each model family; see the table in docs/export.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Family:
-    """``version``: kohya's ``ss_base_model_version``; ``architecture``: modelspec's, before the slash."""
-
-    version: str
-    architecture: str
-    embedding_keys: Mapping[str, str]  # of a pseudo-word's tensors in ComfyUI's files, by text encoder
-    sgm_names: bool = False  # in kohya's LoRA files
+    version: str  # kohya's ss_base_model_version
+    architecture: str  # modelspec's, before the slash
+    embedding_keys: Mapping[str, str]  # ComfyUI's name of a pseudo-word's tensor, by text encoder
+    sgm_names: bool = False  # kohya's LoRA files name layers as the original code does
 
 
 CLIP_L, CLIP_H = {"clip": "clip_l"}, {"clip": "clip_h"}

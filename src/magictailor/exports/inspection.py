@@ -1,4 +1,4 @@
-"""What a LoRA or embedding file holds, read from its header and shapes alone."""
+"""The contents of a LoRA or embedding file, read from its header and shapes alone."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from magictailor.common.errors import InputError
 
-# Where a LoRA's file spells a layer's first factor, and who reads that.
+# The ending of a layer's first factor in a LoRA file: whose naming it is, and which tools read it.
 SPELLINGS = {
     ".lora_down.weight": ("kohya", "A1111, Forge, ComfyUI, sd-scripts, diffusers"),
     ".lora.down.weight": ("diffusers", "diffusers (ComfyUI drops its attention layers)"),
@@ -22,7 +22,7 @@ NETWORKS = {
     "text encoder": ("lora_te", "text_encoder"),
     "transformer": ("transformer.",),
 }
-# A family by the size of the text features that its cross-attention reads, or by an embedding's.
+# The family by the width of the text features that cross-attention reads, or by an embedding's width.
 BY_TEXT = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL", 128: "magictailor's embedded base"}
 BY_EMBEDDING = {**BY_TEXT, 1280: "SDXL", 4096: "FLUX.1"}
 BUNDLE = "bundle_emb."
@@ -31,7 +31,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds. ``ranks``, ``alphas``: how many layers have each."""
+    """The contents of a file. ``ranks``, ``alphas``: the number of layers with each value."""
 
     kind: str  # "LoRA, kohya's names" or "embedding"
     family: str
@@ -43,7 +43,7 @@ class Contents:
     readers: str
 
     def lines(self) -> dict[str, str]:
-        """For people: ``{what: how}``, without what the file does not have."""
+        """Labels and texts to print, without empty ones."""
 
         def counted(counts: dict[int, int] | dict[float, int]) -> str:
             return ", ".join(f"{v:g}" if len(counts) == 1 else f"{v:g} ({n} layers)" for v, n in counts.items())
@@ -51,7 +51,7 @@ class Contents:
         rows = {
             "holds": self.kind,
             "family": self.family,
-            "layers": ", ".join(f"{n} of the {where}" for where, n in self.layers.items()),
+            "layers": ", ".join(f"{n} of the {network}" for network, n in self.layers.items()),
             "rank": counted(self.ranks),
             "alpha": counted(self.alphas),
             "embeddings": ", ".join(f"{n} ({s[0]} x {s[-1]})" for n, s in self.embeddings.items()),
@@ -62,9 +62,9 @@ class Contents:
 
 
 def _opened(file: Path) -> tuple[Shapes, dict[str, str], dict[str, float]]:
-    """Shapes, header and alphas. Raises InputError for anything but safetensors."""
-    if not os.path.isfile(file):  # False, too, for a name that no path can have
-        raise InputError(f"{file}: no such file; name a .safetensors file")
+    """Shapes, metadata and alphas. Raises InputError for anything but safetensors."""
+    if not os.path.isfile(file):  # False also for an invalid path
+        raise InputError(f"{file}: no such file", "name a .safetensors file", field="file")
     try:
         with safe_open(file, "pt") as opened:
             keys = list(opened.keys())
@@ -73,12 +73,14 @@ def _opened(file: Path) -> tuple[Shapes, dict[str, str], dict[str, float]]:
             return shapes, dict(opened.metadata() or {}), alphas
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{file}: not safetensors ({error}); pickled .pt and .ckpt files can run code and are not opened, convert it"
+            f"{file}: not safetensors ({error})",
+            "convert it; pickled .pt and .ckpt files can run code and are not opened",
+            field="file",
         ) from error
 
 
 def _spelling(shapes: Shapes) -> tuple[str, str, str] | None:
-    """A LoRA's ending, whose spelling that is, and who reads it."""
+    """A LoRA file's ending, whose naming it is, and which tools read it."""
     ending = next((e for e in SPELLINGS if any(k.endswith(e) for k in shapes)), None)
     if ending is None:
         return None
@@ -94,7 +96,7 @@ def _network(key: str) -> str:
 
 
 def _alphas(ranks: dict[str, int], tensors: dict[str, float], header: dict[str, str]) -> dict[float, int]:
-    """The layers' alphas: a tensor's, or the header's for all; equal to the rank where neither says."""
+    """The layers' alphas: of a tensor, else of the header, else equal to the rank."""
     try:
         config = dict(json.loads(header.get("lora_adapter_metadata", "{}")))
     except (ValueError, TypeError):
@@ -107,18 +109,18 @@ def _alphas(ranks: dict[str, int], tensors: dict[str, float], header: dict[str, 
 def _family(shapes: Shapes, embeddings: Shapes, header: dict[str, str]) -> str:
     if any("double_blocks" in k or "single_transformer_blocks" in k for k in shapes):
         return "FLUX.1"
-    read = {s[1] for k, s in shapes.items() if "attn2" in k and "to_k" in k and k.endswith(tuple(SPELLINGS))}
-    found = {BY_TEXT[n] for n in read if n in BY_TEXT}
+    text_widths = {s[1] for k, s in shapes.items() if "attn2" in k and "to_k" in k and k.endswith(tuple(SPELLINGS))}
+    found = {BY_TEXT[n] for n in text_widths if n in BY_TEXT}
     widths = {s[-1] for s in embeddings.values()} & set(BY_EMBEDDING)
-    telling = widths & {1280, 4096} or widths  # SDXL's and FLUX's files hold CLIP-L's 768 as well
-    found = found or {BY_EMBEDDING[n] for n in telling}
-    said = header.get("modelspec.architecture") or header.get("ss_base_model_version")
+    widths = widths & {1280, 4096} or widths  # SDXL's and FLUX's files hold CLIP-L's 768 as well
+    found = found or {BY_EMBEDDING[n] for n in widths}
+    declared = header.get("modelspec.architecture") or header.get("ss_base_model_version")
     names = " or ".join(sorted(found)) or "unknown"
-    return f"{names} (its header says {said})" if said else names
+    return f"{names} (its header says {declared})" if declared else names
 
 
 def inspect(file: Path | str) -> Contents:
-    """What a LoRA or embedding file holds, without loading it.
+    """The contents of a LoRA or embedding file, without loading its weights.
 
     Raises:
         InputError: no such file, not safetensors, or neither a LoRA nor an embedding.
@@ -128,15 +130,16 @@ def inspect(file: Path | str) -> Contents:
     embeddings = {k.removeprefix(BUNDLE): s for k, s in shapes.items() if k.startswith(BUNDLE)}
     if spelling is None and not embeddings:
         if not all(len(s) in (1, 2) for s in shapes.values()) or len(shapes) > 4:
-            raise InputError(f"{file}: holds {len(shapes)} tensors, but neither a LoRA nor an embedding")
+            problem = f"{file}: {len(shapes)} tensors, neither a LoRA nor an embedding"
+            raise InputError(problem, "name a LoRA or an embedding", field="file")
         embeddings = {k: s if len(s) == 2 else (1, *s) for k, s in shapes.items()}
     ours = any(k.startswith("words.") for k in shapes)
     words = "A1111, Forge, ComfyUI; diffusers by load_textual_inversion" + ", an encoder at a time" * (len(shapes) > 1)
     words = "magictailor" if ours else words
-    ending, whose, readers = spelling or ("", "", words)
+    ending, naming, readers = spelling or ("", "", words)
     ranks = {k.removesuffix(ending): s[0] for k, s in shapes.items() if ending and k.endswith(ending)}
     return Contents(
-        kind=f"LoRA, {whose}'s names" if spelling else "embedding",
+        kind=f"LoRA, {naming}'s names" if spelling else "embedding",
         family=_family(shapes, embeddings, header),
         layers=dict(Counter(map(_network, ranks))),
         ranks=dict(Counter(ranks.values())),

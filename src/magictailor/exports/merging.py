@@ -1,9 +1,8 @@
-"""Custom Diffusion's merge of single-concept runs into one, in closed form."""
+"""Custom Diffusion's closed-form merge of single-concept runs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,29 +11,30 @@ from magictailor.backbones import Backbone, load_backbone
 from magictailor.common.errors import InputError
 from magictailor.common.files import new_folder, write_json
 from magictailor.common.tensors import prefixed, read_tensors, unprefixed, write_tensors
-from magictailor.generation.pictures import finished_run, loaded
+from magictailor.generation.loading import finished_run, load_trained
+from magictailor.methods.prompt_words import TEMPLATES
 from magictailor.recipe import CrossAttentionWeights
-from magictailor.recipe.naming import TEMPLATES, Naming
-from magictailor.training.checkpoint import RUN_FILE, WEIGHTS_FILE, WORDS_FILE, RunInfo, environment
+from magictailor.recipe.naming import Naming
+from magictailor.training.run_folder import FORMAT, RUN_FILE, WEIGHTS_FILE, WORDS_FILE, RunInfo, environment
 from magictailor.training.trainables import DENOISER
 
-RIDGE = 1e-6  # of the regularising features' mean square: their products must have an inverse
+RIDGE = 1e-6  # times the regularization features' mean square; makes their Gram matrix invertible
 KEYS_AND_VALUES = {"to_k", "to_v"}
 
 
 def merged_weight(base: Tensor, features: Sequence[Tensor], weights: Sequence[Tensor], regular: Tensor) -> Tensor:
-    """The weight nearest to the base's on regular text that gives each run's own values on its own text.
+    """The weight that reproduces each run's outputs on its own text and changes least on regularization text.
 
-    W = W0 + v' d,  d = C (Creg' Creg)^-1,  v' = (V - W0 C') (d C')^-1  (Kumari 2023, its closed form)
+    W = W0 + v' d,  d = C (Creg' Creg)^-1,  v' = (V - W0 C') (d C')^-1  (Kumari et al. 2023)
 
     Args:
         base: W0, [o, d].
-        features: each run's own text features, [n, d], all together C.
-        weights: each run's W, [o, d]; V holds W c for its own features.
+        features: each run's own text features, [n, d]; stacked they are C.
+        weights: each run's W, [o, d]; V holds W c for its own features c.
         regular: Creg, features of other text, [m, d].
 
     Returns:
-        W, [o, d], in double precision as all of this is computed.
+        W, [o, d], in double precision.
     """
     w0, c, creg = base.double(), torch.cat(list(features)).double(), regular.double()
     values = torch.cat([w.double() @ f.double().T for f, w in zip(features, weights, strict=True)], 1)  # V
@@ -46,21 +46,20 @@ def merged_weight(base: Tensor, features: Sequence[Tensor], weights: Sequence[Te
 
 
 def _own_features(backbone: Backbone, info: RunInfo) -> Tensor:
-    """Text features of the tokens that a run's pseudo-word and label make, in its training prompt."""
+    """Text features of the run's pseudo-word and label in its training prompt, [n, d]."""
     naming = Naming(info.recipe, info.words)
     word = naming.concept
-    (prompt,) = naming.prompts(word)[:1]
+    (prompt,) = naming.training_prompts(word)[:1]
     condition = backbone.encode_text([prompt], [word])
-    (place, *_) = next(iter(condition.positions[0][word].values()))
-    pipeline: Any = backbone.pipeline
-    length = len(pipeline.tokenizer(naming.called(word), add_special_tokens=False).input_ids)
-    return condition.sequence[0, place : place + length].detach().cpu()
+    start, tokenizer = condition.spans[0][word][0], next(iter(backbone.tokenizers.values()))
+    length = len(tokenizer(naming.name(word), add_special_tokens=False).input_ids)
+    return condition.tensors["sequence"][0, start : start + length].detach().cpu()
 
 
 def _regular_features(backbone: Backbone, labels: Sequence[str]) -> Tensor:
-    """Of all places of the templates with the labels in them."""
+    """Text features at all positions of the templates with these labels, [m, d]."""
     prompts = [template.format(label) for label in labels for template in TEMPLATES]
-    return backbone.encode_text(prompts).sequence.detach().flatten(0, 1).cpu()
+    return backbone.encode_text(prompts).tensors["sequence"].detach().flatten(0, 1).cpu()
 
 
 def _mergeable(run: Path | str) -> tuple[Path, RunInfo]:
@@ -68,42 +67,48 @@ def _mergeable(run: Path | str) -> tuple[Path, RunInfo]:
     layers = {layer for part in info.recipe.train if isinstance(part, CrossAttentionWeights) for layer in part.layers}
     if layers != KEYS_AND_VALUES or info.recipe.kinds != {"cross-attention", "pseudo-words"}:
         raise InputError(
-            f"{folder}: only runs of --method custom-diffusion are merged, this one is {info.recipe.method}"
+            f"{folder}: method {info.recipe.method} cannot be merged",
+            "name only runs of method custom-diffusion",
+            field="runs",
         )
     if len(info.words) > 1:
         raise InputError(
-            f"{folder}: holds {len(info.words)} samples; merge runs of one each, trained on folders of one sample"
+            f"{folder}: trained on {len(info.words)} samples",
+            "merge runs that were trained on one sample each",
+            field="runs",
         )
     return folder, info
 
 
-def _together(folders: Sequence[Path], infos: Sequence[RunInfo]) -> RunInfo:
-    """What the merged run says of itself."""
+def _merged_info(folders: Sequence[Path], infos: Sequence[RunInfo]) -> RunInfo:
+    """The merged run's record. Raises InputError if the runs do not fit together."""
     words = [word for info in infos for word in info.words]
-    if len(set(words)) < len(words):
-        raise InputError(f"{words[0]}: both runs have this pseudo-word; train one with another (pair.toml: word = ...)")
+    if repeated := [word for word in words if words.count(word) > 1]:
+        problem = f"{repeated[0]}: two runs have this pseudo-word"
+        raise InputError(problem, "train one with another (pair.toml: word = ...)", field="runs")
     for folder, info in zip(folders, infos, strict=True):
         if (info.model, info.loras) != (infos[0].model, infos[0].loras):
-            raise InputError(f"{folder}: trained on {info.model}, not on {infos[0].model}; merge runs of one base")
+            problem = f"{folder}: trained on {info.model}, not on {infos[0].model}"
+            raise InputError(problem, "merge runs of one base", field="runs")
     samples = [sample for info in infos for sample in info.pair["samples"]]
     return replace(infos[0], pair={"name": " and ".join(info.pair["name"] for info in infos), "samples": samples})
 
 
 @torch.no_grad()
 def merge_runs(runs: Sequence[Path | str], output: Path | str) -> Path:
-    """Merge single-concept runs of Custom Diffusion into one that `load` and `generate` take.
+    """Merge single-concept runs of Custom Diffusion into one run, for `load` and `generate`.
 
     Raises:
         InputError: runs of another method, of several samples, of different bases or with the same word; nothing has
             been written.
     """
     if len(runs) < 2:
-        raise InputError("name at least two runs to merge")
+        raise InputError("fewer than two", "name at least two runs to merge", field="runs")
     folders, infos = zip(*map(_mergeable, runs), strict=True)
-    merged = _together(folders, infos)
+    merged = _merged_info(folders, infos)
     features, tuned, words = [], [], dict[str, Tensor]()
     for folder, info in zip(folders, infos, strict=True):
-        backbone = loaded(folder, (), {"device": "cpu", "precision": "fp32"})
+        backbone, _ = load_trained(folder, device="cpu", precision="fp32")
         features.append(_own_features(backbone, info))
         tuned.append(unprefixed(DENOISER, read_tensors(folder / WEIGHTS_FILE)))
         words |= read_tensors(folder / WORDS_FILE)
@@ -115,5 +120,8 @@ def merge_runs(runs: Sequence[Path | str], output: Path | str) -> Path:
         write_tensors(work / WEIGHTS_FILE, prefixed(DENOISER, weights))
         write_tensors(work / WORDS_FILE, words)
         more = {**environment(), "preset": merged.preset, "seconds": 0.0, "finished": True}
-        write_json(work / RUN_FILE, {**merged.identity(), **more, "merged": [str(f.resolve()) for f in folders]})
+        write_json(
+            work / RUN_FILE,
+            {"format": FORMAT, **merged.identity(), **more, "merged": [str(f.resolve()) for f in folders]},
+        )
     return Path(output)

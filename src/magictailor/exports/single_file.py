@@ -1,6 +1,6 @@
-"""A pipeline's weights under the original code's names, in one file, as A1111 and ComfyUI keep checkpoints.
+"""A model's weights under the original code's names, as in the one-file checkpoints of A1111 and ComfyUI.
 
-Tables of names and three rules; the reverse is diffusers' own `from_single_file`, which the tests use.
+The inverse of diffusers' `from_single_file`, which the tests compare with.
 """
 
 import re
@@ -57,28 +57,37 @@ BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|downsamplers|upsamplers)\
 
 
 def unet_name(key: str, layers: int, attends: Mapping[int, bool]) -> str:
-    """One U-Net key. ``attends``: which blocks of the way up have transformers; they move the upsampler's number."""
+    """The name of a U-Net tensor.
+
+    Args:
+        key: its name in diffusers.
+        layers: per block.
+        attends: whether each up block has attention, which shifts its upsampler's number.
+    """
     module, _, kind = key.rpartition(".")
     if module in UNET_ENDS:
         return f"{UNET_ENDS[module]}.{kind}"
     if ".attentions." in module:
         return f"{sgm_name(module, layers)}.{kind}"
     if module.startswith("mid_block.resnets."):
-        _, _, first_or_last, layer = module.split(".")
-        return f"middle_block.{2 * int(first_or_last)}.{UNET_RESNET[layer]}.{kind}"
+        _, _, number, layer = module.split(".")
+        return f"middle_block.{2 * int(number)}.{UNET_RESNET[layer]}.{kind}"
     match = BLOCK.fullmatch(module)
     assert match is not None, key
-    way, block, part, number, rest = match[1], int(match[2]), match[3], int(match[4]), match[5]
+    way, block, part, resnet, rest = match[1], int(match[2]), match[3], int(match[4]), match[5]
     if part == "resnets":
-        place = 1 + block * (layers + 1) + number if way == "down" else block * (layers + 1) + number
-        return f"{'input' if way == 'down' else 'output'}_blocks.{place}.0.{UNET_RESNET[rest]}.{kind}"
+        index = block * (layers + 1) + resnet + (way == "down")
+        return f"{'input' if way == 'down' else 'output'}_blocks.{index}.0.{UNET_RESNET[rest]}.{kind}"
     if way == "down":
         return f"input_blocks.{1 + block * (layers + 1) + layers}.0.op.{kind}"
     return f"output_blocks.{block * (layers + 1) + layers}.{2 if attends[block] else 1}.conv.{kind}"
 
 
 def vae_tensor(key: str, tensor: Tensor, blocks: int) -> tuple[str, Tensor]:
-    """One key of the autoencoder; its attention's matrices are 1 x 1 convolutions there."""
+    """The name and the tensor of the autoencoder. Its attention's matrices become 1 x 1 convolutions.
+
+    ``blocks``: the number of up blocks.
+    """
     for ours, theirs in VAE_NAMES.items():
         key = key.replace(ours, theirs)
     if ".attn_1." in key:
@@ -93,10 +102,10 @@ def vae_tensor(key: str, tensor: Tensor, blocks: int) -> tuple[str, Tensor]:
 
 
 def open_clip_weights(weights: Weights, spare: bool) -> dict[str, Tensor]:
-    """OpenCLIP's text encoder: queries, keys and values in one matrix.
+    """OpenCLIP's text encoder, with queries, keys and values in one matrix.
 
-    ``spare``: with a last layer that nobody runs. Stable Diffusion 2's condition is the layer before it, so diffusers
-    drops it; other tools want it to be there.
+    ``spare``: append a copy of the last layer. Stable Diffusion 2 conditions on the last layer but one, so diffusers
+    drops the last; other tools require it.
     """
     out: dict[str, Tensor] = {}
     count = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith("encoder.layers."))
@@ -110,8 +119,8 @@ def open_clip_weights(weights: Weights, spare: bool) -> dict[str, Tensor]:
             continue
         _, _, layer, rest = key.split(".", 3)
         kind = rest.rpartition(".")[2]
-        for place in {int(layer), count if spare and int(layer) == count - 1 else int(layer)}:
-            start = f"transformer.resblocks.{place}"
+        for index in {int(layer), count if spare and int(layer) == count - 1 else int(layer)}:
+            start = f"transformer.resblocks.{index}"
             if rest.startswith("self_attn.q_proj"):
                 parts = [weights[f"encoder.layers.{layer}.self_attn.{p}_proj.{kind}"] for p in "qkv"]
                 out[f"{start}.attn.in_proj_{kind}"] = torch.cat(parts)
@@ -122,26 +131,31 @@ def open_clip_weights(weights: Weights, spare: bool) -> dict[str, Tensor]:
 
 
 def _text_weights(encoder: Any, words: int) -> dict[str, Tensor]:
-    """Without the rows of added words, and without the ``text_model.`` that some versions of transformers prefix."""
+    """Without the rows of added words, and without the prefix ``text_model.`` of some versions of transformers."""
     weights = {k.removeprefix("text_model."): v for k, v in encoder.state_dict().items() if "position_ids" not in k}
     table = "embeddings.token_embedding.weight"
     return {**weights, table: weights[table][:words]}
 
 
-def single_file(pipeline: Any, words: int) -> dict[str, Tensor]:
-    """All weights of a Stable Diffusion pipeline under the original names; ``words``: of its own vocabulary."""
-    unet, vae = pipeline.unet.state_dict(), pipeline.vae.state_dict()
-    layers, blocks = pipeline.unet.config.layers_per_block, len(pipeline.vae.config.block_out_channels)
-    attends = {i: hasattr(block, "attentions") for i, block in enumerate(pipeline.unet.up_blocks)}
-    out = {f"model.diffusion_model.{unet_name(k, layers, attends)}": v for k, v in unet.items()}
-    for key, tensor in vae.items():
+def single_file(networks: Mapping[str, Any], words: int) -> dict[str, Tensor]:
+    """All weights of a Stable Diffusion model under the original names.
+
+    Args:
+        networks: by folder name in diffusers: unet, vae, text_encoder, text_encoder_2.
+        words: the size of the base's own vocabulary; later rows are left out.
+    """
+    unet, vae, encoder = networks["unet"], networks["vae"], networks["text_encoder"]
+    layers, blocks = unet.config.layers_per_block, len(vae.config.block_out_channels)
+    attends = {i: hasattr(block, "attentions") for i, block in enumerate(unet.up_blocks)}
+    out = {f"model.diffusion_model.{unet_name(k, layers, attends)}": v for k, v in unet.state_dict().items()}
+    for key, tensor in vae.state_dict().items():
         name, tensor = vae_tensor(key, tensor, blocks)
         out[f"first_stage_model.{name}"] = tensor
-    text = _text_weights(pipeline.text_encoder, words)
-    if hasattr(pipeline, "text_encoder_2"):
-        large = open_clip_weights(_text_weights(pipeline.text_encoder_2, words), spare=False)
+    text = _text_weights(encoder, words)
+    if "text_encoder_2" in networks:
+        large = open_clip_weights(_text_weights(networks["text_encoder_2"], words), spare=False)
         out |= {f"conditioner.embedders.0.transformer.text_model.{k}": v for k, v in text.items()}
         return out | {f"conditioner.embedders.1.model.{k}": v for k, v in large.items()}
-    if pipeline.text_encoder.config.hidden_act == "quick_gelu":  # CLIP's, Stable Diffusion 1.x
+    if encoder.config.hidden_act == "quick_gelu":  # CLIP's, Stable Diffusion 1.x
         return out | {f"cond_stage_model.transformer.text_model.{k}": v for k, v in text.items()}
     return out | {f"cond_stage_model.model.{k}": v for k, v in open_clip_weights(text, spare=True).items()}

@@ -1,4 +1,4 @@
-"""From a finished run to files that other tools load."""
+"""Export a finished run as files that other tools load."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from magictailor.backbones import load_backbone
+from magictailor.backbones import Backbone, load_backbone
 from magictailor.backbones.contract import WordVectors
 from magictailor.backbones.lora import (
     Adapter,
@@ -22,46 +22,54 @@ from magictailor.backbones.lora import (
 )
 from magictailor.common.errors import InputError
 from magictailor.common.files import new_folder, write_text
-from magictailor.common.tensors import WORD, read_numbers, read_tensors, unprefixed, write_tensors
+from magictailor.common.tensors import WORD, read_metadata, read_tensors, unprefixed, write_tensors
 from magictailor.exports.families import FAMILIES, Family
+from magictailor.exports.readme import (
+    BUNDLED,
+    comfyui_prompt,
+    in_a1111,
+    in_checkpoint,
+    in_comfyui,
+    in_diffusers,
+    with_words,
+)
 from magictailor.exports.single_file import single_file
-from magictailor.exports.usage import BUNDLED, in_a1111, in_checkpoint, in_comfyui, in_diffusers, with_words
-from magictailor.generation.pictures import finished_run, load
+from magictailor.generation.loading import finished_run, load_trained
 from magictailor.recipe.naming import Naming
-from magictailor.training.checkpoint import LORA_FILE, WORDS_FILE, RunInfo
+from magictailor.training.run_folder import LORA_FILE, WORDS_FILE, RunInfo
 from magictailor.training.trainables import OWN_WEIGHTS, WORDS
 from magictailor.weights import EMBEDDED
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What a run gives, without any tool's names. ``words``: each pseudo-word's vectors."""
+    """A run's result, independent of the tools' names."""
 
     name: str
+    folder: Path  # the run's
     info: RunInfo
     family: Family
-    pipeline: str  # its class in diffusers
-    schedule: Mapping[str, Any]  # of the base's noise
-    layers: int  # of a block of the U-Net
+    pipeline_class: str  # in diffusers
+    noise_schedule: Mapping[str, Any]
+    layers_per_block: int
     size: int
-    lora_file: Path
-    adapter: Adapter
-    words: Mapping[str, WordVectors]
+    adapter: Adapter  # empty: no LoRA
+    words: Mapping[str, WordVectors]  # by pseudo-word
     half: bool
 
     @property
     def prompt(self) -> str:
-        """The composite's, as it was trained: ``a photo of <person> with <hair>``."""
+        """A training prompt with all pseudo-words: ``a photo of <person> with <hair>``."""
         naming = Naming(self.info.recipe, self.info.words)
-        return naming.written(naming.composite())
+        return naming.expand(naming.composite_prompt())
 
     @property
     def predicts_v(self) -> bool:
-        return bool(self.schedule.get("prediction_type") == "v_prediction")
+        return bool(self.noise_schedule.get("prediction_type") == "v_prediction")
 
     @property
     def names(self) -> dict[str, str]:
-        """What each pseudo-word's file is called: no ``<``, which no tool reads, and no common word alone."""
+        """The name of each pseudo-word's embedding: without ``<``, which no tool reads, and not a common word alone."""
         return {word: f"{self.name}-{word.strip('<>')}" for word in self.words}
 
     def write(self, path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
@@ -74,7 +82,7 @@ class Exported:
         return {self.family.embedding_keys[encoder]: vectors for encoder, vectors in self.words[word].items()}
 
     def write_words(self, folder: Path, key: Callable[[str], str] | None = None) -> None:
-        """A file a pseudo-word; ``key`` names a lone tensor where that is not ComfyUI's key."""
+        """Write one file per pseudo-word. ``key`` names a single tensor, if not by ComfyUI's key."""
         for word in self.words:
             tensors = self.by_key(word)
             if key is not None and len(tensors) == 1:
@@ -111,25 +119,29 @@ class Exported:
 
 def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
     if run.adapter:
-        run.write(
-            folder / LORA_FILE,
-            diffusers_tensors(run.adapter),
-            diffusers_header(read_numbers(run.lora_file), run.adapter),
-        )
+        header = diffusers_header(read_metadata(run.folder / LORA_FILE), run.adapter)
+        run.write(folder / LORA_FILE, diffusers_tensors(run.adapter), header)
     run.write_words(folder, lambda word: word)
     files = {word: f"{name}.safetensors" for word, name in run.names.items()}
     recipe = run.info.recipe
     lora = LORA_FILE if run.adapter else None
     base = str(EMBEDDED) if run.info.model == "embedded" else run.info.model
     return in_diffusers(
-        run.pipeline, base, lora, files, run.prompt, recipe.guidance, recipe.sampling_steps, run.predicts_v
+        run.pipeline_class,
+        base,
+        lora,
+        files,
+        run.prompt,
+        recipe.sampling.guidance,
+        recipe.sampling.steps,
+        run.predicts_v,
     )
 
 
 def _kohya(run: Exported, folder: Path, bundle: bool) -> str:
     bundled = {f"bundle_emb.{run.names[w]}.{k}": v for w in run.words for k, v in run.by_key(w).items()}
     if run.adapter:
-        tensors = kohya_tensors(run.adapter, run.layers, run.family.sgm_names) | (bundled if bundle else {})
+        tensors = kohya_tensors(run.adapter, run.layers_per_block, run.family.sgm_names) | (bundled if bundle else {})
         run.write(folder / f"{run.name}.safetensors", tensors, run.lora_header(with_words(run.prompt, run.names)))
     run.write_words(folder, lambda word: "emb_params")
     lora = run.name if run.adapter else None
@@ -139,56 +151,54 @@ def _kohya(run: Exported, folder: Path, bundle: bool) -> str:
 
 def _comfyui(run: Exported, folder: Path, bundle: bool) -> str:
     if run.adapter:
-        said = with_words(run.prompt, {w: f"embedding:{n}" for w, n in run.names.items()})
-        tensors = comfyui_tensors(run.adapter, run.layers)
-        run.write(folder / f"{run.name}.safetensors", tensors, run.lora_header(said))
+        tensors = comfyui_tensors(run.adapter, run.layers_per_block)
+        run.write(folder / f"{run.name}.safetensors", tensors, run.lora_header(comfyui_prompt(run.prompt, run.names)))
     run.write_words(folder)
     return in_comfyui(run.name if run.adapter else None, run.names, run.prompt)
 
 
-def _fused(run: Exported) -> Any:
-    pipeline: Any = load(run.lora_file.parent, device="cpu", precision="fp32")
+def _fused(run: Exported) -> Backbone:
+    """The run's model with the LoRA merged into its weights."""
+    backbone, _ = load_trained(run.folder, device="cpu", precision="fp32")
+    pipeline: Any = backbone.pipeline
     if run.adapter:
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
-    return pipeline
+    return backbone
 
 
 def _checkpoint(run: Exported, folder: Path, bundle: bool) -> str:
-    pipeline = _fused(run)
+    backbone = _fused(run)
     header = run.modelspec("", run.name, with_words(run.prompt, run.names))
     header["modelspec.architecture"] = run.family.architecture
-    words = len(pipeline.tokenizer) - len(run.info.words)
+    words = len(next(iter(backbone.tokenizers.values()))) - len(run.info.words)
     marks: dict[str, Tensor] = {}
-    if run.predicts_v:  # what no weight says: a header for some tools, empty tensors for ComfyUI
+    if run.predicts_v:  # some tools read the header, ComfyUI reads empty tensors
         header["modelspec.prediction_type"], marks["v_pred"] = "v", torch.zeros(0)
-        if run.schedule.get("rescale_betas_zero_snr"):
+        if run.noise_schedule.get("rescale_betas_zero_snr"):
             marks["ztsnr"] = torch.zeros(0)
-    run.write(folder / f"{run.name}.safetensors", single_file(pipeline, words) | marks, {"format": "pt", **header})
+    tensors = single_file(backbone.networks, words) | marks
+    run.write(folder / f"{run.name}.safetensors", tensors, {"format": "pt", **header})
     run.write_words(folder, lambda word: "emb_params")
     return in_checkpoint(run.name, run.names, run.prompt)
 
 
 def _merged(run: Exported, folder: Path, bundle: bool) -> str:
-    pipeline = _fused(run)
+    pipeline: Any = _fused(run).pipeline
     pipeline.to(torch.float16 if run.half else torch.float32)
     pipeline.save_pretrained(folder)
     recipe = run.info.recipe
-    return in_diffusers(run.pipeline, ".", None, {}, run.prompt, recipe.guidance, recipe.sampling_steps)
+    return in_diffusers(run.pipeline_class, ".", None, {}, run.prompt, recipe.sampling.guidance, recipe.sampling.steps)
 
 
 FORMATS = {"diffusers": _diffusers, "kohya": _kohya, "comfyui": _comfyui, "merged": _merged, "checkpoint": _checkpoint}
+WHOLE = ("merged", "checkpoint")  # hold a whole model
 
 
-WHOLE = ("merged", "checkpoint")  # what holds a whole model
-
-
-def _adapter(file: Path, backbone: Any) -> Adapter:
+def _adapter(file: Path, layers_per_block: int) -> Adapter:
     tensors = read_tensors(file)
     modules = dict.fromkeys(key.removeprefix("unet.").split(".lora_")[0] for key in tensors)
-    return adapter_of(
-        tensors, modules, backbone.pipeline.unet.config.layers_per_block, header_alpha(read_numbers(file))
-    )
+    return adapter_of(tensors, modules, layers_per_block, header_alpha(read_metadata(file)))
 
 
 def _read(run: Path | str, half: bool, format: str) -> Exported:
@@ -196,31 +206,33 @@ def _read(run: Path | str, half: bool, format: str) -> Exported:
     kinds = info.recipe.kinds
     if kinds & OWN_WEIGHTS and format not in WHOLE:
         raise InputError(
-            f"--format {format}: --method {info.recipe.method} trains the model's own weights, which no LoRA holds; "
-            f"choose --format {' or '.join(WHOLE)}"
+            f"{format}: method {info.recipe.method} trains the model's own weights, which no LoRA holds",
+            f"choose {' or '.join(WHOLE)}",
+            field="format",
         )
     if "embedding-matrix" in kinds:
         raise InputError(
-            f"{folder}: --method {info.recipe.method} trains the whole embedding matrix, which no other tool reads; "
-            "export a run of --method magictailor"
+            f"{folder}: method {info.recipe.method} trains the whole embedding matrix, which no other tool reads",
+            "export a run of method magictailor",
+            field="run",
         )
-    backbone: Any = load_backbone(info.model, info.loras, device="cpu", precision="fp32")
+    backbone = load_backbone(info.model, info.loras, device="cpu", precision="fp32")
     if "pseudo-words" in kinds:
         rows = unprefixed(WORDS, read_tensors(folder / WORDS_FILE))
         words = {w: {e: rows[f"{w}.{e}"] for e in backbone.text_encoders} for w in info.words}
-    else:  # never trained: what they began as, which the LoRA was trained with
-        words = backbone.add_words(Naming(info.recipe, info.words).starts())
+    else:  # not trained: the LoRA was trained with their initial vectors
+        words = backbone.add_words(Naming(info.recipe, info.words).initial_texts())
     name = re.sub(r"[^A-Za-z0-9]+", "-", folder.resolve().name).strip("-") or "magictailor"
     return Exported(
         name=name,
+        folder=folder,
         info=info,
         family=FAMILIES[backbone.family],
-        pipeline=type(backbone.pipeline).__name__,
-        schedule=backbone.pipeline.scheduler.config,
-        layers=backbone.pipeline.unet.config.layers_per_block,
+        pipeline_class=type(backbone.pipeline).__name__,
+        noise_schedule=backbone.noise_schedule,
+        layers_per_block=backbone.layers_per_block,
         size=backbone.size,
-        lora_file=folder / LORA_FILE,
-        adapter=_adapter(folder / LORA_FILE, backbone) if "lora" in kinds else {},
+        adapter=_adapter(folder / LORA_FILE, backbone.layers_per_block) if "lora" in kinds else {},
         words=words,
         half=half,
     )
@@ -229,35 +241,35 @@ def _read(run: Path | str, half: bool, format: str) -> Exported:
 def export(
     run: Path | str, output: Path | str, format: str = "diffusers", *, bundle: bool = False, half: bool = False
 ) -> Path:
-    """Write a run's LoRA and pseudo-words as another tool loads them, with a README of how.
+    """Write a run's LoRA and pseudo-words as files of another tool, with a README.
 
     Args:
         output: a new or empty folder.
         format: ``diffusers``; ``kohya`` (A1111, sd-scripts, ComfyUI); ``comfyui``, its native keys; ``merged``, a whole
             diffusers pipeline with the LoRA in its weights; ``checkpoint``, the same in one file for A1111 and ComfyUI.
-        bundle: the embeddings in kohya's LoRA file too, where A1111 finds them.
-        half: float16 instead of float32.
+        bundle: write the embeddings also into kohya's LoRA file, for A1111.
+        half: write float16 instead of float32.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: no finished run, an unknown format, a folder that holds something; nothing has been written.
+        InputError: no finished run, an unknown format, ``output`` is not empty; nothing has been written.
     """
     if format not in FORMATS:
-        raise InputError(f"--format {format}: choose one of {', '.join(FORMATS)}")
+        raise InputError(f"{format}: not a format", f"choose one of {', '.join(FORMATS)}", field="format")
     if bundle and format != "kohya":
-        raise InputError(f"--bundle: only kohya's files hold embeddings, not {format}'s; leave it out")
-    read = _read(run, half, format)
-    if bundle and not read.adapter:
-        raise InputError("--bundle: this run has no LoRA to hold the embeddings; leave it out")
+        raise InputError(
+            f"with format {format}: only kohya's LoRA files hold embeddings", "leave it out", field="bundle"
+        )
+    result = _read(run, half, format)
+    if bundle and not result.adapter:
+        raise InputError("needs a LoRA, and this run has none", "leave it out", field="bundle")
     with new_folder(output) as work:
-        usage = FORMATS[format](read, work, bundle)
-        title = f"# {read.name}\n\nMade by magictailor from {read.info.model}, method {read.info.recipe.method}.\n"
-        if format not in WHOLE:  # those have them in their weights
-            title += "".join(
-                f"Trained on top of {lora.file} at strength {lora.strength:g}: load that too.\n"
-                for lora in read.info.loras
-            )
+        usage = FORMATS[format](result, work, bundle)
+        info = result.info
+        title = f"# {result.name}\n\nMade by magictailor from {info.model}, method {info.recipe.method}.\n"
+        loras = () if format in WHOLE else info.loras  # a whole model has them in its weights
+        title += "".join(f"Trained on top of {x.file} at strength {x.strength:g}: load that too.\n" for x in loras)
         write_text(work / "README.md", title + usage)
     return Path(output)

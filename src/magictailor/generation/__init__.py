@@ -1,1 +1,1 @@
-"""From a finished run to pictures: by a plain diffusers pipeline, in two stages, or into a region of another picture."""
+"""From a finished run to images: prompts, two stages, or a region of another image; and the protocol's prompts."""

@@ -16,7 +16,7 @@ class Study:
     prompts: tuple[str, ...]
 
 
-PROTOCOL = tuple(PROMPTS.values())  # table 4, which the world draws as well
+PROTOCOL = tuple(PROMPTS.values())  # table 4
 TOGETHER = "{concept} with {component}"
 STUDIES: dict[str, Study] = {
     "protocol": Study("the 20 prompts (table 4)", tuple(f"{TOGETHER}, {clause}" for clause in PROTOCOL)),
@@ -43,9 +43,13 @@ def study_prompts(name: str, words: Sequence[str]) -> list[str]:
     """
     if name not in STUDIES:
         near = difflib.get_close_matches(name, STUDIES, 1, 0.3) or list(STUDIES)[:1]
-        raise InputError(f"--study {name}: unknown; the nearest is {near[0]}, all are {', '.join(STUDIES)}")
+        raise InputError(
+            f"{name}: unknown; the nearest is {near[0]}", f"choose one of {', '.join(STUDIES)}", field="study"
+        )
     if len(words) < 2:
-        raise InputError(f"--study {name}: needs a component, and this run has a concept alone")
+        raise InputError(
+            f"{name}: needs a component, and this run has only a concept", "choose a prompt", field="study"
+        )
     return filled(STUDIES[name].prompts, words)
 
 

@@ -1,34 +1,34 @@
-"""CLiC's transfer: a component drawn into a region of another picture."""
+"""CLiC's transfer: a component generated inside a region of another image."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from magictailor.backbones import Backbone
-from magictailor.backbones.attention import AttentionMaps
-from magictailor.backbones.placement import Where
+from magictailor.backbones.sampling import scheduler, to_images
 from magictailor.common.errors import InputError
+from magictailor.common.events import Listener, Progress, ignore
 from magictailor.common.randomness import normal
-from magictailor.data.batches import shrunk, square
 from magictailor.data.images import load_grey, load_image
-from magictailor.generation.pictures import check_prompt, finished_run, loaded
+from magictailor.data.training_images import VISIBLE, shrink, square
+from magictailor.generation.images import check_prompt, check_range
 from magictailor.recipe import CrossAttention
 from magictailor.recipe.naming import Naming
 from magictailor.techniques.attention import attention_error
+from magictailor.training.run_folder import RunInfo
 
 
 @dataclass(frozen=True)
-class Transfer:
-    """How a component gets into a region.
+class TransferOptions:
+    """How strongly the component takes the region.
 
     start: the share of the denoising that is left out, 0 .. 1 (CLiC: 5 to 15 of 50 steps); the higher, the more of the
-    picture stays. strength: of the attention's pull into the region, in multiples of the latents' own change in a step;
-    0 is blending alone. steps, guidance: of the whole denoising, as in `generate`.
+    image stays. strength: of the attention's pull into the region, in hundredths of the latents' own length per step; 0
+    is blending alone. steps, guidance: of the whole denoising; None takes the recipe's.
     """
 
     start: float = 0.2
@@ -38,7 +38,8 @@ class Transfer:
 
 
 def transfer(
-    run: Path | str,
+    backbone: Backbone,
+    info: RunInfo,
     image: Path | str,
     region: Path | str,
     *,
@@ -46,123 +47,103 @@ def transfer(
     prompt: str | None = None,
     number: int = 1,
     seed: int = 0,
-    how: Transfer = Transfer(),
-    **where: Unpack[Where],
+    options: TransferOptions,
+    listen: Listener = ignore,
 ) -> Iterator[Image.Image]:
-    """Draw a run's component into ``region`` (a mask, white inside) of ``image``; outside, the picture stays.
-
-    Blended diffusion: after each step what lies outside the region is the picture's own, noised as far. Within, the
-    latents are pulled to where the pseudo-word's attention should be (CLiC).
-
-    Args:
-        word: the pseudo-word; the last one, unless given.
-        prompt: the training prompt of that word, unless given; it must hold the word.
-        number: pictures, from seeds ``seed``, ``seed + 1`` and so on.
-        where: see `load`.
-
-    Returns:
-        Squares of the model's size around the region, lazily.
-
-    Raises:
-        InputError: no run, no such word, pictures that cannot be read, an empty region, numbers out of range.
-    """
-    folder, info = finished_run(run)
-    naming = Naming(info.recipe, info.words)
+    """Generate a component inside a region of an image; see `magictailor.Run.transfer`."""
+    naming, config = Naming(info.recipe, info.words), info.recipe.sampling
     word = word or list(info.words)[-1]
     if word not in info.words:
-        raise InputError(f"--word {word}: not a pseudo-word of this run; it knows {', '.join(info.words)}")
-    prompt = naming.prompts(word)[0] if prompt is None else naming.written(prompt)
-    check_prompt(prompt, list(info.words))
+        raise InputError(f"{word}: not a pseudo-word of this run", f"it knows {', '.join(info.words)}", field="word")
+    prompt = naming.training_prompts(word)[0] if prompt is None else naming.expand(prompt)
+    check_prompt(prompt, list(info.words), "prompt")
     if word not in prompt:
-        raise InputError(f"--prompt: must hold {word}, whose attention is pulled into the region")
-    steps = info.recipe.sampling_steps if how.steps is None else how.steps
-    guidance = info.recipe.guidance if how.guidance is None else how.guidance
-    ranges = (0 <= how.start < 1, 0 <= how.strength <= 100, 1 <= steps <= 1000, 0 <= guidance <= 100)
-    if not all(ranges) or number < 1 or not 0 <= seed <= 2**32 - number:
         raise InputError(
-            "--start must be in 0 .. 1 (1 excluded), --strength and --guidance in 0 .. 100, --steps in 1 .. 1000, --number at "
-            "least 1, seeds in 0 .. 2^32 - 1"
+            f"{prompt!r} is without {word}", "its attention is pulled into the region: name it", field="prompt"
         )
-    how = replace(how, steps=steps, guidance=guidance)
+    steps = config.steps if options.steps is None else options.steps
+    guidance = config.guidance if options.guidance is None else options.guidance
+    check_range("start", options.start, 0, 0.999)
+    check_range("strength", options.strength, 0, 100)
+    check_range("steps", steps, 1, 1000)
+    check_range("guidance", guidance, 0, 100)
+    check_range("number", number, 1, 10**9)
+    check_range("seed", seed, 0, 2**32 - number)
     picture, _ = load_image(Path(image))
     mask = load_grey(region)
     if picture.size != mask.size:
-        raise InputError(
-            f"{region} is {mask.size[0]} x {mask.size[1]}, {image} {picture.size[0]} x {picture.size[1]}: make them one size"
-        )
+        sizes = f"{mask.size[0]} x {mask.size[1]}, {image} {picture.size[0]} x {picture.size[1]}"
+        raise InputError(f"{region} is {sizes}", "make them one size")
     if mask.point(lambda v: 255 * (v > 127)).getbbox() is None:
-        raise InputError(f"{region}: has no white in it; white is the region")
-    backbone = loaded(folder, (), where, as_pipeline=False)
+        raise InputError(f"{region}: has no white in it", "paint the region white")
     term = next((phase.attention for phase in info.recipe.phases if phase.attention), CrossAttention())
     pixels, inside = (t[None].to(backbone.device) for t in square(picture, mask, backbone.size))
-    if shrunk(inside, backbone.map_side).amax() < 0.1:
-        raise InputError(f"{region}: its white vanishes at {backbone.map_side} x {backbone.map_side}; make it larger")
-    painter = _Painter(backbone, pixels, inside, term, how)
-    painter.tell(prompt, word)
-    return _painted(painter, range(seed, seed + number))
+    height, width = grid = backbone.map_grid(term.blocks)
+    if shrink(inside, grid).amax() < VISIBLE:
+        raise InputError(f"{region}: its white vanishes at {height} x {width}", "make it larger")
+    painter = _Painter(backbone, pixels, inside, term, options.start, options.strength, steps, guidance)
+    painter.encode(prompt, word)
+    return painter.paint_all(range(seed, seed + number), listen)
 
 
 class _Painter:
-    """Denoises inside a region of one picture. ``pixels`` [1, 3, S, S] in [-1, 1], ``inside`` [1, 1, S, S] in 0 .. 1."""
+    """Denoises inside a region of one image. ``pixels`` [1, 3, S, S] in [-1, 1], ``inside`` [1, 1, S, S] in 0 .. 1."""
 
-    def __init__(self, backbone: Backbone, pixels: Tensor, inside: Tensor, term: CrossAttention, how: Transfer) -> None:
-        self.backbone, self.how = backbone, how
-        self.pixels, self.inside, self.normalised = pixels, inside, term.normalised
-        self.pipeline: Any = backbone.pipeline
+    def __init__(
+        self, backbone: Backbone, pixels: Tensor, inside: Tensor, term: CrossAttention,
+        start: float, strength: float, steps: int, guidance: float,
+    ) -> None:  # fmt: skip
+        self.backbone, self.pixels, self.inside, self.term = backbone, pixels, inside, term
+        self.start, self.strength, self.steps, self.guidance = start, strength, steps, guidance
         self.shape = backbone.latent_shape(backbone.size, backbone.size)
-        self.mask, self.map_mask = (shrunk(self.inside, side) for side in (self.shape[-1], backbone.map_side))
-        self.maps = AttentionMaps(backbone.denoiser, backbone.attention_layers(term.blocks == "up"))
+        height, width = self.shape[-2:]
+        self.mask, self.map_mask = shrink(inside, (height, width)), shrink(inside, backbone.map_grid(term.blocks))
 
     @torch.no_grad()
-    def tell(self, prompt: str, word: str) -> None:
-        """What to draw. Raises InputError for a word that the text encoder does not get to see."""
-        self.told, self.untold = self.backbone.encode_text([prompt], [word]), self.backbone.encode_text([""])
-        places = next(iter(self.told.positions[0][word].values()))
-        if not places:
-            raise InputError(f"--prompt: {word} lies beyond the text encoder's length; shorten the prompt")
-        self.tokens = torch.zeros(1, 1, self.told.sequence.shape[1], device=self.backbone.device)
-        self.tokens[..., list(places)] = 1 / len(places)
+    def encode(self, prompt: str, word: str) -> None:
+        """Raises InputError for a word that the text encoder cuts off."""
+        self.word, self.condition = word, self.backbone.encode_text([prompt], [word])
+        self.unconditional = self.backbone.encode_text([""])
+        if not self.condition.spans[0][word]:
+            raise InputError(f"{word} lies beyond the text encoder's length", "shorten it", field="prompt")
 
     def _pulled(self, latents: Tensor, time: Tensor) -> Tensor:
-        """x - eta grad || CA - M_target ||^2; eta such that the change is ``strength`` hundredths of x's own length."""
+        """x - eta grad || A - M ||^2, with an eta that changes x by ``strength`` hundredths of its own length."""
         with torch.enable_grad():
             x = latents.detach().requires_grad_()
-            self.maps.record(self.tokens)
-            self.backbone.predict(x, time, self.told)
-            loss = attention_error(self.maps.mean()[:, 0], self.map_mask[:, 0], self.normalised).sum()
-            (gradient,) = torch.autograd.grad(loss, x)
-            self.maps.stop()
-        eta = self.how.strength * 0.01 * latents.norm() / gradient.norm().clamp(min=1e-12)
+            maps = self.backbone.predict(x, time, self.condition, attend=[[self.word]]).attention
+            assert maps is not None
+            (gradient,) = torch.autograd.grad(attention_error(maps, self.map_mask, self.term.normalised).sum(), x)
+        eta = self.strength * 0.01 * latents.norm() / gradient.norm().clamp(min=1e-12)
         return latents - eta * gradient
 
-    def _step(self, latents: Tensor, time: Tensor) -> Tensor:
-        """One step of the denoising, with guidance."""
-        guided, free = (self.backbone.predict(latents, time[None], told) for told in (self.told, self.untold))
-        noise = free + float(self.how.guidance or 0) * (guided - free)
-        stepped: Tensor = self.pipeline.scheduler.step(noise, time, latents).prev_sample
-        return stepped
-
-    def paint(self, seed: int) -> Image.Image:
-        noise = normal(self.shape, seed, 0, 0, "transfer")[None].to(self.backbone.device)
-        self.pipeline.scheduler.set_timesteps(self.how.steps, device=self.backbone.device)
-        times = self.pipeline.scheduler.timesteps
-        own = self.backbone.encode_images(self.pixels, torch.zeros_like(noise))
-        times = times[min(int(self.how.start * len(times)), len(times) - 1) :]
-        latents = self.backbone.add_noise(own, noise, times[:1])
+    def _paint(self, seed: int) -> Image.Image:
+        """Blended diffusion: after each step, what lies outside the region is the image's own latents, noised as far."""
+        backbone, solver = self.backbone, scheduler("ddim", self.backbone)
+        noise = normal(self.shape, seed, 0, 0, "transfer")[None].to(backbone.device)
+        solver.set_timesteps(self.steps, device=backbone.device)
+        own = backbone.encode_images(self.pixels, torch.zeros_like(noise))
+        times = solver.timesteps[min(int(self.start * self.steps), self.steps - 1) :]
+        latents = backbone.add_noise(own, noise, times[:1])
         for number, time in enumerate(times):
-            if self.how.strength > 0:
+            if self.strength > 0:
                 latents = self._pulled(latents, time[None])
+            conditions = self.condition, self.unconditional
+            guided, free = (backbone.predict(latents, time[None], c).output for c in conditions)
+            stepped = solver.step(free + self.guidance * (guided - free), time, latents).prev_sample
             later = times[number + 1 : number + 2]
-            outside = self.backbone.add_noise(own, noise, later) if len(later) else own
-            latents = self.mask * self._step(latents, time) + (1 - self.mask) * outside
-        decoded = self.backbone.decode_latents(latents)
-        whole = self.inside * decoded + (1 - self.inside) * self.pixels  # the autoencoder must not touch the rest
-        picture: Image.Image = self.pipeline.image_processor.postprocess(whole)[0]
-        return picture
+            outside = backbone.add_noise(own, noise, later) if len(later) else own
+            latents = self.mask * stepped + (1 - self.mask) * outside
+        with backbone.inference_mode():
+            decoded = backbone.decode_latents(latents)
+        # The autoencoder must not change the rest.
+        return to_images(self.inside * decoded + (1 - self.inside) * self.pixels)[0]
 
-
-@torch.no_grad()
-def _painted(painter: _Painter, seeds: range) -> Iterator[Image.Image]:
-    with painter.backbone.drawing():
+    @torch.no_grad()
+    def paint_all(self, seeds: range, listen: Listener) -> Iterator[Image.Image]:
+        """An image for each seed, lazily."""
         for seed in seeds:
-            yield painter.paint(seed)
+            with self.backbone.on_device("text", "vae"), self.backbone.reading_attention(self.term.blocks):
+                image = self._paint(seed)
+            listen(Progress("generating", seed - seeds.start + 1, len(seeds)))
+            yield image

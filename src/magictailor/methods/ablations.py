@@ -1,20 +1,20 @@
-"""The paper's ablations: MagicTailor with one thing changed, and the figures that the paper prints for it."""
+"""The paper's ablations: MagicTailor with one setting changed, and the numbers that the paper prints for it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from magictailor.backbones.contract import Defaults
+from magictailor.methods.base_defaults import BaseDefaults
 from magictailor.methods.magictailor import magictailor
-from magictailor.recipe import CrossAttention, DMDeg, MaskOut, Phase, Preserve, Recipe, Untouched
+from magictailor.recipe import CrossAttention, Data, DMDeg, MaskOut, NoDegradation, Phase, Preserve, Recipe
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """``published``: CLIP-T / CLIP-I / DINO / DreamSim; empty where the paper has a figure only.
+    """``published``: CLIP-T / CLIP-I / DINO / DreamSim; empty where the paper only has a plot.
 
-    ``phase`` replaces fields of every phase, ``preserve`` and ``attention`` those terms where a phase has them,
-    ``run`` fields of the recipe.
+    ``phase`` replaces fields of every phase, ``preserve`` and ``attention`` those terms where a phase has them, ``references``
+    the number of reference images.
     """
 
     summary: str
@@ -22,7 +22,7 @@ class Ablation:
     phase: Mapping[str, Any] = field(default_factory=dict)
     preserve: Preserve | None = None
     attention: CrossAttention | None = None
-    run: Mapping[str, Any] = field(default_factory=dict)
+    references: int | None = None
 
     def changed(self, phase: Phase) -> Phase:
         update = dict(self.phase)
@@ -32,30 +32,30 @@ class Ablation:
             update["attention"] = self.attention
         return phase.model_copy(update=update)
 
-    def of(self, name: str) -> Callable[[Defaults], Recipe]:
-        """The recipe of this name, from a backbone's defaults."""
+    def of(self, name: str) -> Callable[[BaseDefaults], Recipe]:
+        """The function that makes the recipe of this name."""
 
-        def make(base: Defaults) -> Recipe:
+        def make(base: BaseDefaults) -> Recipe:
             whole = magictailor(base)
             phases = tuple(map(self.changed, whole.phases))
-            return whole.model_copy(update={"method": name, "phases": phases, **self.run})
+            return whole.model_copy(update={"method": name, "phases": phases, "data": Data(references=self.references)})
 
         return make
 
 
-def _intensity(**how: Any) -> dict[str, Any]:
-    return {"degradation": DMDeg(**how)}
+def _intensity(**schedule: Any) -> dict[str, Any]:
+    return {"degradation": DMDeg(**schedule)}
 
 
 NO_BALANCE = {"reduce": "mean", "preserve": None}
 ABLATIONS: dict[str, Ablation] = {
     # table 3
     "without-dm-deg": Ablation(
-        "DS-Bal only: pictures as they are", ".270 / .845 / .802 / .304", {"degradation": Untouched()}
+        "DS-Bal only: images as they are", ".270 / .845 / .802 / .304", {"degradation": NoDegradation()}
     ),
     "without-ds-bal": Ablation("DM-Deg only: the warm-up's loss to the end", ".276 / .848 / .809 / .294", NO_BALANCE),
     "without-both": Ablation(
-        "neither DM-Deg nor DS-Bal", ".275 / .837 / .798 / .317", {"degradation": Untouched(), **NO_BALANCE}
+        "neither DM-Deg nor DS-Bal", ".275 / .837 / .798 / .317", {"degradation": NoDegradation(), **NO_BALANCE}
     ),
     # table 5
     "mask-out": Ablation("grey outside the mask", ".270 / .818 / .760 / .375", {"degradation": MaskOut()}),
@@ -74,18 +74,18 @@ ABLATIONS: dict[str, Ablation] = {
     "gamma-64": Ablation("over the last twentieth", ".271 / .852 / .812 / .283", _intensity(gamma=64)),
     # table 6
     "frozen": Ablation(
-        "held to what was after the warm-up", ".268 / .850 / .803 / .293", preserve=Preserve(regulariser="frozen")
+        "the network after the warm-up preserves", ".268 / .850 / .803 / .293", preserve=Preserve(regulariser="frozen")
     ),
     "last-step": Ablation(
-        "held to what was one step ago", ".270 / .851 / .808 / .286", preserve=Preserve(regulariser="last-step")
+        "the network one step ago preserves", ".270 / .851 / .808 / .286", preserve=Preserve(regulariser="last-step")
     ),
     "decay-0.5": Ablation(
-        "held to the average of two steps", ".268 / .850 / .805 / .290", preserve=Preserve(decay=0.5)
+        "the average of two steps preserves", ".268 / .850 / .805 / .290", preserve=Preserve(decay=0.5)
     ),
     "decay-0.9": Ablation(
-        "held to the average of ten steps", ".269 / .850 / .808 / .288", preserve=Preserve(decay=0.9)
+        "the average of ten steps preserves", ".269 / .850 / .808 / .288", preserve=Preserve(decay=0.9)
     ),
-    # table 7: the rates stay as they were, so that the loss alone differs
+    # table 7: the learning rates stay as they were, so that the loss alone differs
     "no-warm-up": Ablation(
         "DS-Bal from the first step", ".272 / .844 / .793 / .320", {"reduce": "max", "preserve": Preserve()}
     ),
@@ -99,6 +99,6 @@ ABLATIONS: dict[str, Ablation] = {
         for weight in (0.001, 0.005, 0.05)
     },
     # figure 9
-    "references-1": Ablation("the first reference image of each sample", run={"references": 1}),
-    "references-2": Ablation("the first two reference images of each sample", run={"references": 2}),
+    "references-1": Ablation("the first reference image of each sample", references=1),
+    "references-2": Ablation("the first two reference images of each sample", references=2),
 }

@@ -1,21 +1,25 @@
-"""CLiC (Safaee 2024): a component as a style of its owner, seen in its context and alone."""
+"""CLiC (Safaee 2024): a component as a style of its owner, trained in its context and alone."""
 
-from magictailor.backbones.contract import Defaults
-from magictailor.methods.common import AS_IT_IS, compared, plain_phase
+from magictailor.methods.base_defaults import BaseDefaults
+from magictailor.methods.published import NO_AUGMENTATION, plain_phase, published
 from magictailor.recipe import (
     Augment,
     ContextMask,
     CrossAttention,
     CrossAttentionWeights,
+    Data,
+    Loss,
+    Optimisation,
+    Prompts,
     PseudoWords,
     Recipe,
     RegionOfInterest,
 )
 
 
-def clic(base: Defaults) -> Recipe:
-    """Its paper: l_con + 0.5 l_att + 0.5 l_RoI, 500 steps by Adam, at the 5e-5 of MagicTailor's paper (1e-5 by its own)."""
-    return compared(
+def clic(base: BaseDefaults) -> Recipe:
+    """Its paper: l_con + 0.5 l_att + 0.5 l_RoI, 500 steps of Adam at 5e-5, as in MagicTailor's paper (its own: 1e-5)."""
+    return published(
         base,
         "clic",
         plain_phase(
@@ -25,27 +29,24 @@ def clic(base: Defaults) -> Recipe:
             region=RegionOfInterest(weight=0.5),
         ),
         train=(CrossAttentionWeights(layers=("to_q", "to_k", "to_v", "to_out.0")), PseudoWords()),
-        batch=1,
-        component_prompt="a {concept} with {}",
-        component_called="{word} style",
-        masked="whole",
-        context=ContextMask(kind="blend", value=0.5),
-        augment=AS_IT_IS,
-        weight_decay=0,
+        data=Data(batch=1, augment=NO_AUGMENTATION),
+        prompts=Prompts(component_template="a {concept} with {}", component_name="{word} style"),
+        loss=Loss(masked="whole", context_mask=ContextMask(kind="blend", value=0.5)),
+        optimisation=Optimisation(weight_decay=0),
         base_steps=base.sampling_steps // 10,
     )
 
 
-def clic_official(base: Defaults) -> Recipe:
-    """Its code, as far as it is known here: the context counts 0.25, pixels are masked, decay 0.1, brightness changes."""
+def clic_official(base: BaseDefaults) -> Recipe:
+    """Its code, as far as it is known here: context weight 0.25, masked pixels, decay 0.1, brightness changes."""
     paper = clic(base)
     phase = paper.phases[0].model_copy(update={"region": RegionOfInterest(weight=0.5, masked="pixels")})
     return paper.model_copy(
         update={
             "method": "clic-official",
             "phases": (phase,),
-            "context": ContextMask(kind="floor", value=0.25),
-            "augment": Augment(jitter=0.5, brightness_alone=True, flip=0),
-            "weight_decay": 0.1,
+            "data": Data(batch=1, augment=Augment(jitter=0.5, only_brightness=True, flip=0)),
+            "loss": Loss(masked="whole", context_mask=ContextMask(kind="floor", value=0.25)),
+            "optimisation": paper.optimisation.model_copy(update={"weight_decay": 0.1}),
         }
     )

@@ -1,21 +1,19 @@
-"""DreamBooth (Ruiz 2023) on a LoRA: a rare word beside the label, and pictures of the class that the base drew."""
+"""DreamBooth (Ruiz 2023) on a LoRA: a rare word next to the label, and images of the class from the untrained base."""
 
-from magictailor.backbones.contract import Defaults
-from magictailor.methods.common import AS_IT_IS, compared, plain_phase
-from magictailor.recipe import LoRA, Prior, Recipe
-from magictailor.recipe.naming import RARE
+from magictailor.methods.base_defaults import BaseDefaults
+from magictailor.methods.prompt_words import RARE
+from magictailor.methods.published import NO_AUGMENTATION, plain_phase, published
+from magictailor.recipe import Data, LoRA, Loss, Prior, Prompts, Recipe
 
 
-def dreambooth(base: Defaults) -> Recipe:
-    """diffusers' LoRA script: rank 4 on attention, 500 steps of one picture at 1e-4. No word is learned."""
-    return compared(
+def dreambooth(base: BaseDefaults) -> Recipe:
+    """diffusers' LoRA script: rank 4 on attention, 500 steps of one image at 1e-4. No word is learned."""
+    return published(
         base,
         "dreambooth",
         plain_phase(500, 1e-4),
         train=(LoRA(rank=4, layers="attention"),),
-        batch=1,
-        rare_words=RARE,
-        called="{word} {label}",
-        augment=AS_IT_IS,
-        prior=Prior(weight=1, images=200, prompt="a photo of a {}"),
+        data=Data(batch=1, augment=NO_AUGMENTATION),
+        prompts=Prompts(name="{word} {label}", initial_words=RARE),
+        loss=Loss(prior=Prior(weight=1, images=200, prompt="a photo of a {}")),
     )

@@ -1,23 +1,25 @@
 """MagicTailor (arXiv 2410.13370): degrade what lies outside the mask, then balance concept and component."""
 
-from magictailor.backbones.contract import Defaults
+from magictailor.methods.base_defaults import BaseDefaults
 from magictailor.recipe import (
-    Augment,
     CrossAttention,
     DMDeg,
     EmbeddingMatrix,
     LoRA,
+    Loss,
+    NoDegradation,
     Phase,
     Preserve,
+    Prompts,
     PseudoWords,
     Recipe,
-    Reference,
-    Untouched,
+    ReferenceQuirks,
+    Sampling,
 )
 
 
-def magictailor(base: Defaults) -> Recipe:
-    """The paper's intent, with the base's own rates, rank, guidance and steps."""
+def magictailor(base: BaseDefaults) -> Recipe:
+    """The paper's equations, with the base's own learning rates, rank, guidance and steps."""
     warm_up = Phase(steps=base.steps[0], lr=base.lr[0], degradation=DMDeg(), attention=CrossAttention())
     balance = warm_up.model_copy(
         update={"steps": base.steps[1], "lr": base.lr[1], "reduce": "max", "preserve": Preserve()}
@@ -25,41 +27,38 @@ def magictailor(base: Defaults) -> Recipe:
     return Recipe(
         method="magictailor",
         phases=(warm_up, balance),
-        train=(LoRA(rank=base.rank), PseudoWords(rate=base.word_rate)),
-        guidance=base.guidance,
-        sampling_steps=base.sampling_steps,
+        train=(LoRA(rank=base.rank), PseudoWords(lr_scale=base.word_lr_scale)),
+        sampling=Sampling(guidance=base.guidance, steps=base.sampling_steps),
     )
 
 
-def magictailor_in_context(base: Defaults) -> Recipe:
-    """Not the paper's: a component's prompt says what its photos show, a close view of such a thing with it.
+def magictailor_in_context(base: BaseDefaults) -> Recipe:
+    """Not the paper's: a component's prompt names its owner and the close view, as its photos show it.
 
-    CLiC names the owner too; "zoomed in" is what Custom Diffusion (Kumari 2023) calls an enlarged picture.
+    CLiC names the owner too; "zoomed in" is Custom Diffusion's prefix (Kumari 2023) for an enlarged image.
     """
-    return magictailor(base).model_copy(
-        update={"method": "magictailor-in-context", "component_prompt": "zoomed in {concept} with {}"}
+    prompts = Prompts(component_template="zoomed in {concept} with {}")
+    return magictailor(base).model_copy(update={"method": "magictailor-in-context", "prompts": prompts})
+
+
+def magictailor_reference(base: BaseDefaults) -> Recipe:
+    """The numerics of the paper's training script, its quirks 1 to 7 included, for comparison."""
+    quirks = ReferenceQuirks(
+        lr_returns=True, shared_augmentation=True, hard_momentum_start=True, clamp_degraded=True, clip_skips_words=True
     )
-
-
-def magictailor_reference(base: Defaults) -> Recipe:
-    """The numerics of the reference's training script, its defects 1-7 included, for comparison."""
-    recipe = magictailor(base)
-    phases = tuple(p.model_copy(update={"degradation": DMDeg(clamp=True)}) for p in recipe.phases)
-    return recipe.model_copy(
+    return magictailor(base).model_copy(
         update={
             "method": "magictailor-reference",
-            "phases": phases,
             "train": (LoRA(rank=base.rank), EmbeddingMatrix()),
-            "augment": Augment(shared=True),
-            "masked": "whole",
-            "reference": Reference(rate_returns=True, hard_start=True, clip_skips_words=True),
+            "loss": Loss(masked="whole"),
+            "quirks": quirks,
         }
     )
 
 
-def plain_lora(base: Defaults) -> Recipe:
+def plain_lora(base: BaseDefaults) -> Recipe:
     """Neither DM-Deg nor DS-Bal nor masks nor attention loss: what the techniques are compared with."""
     recipe = magictailor(base)
-    update = {"degradation": Untouched(), "reduce": "mean", "attention": None, "preserve": None}
+    update = {"degradation": NoDegradation(), "reduce": "mean", "attention": None, "preserve": None}
     phases = tuple(p.model_copy(update=update) for p in recipe.phases)
-    return recipe.model_copy(update={"method": "plain-lora", "phases": phases, "masked": "off"})
+    return recipe.model_copy(update={"method": "plain-lora", "phases": phases, "loss": Loss(masked="off")})

@@ -1,20 +1,19 @@
-"""Textual Inversion (Gal 2022): the pseudo-words' rows alone are learned."""
+"""Textual Inversion (Gal 2022): only the embedding rows of the pseudo-words are learned."""
 
-from magictailor.backbones.contract import Defaults
-from magictailor.methods.common import compared, plain_phase
-from magictailor.recipe import Augment, PseudoWords, Recipe
-from magictailor.recipe.naming import TEMPLATES
+from magictailor.methods.base_defaults import BaseDefaults
+from magictailor.methods.prompt_words import TEMPLATES
+from magictailor.methods.published import plain_phase, published
+from magictailor.recipe import Augment, Data, Optimisation, Prompts, PseudoWords, Recipe
 
 
-def textual_inversion(base: Defaults) -> Recipe:
-    """diffusers' script: 3000 steps of 4 pictures at 4 x 5e-4, under 27 templates. Both rows jointly, masked loss."""
-    return compared(
+def textual_inversion(base: BaseDefaults) -> Recipe:
+    """diffusers' script: 3000 steps of 4 images at 4 x 5e-4, with 27 templates. All words at once, masked loss."""
+    return published(
         base,
         "textual-inversion",
         plain_phase(3000, 5e-4, lr_per_image=True),
         train=(PseudoWords(),),
-        batch=4,
-        clip=None,
-        templates=TEMPLATES,
-        augment=Augment(jitter=0, flip=0.5),
+        data=Data(batch=4, augment=Augment(jitter=0, flip=0.5)),
+        prompts=Prompts(templates=TEMPLATES),
+        optimisation=Optimisation(max_grad_norm=None),
     )

@@ -1,19 +1,21 @@
-"""A run is a `Recipe`: plain typed data, JSON in and out. Methods return one, ablations change a field."""
+"""A run is a `Recipe`: plain typed data, JSON in and out. A method returns one, an ablation changes a field."""
 
+from magictailor.recipe.config import ConfigModel
 from magictailor.recipe.losses import (
     ContextMask,
     CrossAttention,
     Degradation,
     DMDeg,
+    Loss,
     MaskOut,
+    NoDegradation,
     Preserve,
     Prior,
     RegionOfInterest,
-    Untouched,
 )
-from magictailor.recipe.part import Part, fields_of
-from magictailor.recipe.recipe import Augment, Phase, Recipe, Reference
-from magictailor.recipe.settings import part_from, recipe_from, with_settings
+from magictailor.recipe.parts import Augment, Data, Optimisation, Prompts, ReferenceQuirks, Sampling
+from magictailor.recipe.recipe import Phase, Recipe
+from magictailor.recipe.settings import config_from, recipe_from, with_settings
 from magictailor.recipe.trainables import (
     CrossAttentionWeights,
     Denoiser,
@@ -26,30 +28,8 @@ from magictailor.recipe.trainables import (
 )
 
 __all__ = [
-    "Augment",
-    "ContextMask",
-    "CrossAttention",
-    "CrossAttentionWeights",
-    "DMDeg",
-    "Degradation",
-    "Denoiser",
-    "EmbeddingMatrix",
-    "Kind",
-    "LoRA",
-    "MaskOut",
-    "Part",
-    "Phase",
-    "Preserve",
-    "Prior",
-    "PseudoWords",
-    "Recipe",
-    "Reference",
-    "RegionOfInterest",
-    "TextEncoder",
-    "Trainable",
-    "Untouched",
-    "fields_of",
-    "part_from",
-    "recipe_from",
-    "with_settings",
-]
+    "Augment", "ConfigModel", "ContextMask", "CrossAttention", "CrossAttentionWeights", "DMDeg", "Data", "Degradation",
+    "Denoiser", "EmbeddingMatrix", "Kind", "LoRA", "Loss", "MaskOut", "NoDegradation", "Optimisation", "Phase",
+    "Preserve", "Prior", "Prompts", "PseudoWords", "Recipe", "ReferenceQuirks", "RegionOfInterest", "Sampling",
+    "TextEncoder", "Trainable", "config_from", "recipe_from", "with_settings",
+]  # fmt: skip

@@ -1,68 +1,67 @@
-"""What happens outside the mask, and the losses' terms."""
+"""Degradation outside the mask, and the terms of the loss."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from magictailor.recipe.part import Part, fields_of
+from magictailor.recipe.config import ConfigModel, fields_of
 
-# --- what happens outside the mask
+# --- outside the mask
 
 
-class DMDeg(Part):
-    """Dynamic Masked Degradation, equations 4 and 5, and its ablations by schedule."""
+class DMDeg(ConfigModel):
+    """Dynamic Masked Degradation, equations 4 and 5; ``schedule`` has the paper's ablations."""
 
     kind: Literal["dm-deg"] = "dm-deg"
     schedule: Literal["dynamic", "fixed", "ascending", "descending"] = "dynamic"
     alpha: float = Field(0.5, ge=0)
     gamma: float = Field(32.0, gt=0)
-    clamp: bool = False  # the reference clamps pixels to [-1, 1] afterwards: its defect 6
 
 
-class MaskOut(Part):
+class MaskOut(ConfigModel):
     """Grey outside the mask."""
 
     kind: Literal["mask-out"] = "mask-out"
 
 
-class Untouched(Part):
+class NoDegradation(ConfigModel):
     """The images as they are."""
 
     kind: Literal["none"] = "none"
 
 
-Degradation = Annotated[DMDeg | MaskOut | Untouched, Field(discriminator="kind")]
+Degradation = Annotated[DMDeg | MaskOut | NoDegradation, Field(discriminator="kind")]
 
 
-class ContextMask(Part):
-    """What lies outside the mask counts a little (CLiC).
+# --- the terms of the loss
 
-    blend: a + (1 - a) M, by its paper; floor: what is below 0.05 becomes a, by its code.
+
+class ContextMask(ConfigModel):
+    """CLiC: what lies outside the mask has a small weight in the diffusion loss.
+
+    blend: a + (1 - a) M, by its paper; floor: a wherever M is below 0.05, by its code.
     """
 
     kind: Literal["blend", "floor"] = "blend"
     value: float = Field(0.5, ge=0, le=1)
 
 
-# --- the losses
+class CrossAttention(ConfigModel):
+    """Equation 2. ``weight`` holds for a mask of the whole image; with ``loss.masked="mask"`` it is divided by the mean area.
 
-
-class CrossAttention(Part):
-    """Equation 2. ``weight`` holds at full mask area; it is divided by the pair's mean area under mask means.
-
-    ``blocks``: both ways through the U-Net, or the way up alone; ``normalised``: by the map's maximum.
+    ``blocks``: the layers of the whole denoiser, or only of its second half; ``normalised``: divide each map by its maximum.
     """
 
     weight: float = Field(1e-2, ge=0)
-    blocks: Literal["both", "up"] = "both"
+    blocks: Literal["all", "up"] = "all"
     normalised: bool = True
 
 
-class Preserve(Part):
-    """Equation 7. ``regulariser``: what the samples that are not the worst are held to.
+class Preserve(ConfigModel):
+    """Equation 7: samples other than the worst keep the predictions of a second network.
 
-    momentum: average of the online network with ``decay``; frozen: as it was after the warm-up;
-    last-step: as it was one step ago.
+    ``regulariser``: which network. momentum: the moving average of the online network with ``decay``; frozen: the
+    online network at the end of the warm-up; last-step: the online network one step ago.
     """
 
     weight: float = Field(0.2, ge=0)
@@ -70,11 +69,11 @@ class Preserve(Part):
     decay: float = Field(0.99, ge=0, lt=1)
 
 
-class RegionOfInterest(Part):
-    """CLiC's l_RoI: the masked picture alone, under a prompt of the pseudo-word alone.
+class RegionOfInterest(ConfigModel):
+    """CLiC's l_RoI: the diffusion loss of the masked image under a prompt with nothing but the pseudo-word.
 
-    ``masked``: the noisy latents are masked and all places count (its paper), or the pixels are, before they are
-    encoded, and the mask's places count (its code).
+    ``masked``: latents: the noisy latents are masked, and the loss is over all of them (its paper); pixels: the image
+    is masked before it is encoded, and the loss is over the mask (its code).
     """
 
     weight: float = Field(0.5, ge=0)
@@ -89,11 +88,11 @@ class RegionOfInterest(Part):
         return prompt
 
 
-class Prior(Part):
-    """Prior preservation (Ruiz 2023): pictures that the base draws before, as many in a step as the pair has in it.
+class Prior(ConfigModel):
+    """Prior preservation (Ruiz 2023) with images that the untrained base generates; half of each step's images.
 
-    ``prompt``: {} is a sample's label; without it, one set of pictures serves all. ``images`` of each prompt, drawn
-    by ancestral sampling (DDIM with ``eta``); ``guidance``: the recipe's, unless given.
+    ``prompt``: ``{}`` is a sample's label; without it, all samples share one set. ``images``: per prompt, generated with
+    DDIM and ``eta`` (1: ancestral sampling); ``guidance``: None takes the recipe's.
     """
 
     weight: float = Field(1.0, ge=0)
@@ -108,3 +107,12 @@ class Prior(Part):
         if fields_of(prompt) not in ([], [""]):
             raise ValueError("write {} once, where the label goes, or not at all")
         return prompt
+
+
+class Loss(ConfigModel):
+    """How images and times weigh in the loss, whatever the phase."""
+
+    masked: Literal["mask", "whole", "off"] = "mask"  # mean over the mask, over the whole tensor, or without mask
+    context_mask: ContextMask | None = None
+    prior: Prior | None = None
+    stratified_times: bool = False  # one time from each of N equal parts of [0, 1), N the images of a step

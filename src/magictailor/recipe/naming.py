@@ -3,100 +3,69 @@
 from collections.abc import Mapping
 
 from magictailor.common.errors import InputError
-from magictailor.recipe import Recipe
-
-RARE = ("sks", "ktn", "pll", "ucd")  # words that CLIP knows as one token each, and nobody uses
-# Textual Inversion's templates (Gal 2022), the noun phrase without its article.
-TEMPLATES = (
-    "a photo of a {}",
-    "a rendering of a {}",
-    "a cropped photo of the {}",
-    "the photo of a {}",
-    "a photo of a clean {}",
-    "a photo of a dirty {}",
-    "a dark photo of the {}",
-    "a photo of my {}",
-    "a photo of the cool {}",
-    "a close-up photo of a {}",
-    "a bright photo of the {}",
-    "a cropped photo of a {}",
-    "a photo of the {}",
-    "a good photo of the {}",
-    "a photo of one {}",
-    "a close-up photo of the {}",
-    "a rendition of the {}",
-    "a photo of the clean {}",
-    "a rendition of a {}",
-    "a photo of a nice {}",
-    "a good photo of a {}",
-    "a photo of the nice {}",
-    "a photo of the small {}",
-    "a photo of the weird {}",
-    "a photo of the large {}",
-    "a photo of a cool {}",
-    "a photo of a small {}",
-)
+from magictailor.recipe.recipe import Recipe
 
 
 class Naming:
     """``words``: ``{word: label}`` of the pair, the concept first."""
 
     def __init__(self, recipe: Recipe, words: Mapping[str, str]) -> None:
-        self.words, self._recipe = dict(words), recipe
+        self.words, self.method, self.config = dict(words), recipe.method, recipe.prompts
         self.concept = next(iter(words))
 
-    def starts(self) -> dict[str, str]:
-        """The text that each pseudo-word begins as.
+    def initial_texts(self) -> dict[str, str]:
+        """For each pseudo-word the text whose embedding it starts as.
 
         Raises:
-            InputError: more samples than there are rare words.
+            InputError: more samples than the recipe has initial words.
         """
-        rare = self._recipe.rare_words
-        if not rare:
+        initial = self.config.initial_words
+        if not initial:
             return self.words
-        if len(self.words) > len(rare):
+        if len(self.words) > len(initial):
             raise InputError(
-                f"--method {self._recipe.method}: has rare words for {len(rare)} samples, this pair has {len(self.words)}; "
-                "name more with --set 'rare_words=[...]', or [] for the labels"
+                f"{self.method}: has rare words for {len(initial)} samples, this pair has {len(self.words)}",
+                "name more with prompts.initial_words=[...], or [] for the labels",
+                field="method",
             )
-        return dict(zip(self.words, rare))
+        return dict(zip(self.words, initial))
 
-    def called(self, word: str) -> str:
-        """``<hair>``, ``<hair> hair`` or ``<hair> style``."""
-        own = self._recipe.component_called
-        how = self._recipe.called if own is None or word == self.concept else own
-        return how.format(word=word, label=self.words[word])
+    def name(self, word: str) -> str:
+        """A sample's name in a prompt: ``<hair>``, ``<hair> hair`` or ``<hair> style``."""
+        own = self.config.component_name
+        template = self.config.name if own is None or word == self.concept else own
+        return template.format(word=word, label=self.words[word])
 
-    def prompts(self, word: str) -> list[str]:
-        """The prompts that a sample alone is trained under: one, or the templates."""
-        own = self._recipe.component_prompt
-        plain = self._recipe.prompt if own is None or word == self.concept else own
-        return [self.of(text, word) for text in self._recipe.templates or (plain,)]
+    def training_prompts(self, word: str) -> list[str]:
+        """The prompts that a sample alone is trained with: one, or the recipe's list of templates."""
+        own = self.config.component_template
+        template = self.config.template if own is None or word == self.concept else own
+        return [self.fill(text, word) for text in self.config.templates or (template,)]
 
-    def of(self, template: str, word: str) -> str:
-        """A template with a sample in it."""
-        return template.format(self.called(word), concept=self.words[self.concept])
+    def fill(self, template: str, word: str) -> str:
+        """A template with a sample's name."""
+        return template.format(self.name(word), concept=self.words[self.concept])
 
-    def together(self, words: list[str]) -> str:
-        """The training prompt of several side by side: ``a photo of <person> and <hair>``."""
-        called = " and ".join(map(self.called, words))
-        return self._recipe.prompt.format(called, concept=self.words[self.concept])
+    def joint_prompt(self, words: list[str]) -> str:
+        """The training prompt of several samples side by side: ``a photo of <person> and <hair>``."""
+        names = " and ".join(map(self.name, words))
+        return self.config.template.format(names, concept=self.words[self.concept])
 
-    def composite(self) -> str:
-        """``a photo of <person> with <hair>``: what the run is for, with bare pseudo-words, as a user writes it."""
-        components = [w for w in self.words if w != self.concept]
-        said = " with ".join([self.concept, " and ".join(components)] if components else [self.concept])
-        return self._recipe.prompt.format(said, concept=self.words[self.concept])
+    def composite_prompt(self) -> str:
+        """``a photo of <person> with <hair>``, as a user writes it."""
+        components = " and ".join(w for w in self.words if w != self.concept)
+        subject = f"{self.concept} with {components}" if components else self.concept
+        return self.config.template.format(subject, concept=self.words[self.concept])
 
-    def written(self, prompt: str) -> str:
-        """A user's prompt with each pseudo-word called as it was in training."""
+    def expand(self, prompt: str) -> str:
+        """A user's prompt with each pseudo-word named as in training."""
         for word in self.words:
-            called = self.called(word)
-            prompt = called.join(part.replace(word, called) for part in prompt.split(called))
+            name = self.name(word)
+            prompt = name.join(part.replace(word, name) for part in prompt.split(name))
         return prompt
 
-    def plain(self, prompt: str) -> str:
-        """A user's prompt with labels for pseudo-words: what the base itself understands."""
+    def with_labels(self, prompt: str) -> str:
+        """A user's prompt with labels instead of pseudo-words, which the untrained base understands."""
         for word, label in self.words.items():
-            prompt = prompt.replace(self.called(word), label).replace(word, label)
+            prompt = prompt.replace(self.name(word), label).replace(word, label)
         return prompt

@@ -1,16 +1,16 @@
-"""What is trained."""
+"""What a run can train."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from magictailor.recipe.part import Part
+from magictailor.recipe.config import ConfigModel
 
 
-class LoRA(Part):
+class LoRA(ConfigModel):
     """Low-rank adapters on the backbone's LoRA targets; ``alpha`` equals the rank unless given.
 
-    ``layers``: all targets, or the projections of its attention alone.
+    ``layers``: all targets, or only the projections of its attention.
     """
 
     kind: Literal["lora"] = "lora"
@@ -19,34 +19,34 @@ class LoRA(Part):
     layers: Literal["all", "attention"] = "all"
 
 
-class PseudoWords(Part):
-    """The pseudo-words' embedding rows, and no other row; ``rate`` times the phase's rate."""
+class PseudoWords(ConfigModel):
+    """The embedding rows of the pseudo-words, and no other row; their learning rate is ``lr_scale`` times the phase's."""
 
     kind: Literal["pseudo-words"] = "pseudo-words"
-    rate: float = Field(1.0, gt=0)
+    lr_scale: float = Field(1.0, gt=0)
 
 
-class EmbeddingMatrix(Part):
-    """The whole embedding matrix, as the reference trains (and decays) it: its defect 2."""
+class EmbeddingMatrix(ConfigModel):
+    """The whole embedding matrix, as the reference script trains it, with weight decay (quirk 2)."""
 
     kind: Literal["embedding-matrix"] = "embedding-matrix"
 
 
-class CrossAttentionWeights(Part):
-    """The weights of these projections of the denoiser's cross-attention, themselves."""
+class CrossAttentionWeights(ConfigModel):
+    """The denoiser's own weights in these projections of its cross-attention."""
 
     kind: Literal["cross-attention"] = "cross-attention"
     layers: tuple[Literal["to_q", "to_k", "to_v", "to_out.0"], ...] = Field(("to_k", "to_v"), min_length=1)
 
 
-class Denoiser(Part):
+class Denoiser(ConfigModel):
     """All weights of the denoiser."""
 
     kind: Literal["denoiser"] = "denoiser"
 
 
-class TextEncoder(Part):
-    """All weights of the text encoders but their tables of words."""
+class TextEncoder(ConfigModel):
+    """All weights of the text encoders except their token embeddings."""
 
     kind: Literal["text-encoder"] = "text-encoder"
 

@@ -1,37 +1,37 @@
-"""Masks from words: a segmenter finds regions, one place makes masks of them."""
+"""Masks from words: a segmenter finds regions, `make_masks` turns them into mask files."""
 
 from collections.abc import Callable, Sequence
 
 from magictailor.common.errors import InputError
 from magictailor.segmentation.contract import Segmenter
 from magictailor.segmentation.grabcut import GrabCut, read_box
-from magictailor.segmentation.writing import Made, make_masks
+from magictailor.segmentation.masks import MaskResult, make_masks
 
-__all__ = ["MODELS", "Made", "Segmenter", "load_segmenter", "make_masks", "read_box"]
+__all__ = ["MODELS", "MaskResult", "Segmenter", "load_segmenter", "make_masks", "read_box"]
 
 
-def _clipseg(weights: str | None, boxes: str | None) -> Segmenter:
+def _clipseg(weights: str | None, detector: str | None) -> Segmenter:
     from magictailor.segmentation.clipseg import DEFAULT, CLIPSeg
 
     return CLIPSeg(weights or DEFAULT)
 
 
-def _grounded(masks: str) -> Callable[[str | None, str | None], Segmenter]:
-    def load(weights: str | None, boxes: str | None) -> Segmenter:
-        from magictailor.segmentation.grounded import BOXES, GroundedSAM
+def _grounded(version: str) -> Callable[[str | None, str | None], Segmenter]:
+    def load(weights: str | None, detector: str | None) -> Segmenter:
+        from magictailor.segmentation.grounded import DETECTOR, GroundedSAM
 
-        return GroundedSAM(masks, boxes or BOXES, weights)
+        return GroundedSAM(version, detector or DETECTOR, weights)
 
     return load
 
 
-def _sam3(weights: str | None, boxes: str | None) -> Segmenter:
+def _sam3(weights: str | None, detector: str | None) -> Segmenter:
     from magictailor.segmentation.sam3 import DEFAULT, SAM3
 
     return SAM3(weights or DEFAULT)
 
 
-def _embedded(weights: str | None, boxes: str | None) -> Segmenter:
+def _embedded(weights: str | None, detector: str | None) -> Segmenter:
     from magictailor.segmentation.embedded import Embedded
 
     return Embedded()
@@ -49,22 +49,28 @@ MODELS: dict[str, Callable[[str | None, str | None], Segmenter]] = {
 def load_segmenter(
     model: str, *, boxes: Sequence[str] = (), weights: str | None = None, detector: str | None = None
 ) -> Segmenter:
-    """A segmenter by name: ``clipseg``, ``dino+sam`` (the paper's), ``dino+sam2``, ``sam3``; ``embedded`` for
-    the world; or ``grabcut`` with boxes.
+    """Load a segmenter by name.
 
     Args:
-        boxes: of ``grabcut``, see `read_box`.
-        weights, detector: folders or hub ids instead of the usual ones; the detector is GroundingDINO's.
+        model: ``clipseg``, ``dino+sam`` (the paper's), ``dino+sam2`` or ``sam3``; ``embedded`` for the world; or
+            ``grabcut`` with boxes.
+        boxes: for ``grabcut``, see `read_box`.
+        weights: folder or hub id to use instead of the model's usual one.
+        detector: the same for GroundingDINO.
 
     Raises:
-        InputError: an unknown name, weights that are not there, boxes without ``grabcut`` or the reverse.
+        InputError: the name is unknown, weights are missing, or boxes do not go with the model.
     """
     if model == "grabcut":
         if not boxes:
-            raise InputError("--model grabcut: give each image's box, --box FILE=left,top,right,bottom")
+            raise InputError(
+                "grabcut: needs the box of each image", "give boxes as FILE=left,top,right,bottom", field="model"
+            )
         return GrabCut(dict(read_box(text) for text in boxes))
     if boxes:
-        raise InputError(f"--box: only --model grabcut takes boxes, {model} takes words; leave one out")
+        raise InputError(
+            f"{boxes[0]}: {model} takes words, not boxes", "choose model grabcut, or leave the boxes out", field="boxes"
+        )
     if model not in MODELS:
-        raise InputError(f"--model {model}: choose one of grabcut, {', '.join(MODELS)}")
+        raise InputError(f"{model}: unknown model", f"choose one of grabcut, {', '.join(MODELS)}", field="model")
     return MODELS[model](weights, detector)

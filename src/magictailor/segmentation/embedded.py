@@ -1,4 +1,4 @@
-"""The world's judge as a segmenter: knows its categories and kinds of component, and nothing else."""
+"""The world's judge as a segmenter. It knows the world's categories and kinds of component, and nothing else."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,69 +8,68 @@ from PIL import Image
 
 from magictailor.common.errors import InputError
 from magictailor.segmentation.contract import Segmenter
-from magictailor.segmentation.loading import enlarged, square
-from magictailor.segmentation.regions import Region, box_of
+from magictailor.segmentation.loading import to_square, upsample
+from magictailor.segmentation.regions import Region, bounding_box
 from magictailor.world.catalog import CATALOG, CATEGORIES, KINDS
 from magictailor.world.judge import load_judge
 from magictailor.world.labels import BODIES, CLASSES, COMPONENTS, NOTHING
 from magictailor.world.render import SIZE
 
 HALF = (0.5, 0.5, 0.5)
-# Variants that are called by a word of their own, without their kind: ``crown``.
+# Variants that captions name without their kind: ``crown``.
 _BARE = {word: kind.name for c in CATALOG.values() for kind in c.kinds if kind.bare for word in kind.variants.values()}
 
 
-def name_of(words: str) -> str:
-    """The category or kind that a label's last word names: ``curly hair`` is hair, an ``ear`` is one of the ears. A
-    component that is called by its own word is of its kind: a ``crown`` is an accessory.
+def match_label(label: str) -> str:
+    """The category or kind that a label's last word names.
+
+    ``curly hair`` is hair, ``ear`` is one of the ears, and ``crown``, a variant with a word of its own, is an accessory.
 
     Raises:
-        InputError: the world has no such subject or component.
+        InputError: the world has no such category or kind.
     """
-    text = words.lower().strip()
+    text = label.lower().strip()
     last = text.split()[-1] if text else ""
     for name in (last, f"{last}s", last.removesuffix("s")):
         if name in CATEGORIES or name in KINDS:
             return name
-    alone = [kind for word, kind in _BARE.items() if last and word.split()[-1] == last]
-    if alone:
-        return alone[0]
+    kinds = [kind for word, kind in _BARE.items() if last and word.split()[-1] == last]
+    if kinds:
+        return kinds[0]
     known = ", ".join((*CATEGORIES, *KINDS))
-    raise InputError(f"{words}: not in the embedded world, which has {known}; choose another --model")
+    raise InputError(f"{label}: not in the embedded world, which has {known}", "choose another segmentation model")
 
 
-def classes_of(name: str) -> list[int]:
-    """The classes of pixels (`magictailor.world.labels.CLASSES`) that show a category or a kind of component.
+def class_indices(name: str) -> list[int]:
+    """Indices of the pixel classes (`magictailor.world.labels.CLASSES`) that show a category or a kind of component.
 
-    A category's are all but nothing and the other bodies: whatever it wears is part of it.
+    A category has all classes but "nothing" and the other bodies: its components belong to it.
     """
     if name in BODIES:
-        return [
-            i
-            for i in range(len(CLASSES))
-            if i == BODIES[name] or (i != CLASSES.index(NOTHING) and i not in BODIES.values())
-        ]
+        excluded = {CLASSES.index(NOTHING), *BODIES.values()} - {BODIES[name]}
+        return [i for i in range(len(CLASSES)) if i not in excluded]
     return [number for (_, kind), number in COMPONENTS.items() if kind == name]
 
 
 class Embedded(Segmenter):
-    """Shipped with the package. A category's region is the whole subject, its components too."""
+    """Shipped with the package. The region of a category is the whole subject with its components."""
 
     def __init__(self) -> None:
         self.network = load_judge()
 
     @torch.no_grad()
     def find(self, image: Image.Image, path: Path, words: Sequence[str]) -> dict[str, list[Region]]:
-        names = {word: name_of(word) for word in words}
-        shares = enlarged(self.network(square(image, SIZE, HALF, HALF)).classes.softmax(1)[0], image.size)
+        names = {word: match_label(word) for word in words}
+        pixels = to_square(image, SIZE, HALF, HALF)
+        probabilities = upsample(self.network(pixels).classes.softmax(1)[0], image.size)
         found = {}
         for word, name in names.items():
-            of_it = shares[classes_of(name)].sum(0)
-            others = [i for i in range(len(CLASSES)) if i not in classes_of(name)]
-            rival = shares[others].max(0)
-            share = of_it / (of_it + rival).clip(1e-6)  # half where another class is as likely, however many there are
-            inside = share > 0.5
-            score = float(of_it[inside].mean()) if inside.any() else float(of_it.max())
-            sure = name not in BODIES or float(shares[BODIES[name]].max()) > 0.5
-            found[word] = [Region(score, box_of(share), share)] if sure and inside.any() else []
+            own = class_indices(name)
+            probability = probabilities[own].sum(0)
+            rival = probabilities[[i for i in range(len(CLASSES)) if i not in own]].max(0)
+            mask = probability / (probability + rival).clip(1e-6)  # 0.5 where the best other class is as likely
+            inside = mask > 0.5
+            score = float(probability[inside].mean()) if inside.any() else float(probability.max())
+            has_body = name not in BODIES or float(probabilities[BODIES[name]].max()) > 0.5
+            found[word] = [Region(score, bounding_box(mask), mask)] if has_body and inside.any() else []
         return found

@@ -1,4 +1,4 @@
-"""GroundingDINO's boxes (Liu 2023), and SAM's or SAM 2's masks in them: what the paper does."""
+"""The paper's segmentation: GroundingDINO's boxes (Liu 2023), and SAM's or SAM 2's masks in them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,31 +18,31 @@ from transformers import (
 from transformers.models.grounding_dino.image_processing_pil_grounding_dino import GroundingDinoImageProcessorPil
 
 from magictailor.segmentation.contract import Segmenter
-from magictailor.segmentation.loading import enlarged, loaded, square
+from magictailor.segmentation.loading import load_pretrained, to_square, upsample
 from magictailor.segmentation.regions import Floats, Region
 
-BOXES = "IDEA-Research/grounding-dino-tiny"
+DETECTOR = "IDEA-Research/grounding-dino-tiny"
 MASKS = {"sam": "facebook/sam-vit-base", "sam2": "facebook/sam2.1-hiera-small"}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LEAST = 0.05  # boxes that are less sure are not worth a mask
+MIN_SCORE = 0.05  # boxes with lower scores get no mask
 
 
 class GroundedSAM(Segmenter):
-    """``masks``: sam or sam2. ``boxes`` and ``weights``: folders or hub ids of the detector and of the segmenter."""
+    """``version``: sam or sam2. ``detector`` and ``weights``: folders or hub ids of GroundingDINO and of SAM."""
 
-    def __init__(self, masks: str = "sam2", boxes: str = BOXES, weights: str | None = None) -> None:
-        self.detector = loaded(GroundingDinoForObjectDetection, boxes, "GroundingDINO").eval()
-        images = loaded(GroundingDinoImageProcessorPil, boxes, "GroundingDINO's image processor")
-        words = loaded(BertTokenizerFast, boxes, "GroundingDINO's tokenizer")
-        self.processor = GroundingDinoProcessor(images, words)
-        kind = {"sam": SamModel, "sam2": Sam2Model}[masks]
-        self.segmenter = loaded(kind, weights or MASKS[masks], masks.upper()).eval()
-        self.keeps_shape = masks == "sam"  # SAM pads the shorter side, SAM 2 stretches it
+    def __init__(self, version: str = "sam2", detector: str = DETECTOR, weights: str | None = None) -> None:
+        self.detector = load_pretrained(GroundingDinoForObjectDetection, detector, "GroundingDINO").eval()
+        images = load_pretrained(GroundingDinoImageProcessorPil, detector, "GroundingDINO's image processor")
+        tokenizer = load_pretrained(BertTokenizerFast, detector, "GroundingDINO's tokenizer")
+        self.processor = GroundingDinoProcessor(images, tokenizer)
+        model_class = {"sam": SamModel, "sam2": Sam2Model}[version]
+        self.segmenter = load_pretrained(model_class, weights or MASKS[version], version.upper()).eval()
+        self.to_input = pad if version == "sam" else stretch
 
     @torch.no_grad()
     def find(self, image: Image.Image, path: Path, words: Sequence[str]) -> dict[str, list[Region]]:
-        """Each word is asked for alone, so that none takes another's boxes."""
-        return {word: self._masked(image, *self._boxes(image, word)) for word in words}
+        """Each word is a prompt of its own, so that no word takes another's boxes."""
+        return {word: self._masks(image, *self._boxes(image, word)) for word in words}
 
     def _boxes(self, image: Image.Image, word: str) -> tuple[Tensor, Tensor]:
         """Scores [N] and boxes [N, 4] in pixels."""
@@ -50,56 +50,55 @@ class GroundedSAM(Segmenter):
         (found,) = self.processor.post_process_grounded_object_detection(
             self.detector(**inputs),
             inputs.input_ids,
-            threshold=LEAST,
-            text_threshold=LEAST,
+            threshold=MIN_SCORE,
+            text_threshold=MIN_SCORE,
             target_sizes=[image.size[::-1]],
         )
         best = found["scores"].argsort(descending=True)[:8]
         return found["scores"][best], found["boxes"][best]
 
-    def _masked(self, image: Image.Image, scores: Tensor, boxes: Tensor) -> list[Region]:
+    def _masks(self, image: Image.Image, scores: Tensor, boxes: Tensor) -> list[Region]:
         if not len(scores):
             return []
-        side = self.segmenter.config.prompt_encoder_config.image_size
-        shown = (padded if self.keeps_shape else stretched)(image, side)
-        scales = torch.tensor([shown.width, shown.height] * 2) / torch.tensor([*image.size, *image.size])
-        inputs = {"pixel_values": shown.pixels, "input_boxes": (boxes * scales)[None]}
-        masks = shown.back(self.segmenter(**inputs, multimask_output=False).pred_masks[0, :, 0], image.size)
+        square = self.to_input(image, self.segmenter.config.prompt_encoder_config.image_size)
+        scales = torch.tensor([square.width, square.height] * 2) / torch.tensor([*image.size, *image.size])
+        inputs = {"pixel_values": square.pixels, "input_boxes": (boxes * scales)[None]}
+        logits = self.segmenter(**inputs, multimask_output=False).pred_masks[0, :, 0]
         return [
             Region(float(score), tuple(box.tolist()), 1 / (1 + np.exp(-mask)))
-            for score, box, mask in zip(scores, boxes, masks, strict=True)
+            for score, box, mask in zip(scores, boxes, square.to_image(logits, image.size), strict=True)
         ]
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A square that the segmenter sees, [1, 3, side, side], and how much of it is the picture."""
+class SquareInput:
+    """SAM's input, [1, 3, side, side]; the image covers ``width`` x ``height`` of it from the upper left corner."""
 
     pixels: Tensor
     width: int
     height: int
 
-    def back(self, logits: Tensor, size: tuple[int, int]) -> Floats:
-        """Logits [N, h, w] of the square to [N, height, width] of the picture."""
+    def to_image(self, logits: Tensor, size: tuple[int, int]) -> Floats:
+        """Logits [N, h, w] of the square, scaled to [N, height, width] of the image; ``size``: (width, height)."""
         side = self.pixels.shape[-1]
         whole = torch.nn.functional.interpolate(
             logits[None].float(), (side, side), mode="bilinear", align_corners=False
         )
-        return enlarged(whole[0, :, : self.height, : self.width], size)
+        return upsample(whole[0, :, : self.height, : self.width], size)
 
 
-def stretched(image: Image.Image, side: int) -> Shown:
-    """As SAM 2 is shown pictures."""
-    return Shown(square(image, side, MEAN, STD), side, side)
+def stretch(image: Image.Image, side: int) -> SquareInput:
+    """SAM 2's input: the image stretched to the square."""
+    return SquareInput(to_square(image, side, MEAN, STD), side, side)
 
 
-def padded(image: Image.Image, side: int) -> Shown:
-    """As SAM is shown pictures: the longer side fills the square, the rest is zero."""
+def pad(image: Image.Image, side: int) -> SquareInput:
+    """SAM's input: the longer side fills the square, the rest is zero."""
     scale = side / max(image.size)
     width, height = round(image.width * scale), round(image.height * scale)
     canvas = Image.new("RGB", (side, side))
     canvas.paste(image.resize((width, height), Image.Resampling.BILINEAR))
-    pixels = square(canvas, side, MEAN, STD)
+    pixels = to_square(canvas, side, MEAN, STD)
     pixels[..., height:, :] = 0
     pixels[..., width:] = 0
-    return Shown(pixels, width, height)
+    return SquareInput(pixels, width, height)

@@ -1,4 +1,4 @@
-"""From what a model finds to one mask a sample: pure functions of scores, boxes and masks."""
+"""From regions that a model finds to one mask per image: pure functions of scores, boxes and masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 @dataclass(frozen=True)
 class Region:
-    """A place where a word was found: how sure (0 .. 1), its box, and its mask [H, W], 0 .. 1."""
+    """An area that matches a word: its score (0 .. 1), its box, and its mask [H, W], 0 .. 1."""
 
     score: float
     box: Box
@@ -29,10 +29,10 @@ def intersection_over_union(first: Box, second: Box) -> float:
     return common / (areas - common) if areas > common else 0.0
 
 
-def suppressed(regions: Sequence[Region], overlap: float = 0.8) -> list[Region]:
-    """Best first, without those that overlap a better one by more: non-maximum suppression.
+def non_maximum_suppression(regions: Sequence[Region], overlap: float = 0.8) -> list[Region]:
+    """Regions by falling score, without those that overlap a better one by more than ``overlap``.
 
-    Call it for each word apart: what another word finds at the same place suppresses nothing.
+    Call it for each word by itself: regions of different words must not suppress each other.
     """
     kept: list[Region] = []
     for region in sorted(regions, key=lambda r: -r.score):
@@ -41,26 +41,26 @@ def suppressed(regions: Sequence[Region], overlap: float = 0.8) -> list[Region]:
     return kept
 
 
-def chosen(regions: Sequence[Region], threshold: float, count: int) -> list[Region]:
-    """The ``count`` surest regions above the threshold; fewer if there are fewer. Eyes, ears and wheels come in pairs."""
-    return [r for r in suppressed(regions) if r.score >= threshold][:count]
+def best_regions(regions: Sequence[Region], threshold: float, count: int) -> list[Region]:
+    """At most ``count`` regions with the highest scores above the threshold. Eyes, ears and wheels need two."""
+    return [r for r in non_maximum_suppression(regions) if r.score >= threshold][:count]
 
 
-def united(regions: Sequence[Region], size: tuple[int, int]) -> Floats:
-    """The union of the masks, [height, width] for a (width, height): where any of them is."""
+def union(regions: Sequence[Region], size: tuple[int, int]) -> Floats:
+    """The union of the regions' masks, [height, width]; ``size``: (width, height)."""
     empty = np.zeros(size[::-1])
     return np.maximum.reduce([empty, *(r.mask for r in regions)])
 
 
-def without(mask: Floats, parts: Sequence[Floats]) -> Floats:
-    """The concept's mask without its components' masks."""
-    for part in parts:
-        mask = mask * (1 - part)
+def subtract(mask: Floats, others: Sequence[Floats]) -> Floats:
+    """The mask without the others, for instance the concept's without its components'."""
+    for other in others:
+        mask = mask * (1 - other)
     return mask
 
 
-def box_of(mask: Floats) -> Box:
-    """The box around what is above one half; empty for an empty mask."""
+def bounding_box(mask: Floats) -> Box:
+    """The box around all values above one half; empty for an empty mask."""
     rows, columns = np.nonzero(mask > 0.5)
     if not len(rows):
         return 0.0, 0.0, 0.0, 0.0

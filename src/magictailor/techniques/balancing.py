@@ -1,4 +1,4 @@
-"""Dual-Stream Balancing (DS-Bal): train the worst sample, hold the others to the momentum network."""
+"""Dual-Stream Balancing (DS-Bal): train the worst sample, preserve the others with the momentum network."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,28 +8,27 @@ from torch import Tensor
 
 
 def sample_means(per_image: Tensor, samples: Sequence[int], count: int) -> Tensor:
-    """The mean over each sample's images, [count]. ``per_image`` [K], ``samples`` its images' sample numbers."""
+    """The mean over each sample's images, [count]; not a number for a sample without images.
+
+    ``per_image`` [K], ``samples``: the sample of each of them.
+    """
     index = torch.tensor(list(samples), device=per_image.device)
     total = torch.zeros(count, dtype=per_image.dtype, device=per_image.device).index_add(0, index, per_image)
     return total / torch.bincount(index, minlength=count)
 
 
-def worst(losses: Tensor) -> int:
-    """Equation 6: n* = argmax_n L_diff(n)."""
-    return int(losses.argmax())
+def worst(losses: Tensor) -> Tensor:
+    """Equation 6: n* = argmax_n L_diff(n), as a mask [N] with one True."""
+    return torch.arange(len(losses), device=losses.device) == losses.argmax()
 
 
 def diffusion_weights(losses: Tensor, reduce: Literal["mean", "max"]) -> Tensor:
-    """How much each sample's diffusion loss counts, [N]: 1 / N each (equation 3), or 1 for n* (equation 6)."""
+    """The weight of each sample's diffusion loss, [N]: 1 / N each (equation 3), or 1 for n* (equation 6)."""
     if reduce == "mean":
         return torch.full_like(losses, 1 / len(losses))
-    weights = torch.zeros_like(losses)
-    weights[worst(losses)] = 1
-    return weights
+    return worst(losses).to(losses.dtype)
 
 
 def preserve_weights(losses: Tensor) -> Tensor:
-    """How much each sample counts in L_pres (equation 7), [N]: the mean over n != n*; nothing with one sample."""
-    weights = torch.full_like(losses, 1 / max(1, len(losses) - 1))
-    weights[worst(losses)] = 0
-    return weights
+    """The weight of each sample in L_pres (equation 7), [N]: the mean over n != n*; zero with one sample."""
+    return torch.where(worst(losses), 0.0, 1 / max(1, len(losses) - 1))

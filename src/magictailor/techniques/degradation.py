@@ -5,21 +5,21 @@ from torch import Tensor
 from magictailor.recipe import Degradation, DMDeg, MaskOut
 
 
-def intensity(step: int, steps: int, how: DMDeg) -> float:
+def intensity(step: int, steps: int, config: DMDeg) -> float:
     """Equation 5: a_d = a_init (1 - (d / D)^gamma); d counts over the whole run.
 
     The ablations' schedules: fixed a_init; ascending a_init d / D; descending a_init (1 - d / D).
     """
     progress = step / steps
-    match how.schedule:
+    match config.schedule:
         case "dynamic":
-            return how.alpha * (1 - progress**how.gamma)
+            return config.alpha * (1 - progress**config.gamma)
         case "fixed":
-            return how.alpha
+            return config.alpha
         case "ascending":
-            return how.alpha * progress
+            return config.alpha * progress
         case "descending":
-            return how.alpha * (1 - progress)
+            return config.alpha * (1 - progress)
 
 
 def degrade(image: Tensor, mask: Tensor, noise: Tensor, alpha: float) -> Tensor:
@@ -27,12 +27,11 @@ def degrade(image: Tensor, mask: Tensor, noise: Tensor, alpha: float) -> Tensor:
     return alpha * noise * (1 - mask) + image
 
 
-def degraded(image: Tensor, mask: Tensor, noise: Tensor, how: Degradation, step: int, steps: int) -> Tensor:
-    """The image as the recipe wants it outside the mask."""
-    match how:
+def degraded(image: Tensor, mask: Tensor, noise: Tensor, config: Degradation, step: int, steps: int) -> Tensor:
+    """The image with the recipe's degradation outside the mask; shapes as in `degrade`."""
+    match config:
         case DMDeg():
-            out = degrade(image, mask, noise, intensity(step, steps, how))
-            return out.clamp(-1, 1) if how.clamp else out
+            return degrade(image, mask, noise, intensity(step, steps, config))
         case MaskOut():
             return image * mask
         case _:

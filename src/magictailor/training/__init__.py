@@ -1,1 +1,1 @@
-"""From a pair to a finished run: what a step looks at and reads, its losses, the one loop, and what it keeps."""
+"""Training: rows, batches, the step, the loop, checkpoints, and what a run trains."""

@@ -1,4 +1,4 @@
-"""The learning process as a picture (the paper's figure 5): previews over steps, and each sample's loss beside them."""
+"""The learning process as one image (the paper's figure 5): previews over steps, and each sample's loss below."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +9,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from magictailor.common.errors import InputError
 from magictailor.common.pictures import grid
-from magictailor.common.plots import plots, rendered
+from magictailor.common.plots import subplots, to_image
 from magictailor.recipe import Recipe
-from magictailor.training.checkpoint import read_run
 from magictailor.training.metrics import METRICS_FILE, read_metrics
+from magictailor.training.run_folder import read_run
 
 CELL, TITLE = 128, 28  # pixels
 SMOOTH = 15  # steps that a curve is averaged over
@@ -20,7 +20,7 @@ COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
 
 def _previews(folder: Path) -> dict[int, list[Path]]:
-    """Of each step the pictures: the composite, then each sample alone."""
+    """The images of each step: the composite, then each sample alone."""
     found: dict[int, list[Path]] = {}
     for path in sorted((folder / "previews").glob("*-*.png")):
         found.setdefault(int(path.stem.split("-")[0]), []).append(path)
@@ -30,39 +30,39 @@ def _previews(folder: Path) -> dict[int, list[Path]]:
 def _smoothed(
     steps: NDArray[np.float64], values: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A running mean; a step that did not look at a sample has no value."""
+    """A running mean."""
     width = min(SMOOTH, len(values))
     kernel = np.full(width, 1 / width)
     return np.convolve(steps, kernel, "valid"), np.convolve(values, kernel, "valid")
 
 
 def _curves(folder: Path, labels: Sequence[str], recipe: Recipe) -> Image.Image:
-    """L_diff of each sample over steps, with the phases' borders."""
+    """L_diff of each sample over steps, with the boundaries of phases."""
     rows = read_metrics(folder)
-    figure, (axes,) = plots(1, width=5.2)
+    figure, (axes,) = subplots(1, width=5.2)
     for number, label in enumerate(labels):
         seen = [(r["step"], r[f"diffusion.{number}"]) for r in rows if f"diffusion.{number}" in r]
         if seen:
             steps, values = np.array(seen, np.float64).T
             axes.plot(*_smoothed(steps, values), color=COLORS[number % len(COLORS)], label=label)
-    for border in np.cumsum([phase.steps for phase in recipe.phases])[:-1]:
-        axes.axvline(border, color="grey", linestyle=":", linewidth=1)
+    for boundary in np.cumsum([phase.steps for phase in recipe.phases])[:-1]:
+        axes.axvline(boundary, color="grey", linestyle=":", linewidth=1)
     axes.set(xlabel="step", ylabel=f"diffusion loss, mean of {SMOOTH}")
     axes.legend(frameon=False)
-    return rendered(figure)
+    return to_image(figure)
 
 
 def learning_process(runs: Sequence[Path | str]) -> Image.Image:
-    """One picture of runs below each other: previews at the run's seed in columns of steps, loss curves beneath.
+    """One image of several runs: for each, previews at its seed in columns of steps, and loss curves below.
 
     Raises:
-        InputError: no run, none with previews or figures yet, or no matplotlib.
+        InputError: no run, one without previews, or no matplotlib.
     """
     blocks = []
     for run in map(Path, runs):
         info, previews = read_run(run), _previews(run)
         if not previews or not (run / METRICS_FILE).exists():
-            raise InputError(f"{run}: has no previews or figures yet; train with --set preview_every=100")
+            raise InputError(f"{run}: has no previews yet", "train with sampling.preview_every=100")
         steps, labels = list(previews), list(info.words.values())
         titles = [" with ".join(labels), *labels] if len(labels) > 1 else labels
         rows = [[Image.open(previews[step][i]) for step in steps] for i in range(len(titles))]

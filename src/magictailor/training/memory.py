@@ -1,7 +1,6 @@
-"""What a step is expected to take of a card, and what a process has taken."""
+"""The memory that a step is expected to take on a card, and the memory that a process has taken."""
 
 import sys
-from typing import Any
 
 import torch
 from torch import nn
@@ -17,27 +16,30 @@ def _weigh(*networks: nn.Module) -> float:
     return sum(p.nbytes for network in networks for p in network.parameters() if not p.requires_grad) / GIGABYTE
 
 
-def expected_peak(backbone: Backbone, recipe: Recipe, trained: Trainables, images: int) -> float | None:
-    """GB that a step's tensors take on the card, by `COSTS`; None for a family or precision that nothing was counted for
-    (int8 keeps what checkpointing would let go of).
+def _itemsize(network: nn.Module) -> int:
+    return next(network.parameters()).element_size()
 
-    ``images``: of the pair. Not in it: what the allocator loses to fragments, and some 0.5 GB of CUDA's own.
+
+def expected_peak(backbone: Backbone, recipe: Recipe, trained: Trainables, images: int) -> float | None:
+    """GB that a step's tensors take on the card, by `COSTS`; None for a family or precision without counted numbers
+    (int8 keeps activations that checkpointing would recompute).
+
+    ``images``: of a step. Without the allocator's fragments and some 0.5 GB of CUDA's own.
     """
-    cost, place = COSTS.get(backbone.family), backbone.place
-    if cost is None or place.dtype == torch.float32 or place.precision == "int8":
+    cost, runtime = COSTS.get(backbone.family), backbone.runtime
+    if cost is None or runtime.dtype == torch.float32 or runtime.precision == "int8":
         return None
-    pipeline: Any = backbone.pipeline
-    vae, text = _weigh(pipeline.vae), _weigh(*backbone.text_encoders.values())
-    step = cost.of_step(min(recipe.micro_batch or images, images), recipe.checkpointing)
-    encode = cost.encode * pipeline.vae.dtype.itemsize / 2  # it may have to stay in float32
+    vae, text = _weigh(backbone.autoencoder), _weigh(*backbone.text_encoders.values())
+    step = cost.of_step(min(recipe.optimisation.micro_batch or images, images), recipe.optimisation.checkpointing)
+    encode = cost.encode * _itemsize(backbone.autoencoder) / 2  # it may have to stay in float32
     in_turn = max(step, vae + encode, text)
-    working = in_turn if place.preset.offload else vae + text + max(step, encode)
+    working = in_turn if runtime.preset.offload else vae + text + max(step, encode)
     parameters = sum(p.numel() for p in trained.parameters())
     return _weigh(backbone.denoiser) + TRAINED_BYTES * parameters / GIGABYTE + working
 
 
 def forget_peak(device: torch.device) -> None:
-    """Count a card's peak from here on; a process's own cannot be reset."""
+    """Measure a card's peak from here on; that of a process cannot be reset."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 

@@ -1,4 +1,4 @@
-"""A run's figures: JSON lines, and TensorBoard's events where tensorboard is installed."""
+"""A run's metrics: JSON lines, one per step as it happens, and TensorBoard's events where tensorboard is installed."""
 
 import json
 from collections.abc import Mapping
@@ -6,22 +6,19 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from magictailor.common.distributed import is_main_process
 from magictailor.common.files import append_lines, write_text
-from magictailor.common.processes import first
 
 METRICS_FILE, EVENTS = "metrics.jsonl", "tensorboard"
 
 
-class Metrics:
-    """Figures by step, written when `flush` is called (with each checkpoint).
-
-    Made again on resuming, it drops the figures of steps that the checkpoint does not hold: they are run again.
-    """
+class MetricsLog:
+    """Writes the metrics of each step; made again on resuming, it drops steps that the checkpoint does not hold."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        self.path, self._rows = folder / METRICS_FILE, list[dict[str, float]]()
+        self.path = folder / METRICS_FILE
         self._events = None
-        if not first():
+        if not is_main_process():
             return
         if self.path.exists():
             kept = [row for row in read_metrics(folder) if row["step"] < step]
@@ -31,22 +28,20 @@ class Metrics:
 
             self._events = SummaryWriter(str(folder / EVENTS), purge_step=step)  # type: ignore[no-untyped-call]
 
-    def add(self, step: int, figures: Mapping[str, float]) -> None:
-        self._rows.append({"step": step, **figures})
+    def add(self, step: int, metrics: Mapping[str, float]) -> None:
+        append_lines(self.path, [json.dumps({"step": step, **metrics})])
+        if self._events is not None:
+            for name, value in metrics.items():
+                self._events.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
 
     def flush(self) -> None:
-        append_lines(self.path, [json.dumps(row) for row in self._rows])
+        """TensorBoard's events; JSON lines are on disk already."""
         if self._events is not None:
-            for row in self._rows:
-                for name, value in row.items():
-                    if name != "step":
-                        self._events.add_scalar(name, value, int(row["step"]))  # type: ignore[no-untyped-call]
             self._events.flush()  # type: ignore[no-untyped-call]
-        self._rows.clear()
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """All whole lines; one that a kill cut short is left out."""
+    """All complete lines; one that a kill cut short is left out."""
     rows = []
     for line in (folder / METRICS_FILE).read_text("utf-8", "replace").splitlines():
         with suppress(ValueError):

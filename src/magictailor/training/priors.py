@@ -1,8 +1,8 @@
-"""Prior pictures: what the base draws of a class before anything is trained, kept in the user's cache for all runs."""
+"""Prior images: what the untrained base generates of a class, kept in the user's cache for all runs."""
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from hashlib import sha256
@@ -12,40 +12,44 @@ from typing import Any
 from PIL import Image
 
 from magictailor.backbones import Backbone
-from magictailor.backbones.sampling import sample
+from magictailor.backbones.sampling import SamplingOptions, sample
+from magictailor.common.distributed import barrier, rank_and_world_size
 from magictailor.common.errors import InputError
+from magictailor.common.events import Listener, Progress
 from magictailor.common.files import output_folder, write_json
 from magictailor.common.pictures import save_png
-from magictailor.common.processes import process, wait
 from magictailor.recipe import Recipe
 
-Draws = Callable[[int, int], None]
 CACHE = "MAGICTAILOR_CACHE"
 
 
 def cache_folder() -> Path:
-    """Where prior pictures are kept: $MAGICTAILOR_CACHE, or magictailor's folder in the user's cache."""
+    """Where prior images are kept: $MAGICTAILOR_CACHE, or magictailor's folder in the user's cache."""
     own = os.environ.get(CACHE)
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "magictailor"
 
 
 def _key(backbone: Backbone, recipe: Recipe, prompt: str) -> dict[str, object]:
-    """All that such a picture depends on, but its seed."""
-    assert recipe.prior is not None
-    guidance = recipe.guidance if recipe.prior.guidance is None else recipe.prior.guidance
-    how = {"prompt": prompt, "steps": recipe.sampling_steps, "guidance": guidance, "eta": recipe.prior.eta}
-    base = {"model": backbone.name, "loras": [asdict(lora) for lora in backbone.loras], "digest": backbone.digest()}
+    """All that such an image depends on, except its seed."""
+    prior, sampling, runtime = recipe.loss.prior, recipe.sampling, backbone.runtime
+    assert prior is not None
+    guidance = sampling.guidance if prior.guidance is None else prior.guidance
     return {
-        **base,
-        "precision": backbone.place.precision,
+        "model": backbone.name,
+        "loras": [asdict(lora) for lora in backbone.loras],
+        "digest": backbone.digest(),
+        "precision": runtime.precision,
         "size": backbone.size,
-        "together": backbone.place.preset.pictures,
-        **how,
+        "together": runtime.preset.sample_batch_size,
+        "prompt": prompt,
+        "steps": sampling.steps,
+        "guidance": guidance,
+        "eta": prior.eta,
     }
 
 
 def _whole(path: Path) -> bool:
-    """Whether this picture is in the cache, and not damaged."""
+    """Whether this image is in the cache, and not damaged."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -59,12 +63,12 @@ def _folder(key: Mapping[str, object]) -> Path:
     try:
         return output_folder(cache_folder() / "priors" / name)
     except InputError as error:
-        raise InputError(f"{str(error).replace('--output', CACHE)}; or set {CACHE} to a folder of yours") from error
+        raise InputError(error.problem, f"{error.fix}, or set {CACHE} to a folder of yours", field=CACHE) from error
 
 
 @contextmanager
 def _untrained(backbone: Backbone) -> Iterator[None]:
-    """Inside, the base itself draws, even where training begins from another run's LoRA."""
+    """Inside, the base generates without LoRA, also where training starts from another run's."""
     denoiser: Any = backbone.denoiser
     adapted = bool(getattr(denoiser, "peft_config", None))
     if adapted:
@@ -80,50 +84,50 @@ def _groups(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
     return [paths[i : i + size] for i in range(0, len(paths), size)]
 
 
-def _drawn(backbone: Backbone, key: Mapping[str, object], group: Sequence[Path]) -> Iterator[Path]:
-    """Draw a group and keep what is missing of it; ``000012.png`` is of seed 12.
+def _generated(backbone: Backbone, key: Mapping[str, object], group: Sequence[Path]) -> Iterator[Path]:
+    """Generate a group and keep what is missing of it; ``000012.png`` has seed 12.
 
-    Always a whole group, whatever is missing or wanted of it: in a batch of another size a picture may differ by a rounding, and an
-    interrupted run would not equal an uninterrupted one.
+    Always a whole group: in a batch of another size an image may differ by a rounding, and an interrupted run would not
+    equal an uninterrupted one.
     """
     steps, guidance, eta = (float(str(key[name])) for name in ("steps", "guidance", "eta"))
     size, first = int(str(key["together"])), int(group[0].stem)
     prompts, seeds = [str(key["prompt"])] * size, range(first, first + size)
     missing = {path for path in group if not _whole(path)}
-    with _untrained(backbone), backbone.drawing():
-        how = (int(steps), guidance, backbone.size, size)
-        images = sample(backbone.pipeline, prompts, seeds, *how, eta=eta)
+    with _untrained(backbone):
+        images = sample(backbone, prompts, seeds, SamplingOptions(int(steps), guidance, eta=eta, batch=size))
         for image, path in zip(images, group, strict=False):
             if path in missing:
                 save_png(image, path, {k: str(v) for k, v in key.items()})
                 yield path
 
 
-def prior_pictures(backbone: Backbone, recipe: Recipe, prompts: Sequence[str], draws: Draws) -> dict[str, list[Path]]:
-    """The recipe's number of prior pictures of each distinct prompt; what is not in the cache is drawn.
+def prior_images(backbone: Backbone, recipe: Recipe, prompts: Sequence[str], listen: Listener) -> dict[str, list[Path]]:
+    """The recipe's number of prior images of each distinct prompt; those not in the cache are generated.
 
-    Interrupted, it goes on where it stopped; runs beside each other draw some twice, which are the same. Of several
-    processes each draws some of the groups.
+    An interruption goes on where it stopped. Runs at the same time generate some images twice, which are the same. Of
+    several processes each generates some of the groups.
 
     Raises:
-        InputError: nothing may be written in the cache's folder.
+        InputError: the cache's folder cannot be written.
     """
-    assert recipe.prior is not None
-    number, processes = process()
+    assert recipe.loss.prior is not None
+    number, processes = rank_and_world_size()
     keys = {prompt: _key(backbone, recipe, prompt) for prompt in dict.fromkeys(prompts)}
-    paths = {p: [_folder(k) / f"{i:06d}.png" for i in range(recipe.prior.images)] for p, k in keys.items()}
-    lacking = [
+    paths = {p: [_folder(k) / f"{i:06d}.png" for i in range(recipe.loss.prior.images)] for p, k in keys.items()}
+    missing = [
         (prompt, group)
         for prompt, all_ in paths.items()
-        for group in _groups(all_, backbone.place.preset.pictures)
+        for group in _groups(all_, backbone.runtime.preset.sample_batch_size)
         if not all(_whole(path) for path in group)
     ]
-    total, done = sum(not _whole(path) for _, group in lacking[number::processes] for path in group), 0
-    wait()  # until all have looked: what one draws now must not look whole to another
-    for prompt, group in lacking[number::processes]:
+    own = missing[number::processes]
+    total, done = sum(not _whole(path) for _, group in own for path in group), 0
+    barrier()  # until all processes have counted what is missing
+    for prompt, group in own:
         write_json(group[0].parent / "key.json", keys[prompt])
-        for _ in _drawn(backbone, keys[prompt], group):
+        for _ in _generated(backbone, keys[prompt], group):
             done += 1
-            draws(done, total)
-    wait()
+            listen(Progress("prior images", done, total))
+    barrier()
     return paths

@@ -1,11 +1,10 @@
-"""Where training may start instead of from nothing: a run's LoRA and pseudo-words, or an exported folder's."""
+"""Where training may start instead of from the base alone: a run's LoRA and pseudo-words, or an exported folder's."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,44 +12,48 @@ from torch import Tensor
 from magictailor.backbones.contract import Backbone
 from magictailor.backbones.lora import adapter_of, header_alpha
 from magictailor.common.errors import InputError
-from magictailor.common.tensors import WORD, read_numbers, read_tensors
+from magictailor.common.tensors import WORD, read_metadata, read_tensors
 from magictailor.training.trainables import WORDS, Trainables
+
+
+def _refused(problem: str, fix: str = "") -> InputError:
+    return InputError(problem, fix, field="start")
 
 
 @dataclass(frozen=True)
 class Start:
-    """The tensors of a folder's safetensors files, and which folder it was."""
+    """The tensors of a folder's safetensors files, and their digest."""
 
     folder: str
     sha256: str
     tensors: Mapping[str, Tensor]
-    alpha: float | None  # of a LoRA whose file has none beside each layer
+    alpha: float | None  # of a LoRA whose file has none next to each layer
 
 
 def read_start(folder: Path | str) -> Start:
-    """All that lies in the folder of a run or an export, a checkpoint aside.
+    """All weights in the folder of a run or an export, without a checkpoint.
 
     Raises:
         InputError: no such folder, or nothing trained in it.
     """
-    place = Path(os.path.abspath(os.path.expanduser(folder)))
-    found = place.glob("*.safetensors") if os.path.isdir(place) else ()  # False, too, for a name no path can have
+    path = Path(os.path.abspath(os.path.expanduser(folder)))
+    found = path.glob("*.safetensors") if os.path.isdir(path) else ()  # False, too, for a name no path can have
     files = sorted(p for p in found if p.name != "checkpoint.safetensors")
     if not files:
-        raise InputError(f"--start {folder}: no LoRA or pseudo-word in it; name a finished run or an exported folder")
+        raise _refused(f"{folder}: no LoRA or pseudo-word in it", "name a finished run or an exported folder")
     tensors: dict[str, Tensor] = {}
     alpha, digest = None, sha256()
     for file in files:
         digest.update(file.read_bytes())
-        alone, header = read_tensors(file), read_numbers(file)
+        alone, header = read_tensors(file), read_metadata(file)
         if any(key.startswith("model.diffusion_model.") for key in alone):
-            raise InputError(f"--start {folder}: {file.name} is a whole model; export the run as diffusers or kohya")
+            raise _refused(f"{folder}: {file.name} is a whole model", "export the run as diffusers or kohya")
         # A word's file has a tensor an encoder, a lone one under any name: the header says the word.
         if WORD in header:
             alone = {f"{header[WORD]}.{k}" if len(alone) > 1 else header[WORD]: v for k, v in alone.items()}
         tensors |= alone
         alpha = header_alpha(header) or alpha
-    return Start(str(place), digest.hexdigest(), tensors, alpha)
+    return Start(str(path), digest.hexdigest(), tensors, alpha)
 
 
 def _word(start: Start, word: str, encoder: str) -> Tensor:
@@ -58,40 +61,37 @@ def _word(start: Start, word: str, encoder: str) -> Tensor:
     for key in (f"{WORDS}.{word}.{encoder}", f"{word}.{encoder}", word):
         if key in start.tensors:
             return start.tensors[key].float().reshape(1, -1)
-    raise InputError(
-        f"--start {start.folder}: no pseudo-word {word} in it; give the pair its words (pair.toml: word = ...)"
-    )
+    raise _refused(f"{start.folder}: no pseudo-word {word} in it", "give the pair its words (pair.toml: word = ...)")
 
 
 @torch.no_grad()
-def begin_from(start: Start, trained: Trainables, backbone: Backbone, scale: float) -> None:
-    """Copy LoRA and words into the trainables. ``scale``: alpha / rank of the run that begins.
+def start_from(start: Start, trained: Trainables, backbone: Backbone, scale: float) -> None:
+    """Copy LoRA and words into the trainables. ``scale``: alpha / rank of the new run.
 
     Raises:
         InputError: another base, another rank, or a pseudo-word that is not there.
     """
-    pipeline: Any = backbone.pipeline
-    layers = pipeline.unet.config.layers_per_block
+    other_base = "it belongs to another base; choose that one"
     if trained.matrices or not trained.lora or not trained.words:
-        raise InputError("--start: only a recipe that trains a LoRA and pseudo-words can begin from another run")
+        raise _refused("only a recipe that trains a LoRA and pseudo-words can start from another run", "leave it out")
     downs = {name.split(".lora_A.")[0]: name for name in trained.lora if ".lora_A." in name}
-    adapter = adapter_of(start.tensors, downs, layers, start.alpha)
+    adapter = adapter_of(start.tensors, downs, backbone.layers_per_block, start.alpha)
     for module, name in downs.items():
         if module not in adapter:
-            raise InputError(f"--start {start.folder}: its LoRA lacks {module}; it is of another base")
+            raise _refused(f"{start.folder}: its LoRA has no {module}", other_base)
         layer = adapter[module].folded()
         down, up = trained.lora[name], trained.lora[name.replace(".lora_A.", ".lora_B.")]
         if layer.rank != len(down):
-            raise InputError(f"--start {start.folder}: its rank is {layer.rank}; add --set train.0.rank={layer.rank}")
+            raise _refused(f"{start.folder}: its rank is {layer.rank}", f"set train.0.rank={layer.rank}")
         if layer.down.shape != down.shape or layer.up.shape != up.shape:
-            raise InputError(f"--start {start.folder}: {module} has other sizes; it is of another base")
+            raise _refused(f"{start.folder}: {module} has other sizes", other_base)
         down.copy_(layer.down)
         up.copy_(layer.up / scale)
     for name, row in trained.words.items():
         word, _, encoder = name.rpartition(".")
         vectors = _word(start, word, encoder)
         if vectors.shape != row.shape:
-            raise InputError(
-                f"--start {start.folder}: {word} has {vectors.shape[-1]} numbers, the base {row.shape[-1]}"
+            raise _refused(
+                f"{start.folder}: {word} has {vectors.shape[-1]} numbers, the base {row.shape[-1]}", other_base
             )
         row.copy_(vectors)

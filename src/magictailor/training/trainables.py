@@ -1,4 +1,4 @@
-"""What a run trains, by name: LoRA, pseudo-words' rows, or weights of the base themselves. Everything else stays frozen."""
+"""What a run trains, by name: LoRA, rows of pseudo-words, or weights of the base itself. Everything else stays frozen."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ from magictailor.recipe import (
 )
 
 LORA, WORDS, MATRIX, DENOISER, TEXT = "lora", "words", "embedding", "denoiser", "text"
-OWN_WEIGHTS = {"cross-attention", "denoiser", "text-encoder"}  # kinds that change the base's own
+OWN_WEIGHTS = {"cross-attention", "denoiser", "text-encoder"}  # kinds that change the base's own weights
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")  # of attention
 PREFIXES: dict[Kind, str] = {
     "lora": LORA,
@@ -38,7 +38,7 @@ PREFIXES: dict[Kind, str] = {
 
 
 class _HalfLinear(nn.Linear):
-    """Computes in its input's precision, with weights that are kept in full."""
+    """Computes in its input's precision, with weights in float32."""
 
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight.to(input.dtype))
@@ -64,7 +64,7 @@ def _in_half(factor: nn.Linear | nn.Conv2d) -> nn.Module:
 
 
 def _compute_in_half(denoiser: nn.Module) -> None:
-    """peft raises a layer's input to its weights' precision, and each raised copy would be kept for the backward pass."""
+    """peft converts a layer's input to its weights' precision, and would keep each copy for the backward pass."""
     for layer in (m for m in denoiser.modules() if isinstance(m, LoraLayer)):
         layer.cast_input_dtype_enabled = False
         for factors in (layer.lora_A, layer.lora_B):
@@ -72,13 +72,13 @@ def _compute_in_half(denoiser: nn.Module) -> None:
                 factors[name] = _in_half(factor)
 
 
-def add_lora(backbone: Backbone, how: LoRA, seed: int) -> dict[str, nn.Parameter]:
+def add_lora(backbone: Backbone, lora: LoRA, seed: int) -> dict[str, nn.Parameter]:
     """Gaussian A and zero B on the backbone's targets; a new LoRA leaves the output unchanged."""
     config = LoraConfig(
-        r=how.rank,
-        lora_alpha=how.alpha or how.rank,
+        r=lora.rank,
+        lora_alpha=lora.alpha or lora.rank,
         init_lora_weights="gaussian",
-        target_modules=[t for t in backbone.lora_targets if how.layers == "all" or t in PROJECTIONS],
+        target_modules=[t for t in backbone.lora_targets if lora.layers == "all" or t in PROJECTIONS],
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -87,7 +87,7 @@ def add_lora(backbone: Backbone, how: LoRA, seed: int) -> dict[str, nn.Parameter
     added = {n: p for n, p in backbone.denoiser.named_parameters() if p.requires_grad}
     for parameter in added.values():
         parameter.data = parameter.data.float()
-    if backbone.place.dtype != torch.float32:
+    if backbone.runtime.dtype != torch.float32:
         _compute_in_half(backbone.denoiser)
     return added
 
@@ -119,23 +119,23 @@ def add_rows(backbone: Backbone, starts: Mapping[str, WordVectors]) -> dict[str,
 
 
 def _own_weights(backbone: Backbone, named: Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
-    """These weights of the base, from now on trained; the base computes in its precision, they are kept in full."""
+    """These weights of the base, trained from now on: kept in float32, computed with in the base's precision."""
     chosen = dict(named)
     for parameter in chosen.values():
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
-    backbone.mixed = backbone.place.dtype != torch.float32
+    backbone.autocast = backbone.runtime.dtype != torch.float32
     return chosen
 
 
 def cross_attention(backbone: Backbone, layers: Iterable[str]) -> dict[str, nn.Parameter]:
     """The weights (and biases) of these projections of the denoiser's cross-attention, by their own names."""
-    ends = tuple(f"attn2.{layer}.{what}" for layer in layers for what in ("weight", "bias"))
+    ends = tuple(f"attn2.{layer}.{name}" for layer in layers for name in ("weight", "bias"))
     return {n: p for n, p in backbone.denoiser.named_parameters() if n.endswith(ends)}
 
 
 def _text_weights(backbone: Backbone) -> dict[str, nn.Parameter]:
-    """All of the text encoders but their tables of words."""
+    """All weights of the text encoders except their token embeddings."""
     tables = {id(e.get_input_embeddings().weight) for e in backbone.text_encoders.values()}  # type: ignore[operator]
     networks = backbone.text_encoders.items()
     return {f"{e}.{n}": p for e, network in networks for n, p in network.named_parameters() if id(p) not in tables}
@@ -149,27 +149,26 @@ def _matrices(backbone: Backbone) -> dict[str, nn.Parameter]:
 
 
 def _refuse_bits(backbone: Backbone, recipe: Recipe) -> None:
-    """Half precision or bits would not let a weight itself move, unless it is kept in full beside."""
-    precision = backbone.place.precision
+    """Half precision or bits are too coarse for a weight to move in."""
+    precision, preset = backbone.runtime.precision, backbone.runtime.preset
     if "embedding-matrix" in recipe.kinds and precision != "fp32":
         raise InputError(
-            f"--precision {precision}: --method {recipe.method} trains the embedding matrix "
-            "itself, which half precision would not let move; add --precision fp32"
+            f"{precision}: method {recipe.method} trains the embedding matrix itself", "choose fp32", field="precision"
         )
-    if backbone.place.preset.offload and recipe.kinds & {"text-encoder", "embedding-matrix"}:
+    if preset.offload and recipe.kinds & {"text-encoder", "embedding-matrix"}:
         raise InputError(
-            f"--preset {backbone.place.preset.name}: keeps text encoders off the device, and --method {recipe.method} trains "
-            "them; choose a larger one, for instance --preset 24gb"
+            f"{preset.name}: keeps text encoders off the device, and method {recipe.method} trains them",
+            "choose a larger one, for instance 24gb",
+            field="preset",
         )
-    if backbone.place.bits and recipe.kinds & {"cross-attention", "denoiser"}:
+    if backbone.runtime.bits and recipe.kinds & {"cross-attention", "denoiser"}:
         raise InputError(
-            f"--precision {precision}: --method {recipe.method} trains the denoiser's own weights, which bits would not "
-            "let move; add --precision bf16"
+            f"{precision}: method {recipe.method} trains the denoiser's own weights", "choose bf16", field="precision"
         )
 
 
 class Trainables:
-    """The trained parameters of a run by kind, in a fixed order. ``seed``: of a LoRA's start; the recipe's if not given."""
+    """The trained parameters of a run by kind, in a fixed order. ``seed``: of the LoRA's initial values; None: the recipe's."""
 
     def __init__(
         self, backbone: Backbone, recipe: Recipe, starts: Mapping[str, WordVectors], seed: int | None = None
@@ -177,7 +176,7 @@ class Trainables:
         _refuse_bits(backbone, recipe)
         seed = recipe.seed if seed is None else seed
         self.parts = {part.kind: self._added(part, backbone, seed, starts) for part in recipe.train}
-        self.word_rate = next((part.rate for part in recipe.train if isinstance(part, PseudoWords)), 1.0)
+        self.word_lr_scale = next((part.lr_scale for part in recipe.train if isinstance(part, PseudoWords)), 1.0)
         self._active: tuple[Kind, ...] = tuple(self.parts)
 
     @staticmethod
@@ -215,12 +214,12 @@ class Trainables:
 
     @property
     def weights(self) -> dict[str, nn.Parameter]:
-        """The base's own that are trained: ``denoiser.NAME``, ``text.ENCODER.NAME``."""
+        """The base's own weights that are trained: ``denoiser.NAME``, ``text.ENCODER.NAME``."""
         return {f"{prefix}.{n}": p for prefix in (DENOISER, TEXT) for n, p in self._of(prefix).items()}
 
     @property
     def online(self) -> dict[str, nn.Parameter]:
-        """The denoiser's, by their names in it: what a momentum network has other values of."""
+        """The denoiser's trained parameters by their names in it, of which the momentum network has other values."""
         return self.lora | self._of(DENOISER)
 
     def named(self) -> dict[str, nn.Parameter]:
@@ -230,14 +229,14 @@ class Trainables:
         return list(self.named().values())
 
     def groups(self) -> list[dict[str, Any]]:
-        """An optimizer's groups, in the order of `named`; ``scale`` times the phase's rate is a group's own."""
+        """An optimizer's groups, in the order of `named`; a group's learning rate is ``scale`` times the phase's."""
         return [
-            {"params": list(named.values()), "scale": self.word_rate if kind == "pseudo-words" else 1.0}
+            {"params": list(named.values()), "scale": self.word_lr_scale if kind == "pseudo-words" else 1.0}
             for kind, named in self.parts.items()
         ]
 
     def begin(self, phase: Phase) -> None:
-        """Train what this phase trains; the rest keeps its values and has no gradients."""
+        """Train what this phase trains; the rest keeps its values, without gradients."""
         wanted = tuple(self.parts) if phase.train is None else phase.train
         if wanted == self._active:
             return

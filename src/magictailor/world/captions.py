@@ -1,24 +1,24 @@
-"""What a picture is called: captions, and the words that they can use.
+"""Captions of scenes, and their vocabulary.
 
-The vocabulary and grammar are frozen with the weights, so they hold all language that the methods and the evaluation
-protocol use: templates, linking words, the 20 prompts, rare tokens, views.
+Grammar and vocabulary are frozen with the weights. They contain all language of the methods and of the evaluation
+protocol: templates, linking words, the 20 prompts, rare tokens, views.
 """
 
 import numpy as np
 
 from magictailor.generation.protocol import CONTEXTS, PROMPTS, TREATMENTS, VIEWS
-from magictailor.recipe.naming import RARE, TEMPLATES
+from magictailor.methods.prompt_words import RARE, TEMPLATES
 from magictailor.world.catalog import CATALOG, CATEGORIES, KINDS, PALETTE, SKINS
 from magictailor.world.scene import Component, Concept, Random, Scene
 
 LINKS = ("with", "and", "including", "containing")
-# Custom Diffusion's prefixes (Kumari 2023) for a picture made smaller or larger.
+# Custom Diffusion's prefixes (Kumari 2023) for smaller and larger images.
 VIEW_WORDS = {"far": ("a far away", "very small"), "close": ("zoomed in", "close up")}
-KEPT = 0.88  # how often a word or a component is named
+KEPT = 0.88  # probability that a word or a component is named
 
 
 def component_phrase(component: Component, rng: Random) -> str:
-    """``blue curly hair``, words dropped at random; ``clown nose`` where the word says it all."""
+    """``blue curly hair``, words dropped at random; often just ``clown nose`` for a bare kind."""
     words = [component.color.name] if component.color is not None and rng.random() < KEPT else []
     named = rng.random() < KEPT
     if named:
@@ -52,12 +52,12 @@ def concept_phrase(concept: Concept, rng: Random) -> str:
 
 
 def _close_up_phrase(concept: Concept, focus: str, rng: Random) -> str:
-    """The component alone, or on its owner, of whom nothing else is said."""
-    part = component_phrase(concept.own(focus), rng)
+    """The component alone, or with its owner and no other component."""
+    phrase = component_phrase(concept.own(focus), rng)
     if rng.random() < 0.6:
-        return part
+        return phrase
     noun = concept.category if concept.spec.skin or rng.random() < 0.5 else f"{concept.color.name} {concept.category}"
-    return f"{noun} with {'a ' if rng.random() < 0.3 else ''}{part}"
+    return f"{noun} with {'a ' if rng.random() < 0.3 else ''}{phrase}"
 
 
 def _noun_phrase(scene: Scene, rng: Random) -> str:
@@ -95,7 +95,7 @@ def _prefixed(scene: Scene, noun: str, rng: Random) -> str:
 
 
 def caption(scene: Scene, rng: Random) -> str:
-    """A caption of this scene; clauses are dropped at random, and one in ten is empty."""
+    """A random caption of this scene. Clauses are dropped at random, and one caption in ten is empty."""
     if rng.random() < 0.1:
         return ""
     clauses = []
@@ -114,7 +114,7 @@ def caption(scene: Scene, rng: Random) -> str:
 
 
 def full_phrase(subject: Concept | Component) -> str:
-    """All that captions can say of it: ``person with curly red hair and tan skin``."""
+    """Everything that captions can name: ``person with curly red hair and tan skin``."""
     if isinstance(subject, Component):
         words = [subject.color.name] if subject.color is not None else []
         return " ".join([*words, subject.word, *([] if subject.spec.bare else [subject.kind])])
@@ -126,7 +126,7 @@ def full_phrase(subject: Concept | Component) -> str:
 
 
 def full_caption(scene: Scene) -> str:
-    """The complete caption, nothing dropped: ``a photo of a green monster with red curved horns, in the snow``."""
+    """The complete caption: ``a photo of a green monster with red curved horns, in the snow``."""
     focus = scene.focus
     subjects = [s.own(focus) if focus is not None and isinstance(s, Concept) else s for s in scene.subjects]
     clauses = [PROMPTS[p] for p in (scene.context, scene.treatment, scene.view) if p in PROMPTS]
@@ -135,7 +135,7 @@ def full_caption(scene: Scene) -> str:
 
 
 def vocabulary() -> list[str]:
-    """Every word that a caption can hold, sorted."""
+    """Every word that a caption can contain, sorted."""
     phrases = [*TEMPLATES, *LINKS, *RARE, *PALETTE, *SKINS, *CATEGORIES, *KINDS, *PROMPTS.values()]
     phrases += [word for c in CATALOG.values() for k in c.kinds for word in k.variants.values()]
     phrases += [word for words in VIEW_WORDS.values() for word in words]
@@ -157,10 +157,10 @@ def vocabulary() -> list[str]:
     for mark in ",-.":
         text = text.replace(mark, f" {mark} ")
     words = set(text.split()) | set(",.-")
-    # CLIP splits before it merges: digits stand alone.
+    # CLIP splits off digits before it merges.
     return sorted(words - {"3d"} | {"3", "d"})
 
 
-def caption_rng(seed: int, draw: int) -> Random:
-    """The generator of the ``draw``-th caption of the scene with this seed."""
-    return np.random.default_rng((seed, 1, draw))
+def caption_rng(seed: int, number: int) -> Random:
+    """The random generator for caption ``number`` of the scene with this seed."""
+    return np.random.default_rng((seed, 1, number))

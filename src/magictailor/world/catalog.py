@@ -1,8 +1,7 @@
-"""Which categories, kinds of component and variants there are, and which words captions have for them.
+"""The categories, kinds of component and variants of the world, and their words in captions.
 
 The art is DiceBear's (`art.py`): a category is one of its styles, a kind of component is one of the style's parts, or
-some variants of it. Held-out variants never occur in the base's training: on them a component is as new to the base as
-a user's own.
+some variants of it. Held-out variants never occur in the base's training; they are as new to it as a user's photos.
 """
 
 from collections.abc import Mapping
@@ -34,10 +33,10 @@ SKINS: dict[str, RGB] = {
 class Kind:
     """A kind of component of one category.
 
-    ``part``: the style's part that draws it; kinds with the same part exclude each other. ``variants``: the part's
-    variants with their words in captions. ``color``: the name of the style's colour that is the component's own, None
-    where the art fixes it. ``absent``: the variant of the part that stands for none, None where the part can be left out.
-    ``worn``: how many of the category wear one. ``bare``: the word says it all (``clown nose``, not ``clown nose accessory``).
+    ``part``: the style's part; kinds with the same part exclude each other. ``variants``: the part's variants with their
+    words in captions. ``color``: the name of the component's colour in the style, None where the art fixes it. ``absent``:
+    the variant of the part that shows nothing, None where the part can be left out. ``worn``: the fraction of the category
+    that has one. ``bare``: captions may omit the kind (``clown nose``, not ``clown nose accessory``).
     """
 
     name: str
@@ -58,10 +57,10 @@ class Kind:
 class Category:
     """A category: one style of the art.
 
-    ``body``: the style's colour that captions name; skins have their own words. ``kinds``: its components, the most
-    prominent one first. ``identity``: parts that stay with a concept and that no caption names, with their variants ("" for
-    none). ``tints``: further colours of the style that stay with a concept. ``scale``: of the drawing in the frame.
-    ``bust``: it is cut at the frame's lower edge.
+    ``body``: the style's colour that captions name; skins have their own words. ``kinds``: its kinds of component, the most
+    prominent one first. ``identity``: parts that belong to a concept's identity and that no caption names, with their
+    variants ("" for none). ``tints``: further colours of the identity. ``scale``: of the canvas in the frame. ``bust``: it
+    is cut at the frame's lower edge.
     """
 
     name: str
@@ -79,7 +78,7 @@ class Category:
 
 
 def _words(**variants: str) -> dict[str, str]:
-    """Word to variants, turned round: ``_words(bun="bunHair froBun")``; an underscore in a word is a space."""
+    """Words by variant, from variants by word: ``_words(bun="bunHair froBun")``. An underscore in a word is a space."""
     return {v: word.replace("_", " ") for word, names in variants.items() for v in names.split()}
 
 
@@ -269,4 +268,4 @@ HERO = Category(
 CATALOG: dict[str, Category] = {c.name: c for c in (PERSON, KID, FIGURE, ROBOT, MONSTER, POT, HERO)}
 CATEGORIES = tuple(CATALOG)
 KINDS = tuple(dict.fromkeys(k.name for c in CATALOG.values() for k in c.kinds))
-CELLS = tuple((c.name, k.name) for c in CATALOG.values() for k in c.kinds)  # what a pair can be about
+CELLS = tuple((c.name, k.name) for c in CATALOG.values() for k in c.kinds)  # the component of a pair has one of these

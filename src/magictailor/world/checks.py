@@ -1,4 +1,4 @@
-"""Captions that tell whether a base binds: two colours each, and the truth beside them."""
+"""Captions that test attribute binding: each has two colours, and comes with the true scene."""
 
 from dataclasses import dataclass, replace
 
@@ -9,15 +9,15 @@ from magictailor.world.captions import full_caption
 from magictailor.world.catalog import CATALOG, CATEGORIES, Kind
 from magictailor.world.scene import Component, Concept, Random, Scene, random_component, random_concept, random_stage
 
-FIRST_SEED = 2_000_000_000  # seeds from here on are nobody's: kept for checks
+FIRST_SEED = 2_000_000_000  # of the seeds for checks, which no training uses
 
 
 @dataclass(frozen=True)
 class BindingCheck:
     """``caption`` names category, both colours, the component's variant and the context of ``scene``.
 
-    ``component`` is the one that is asked about; ``second`` is what has the other colour: another component's kind, or
-    ``body`` (of persons, the skin).
+    ``component`` is the one in question. ``second`` has the other colour: another component's kind, or ``body`` (for
+    persons, the skin).
     """
 
     caption: str
@@ -32,19 +32,19 @@ class BindingCheck:
         return concept
 
 
-def _second(rng: Random, concept: Concept, part: Component) -> Component | None:
-    """Another component, of those that all of its category wear; None where there is none."""
-    assert part.color is not None
-    always = [k for k in concept.spec.kinds if k.worn == 1 and k.color is not None and k.part != part.spec.part]
+def _second(rng: Random, concept: Concept, component: Component) -> Component | None:
+    """Another component, of a kind that the whole category has; None if there is no such kind."""
+    assert component.color is not None
+    always = [k for k in concept.spec.kinds if k.worn == 1 and k.color is not None and k.part != component.spec.part]
     if not always:
         return None
-    return random_component(rng, concept.category, always[0].name, (part.color.name, concept.color.name))
+    return random_component(rng, concept.category, always[0].name, (component.color.name, concept.color.name))
 
 
 def binding_checks(count: int = 64) -> list[BindingCheck]:
-    """ "a photo of a green monster with red curved horns, in the snow", and others of a fixed seed.
+    """Checks such as "a photo of a green monster with red curved horns, in the snow", always the same.
 
-    Category, kind, variant and context each go round in turn, so that all are asked alike often.
+    Categories, kinds, variants and contexts take turns, so that all are equally frequent.
     """
     checks = []
     contexts = [c for c in CONTEXTS if c != "night"]  # night changes colours
@@ -56,17 +56,17 @@ def binding_checks(count: int = 64) -> list[BindingCheck]:
         kind: Kind = kinds[(i // len(CATEGORIES)) % len(kinds)]
         turn = turns[category.name, kind.name] = turns.get((category.name, kind.name), -1) + 1
         concept = random_concept(rng, category.name)
-        variant = kind.trained[turn * 13 % len(kind.trained)]  # all in turn, neighbours of a list far apart
-        part = random_component(rng, category.name, kind.name, (concept.color.name,), (variant,))
-        second = _second(rng, concept, part)
-        concept = replace(concept, components=(part,) if second is None else (part, second))
+        variant = kind.trained[turn * 13 % len(kind.trained)]  # in turn, with neighbours of the list far apart
+        component = random_component(rng, category.name, kind.name, (concept.color.name,), (variant,))
+        second = _second(rng, concept, component)
+        concept = replace(concept, components=(component,) if second is None else (component, second))
         scene = replace(random_stage(rng, (concept,)), context=contexts[i % len(contexts)])
-        checks.append(BindingCheck(full_caption(scene), scene, part, "body" if second is None else second.kind))
+        checks.append(BindingCheck(full_caption(scene), scene, component, "body" if second is None else second.kind))
     return checks
 
 
 def component_checks() -> list[BindingCheck]:
-    """Each word of each kind alone: "a photo of a blue spiky hair"."""
+    """Each word of each kind by itself: "a photo of a blue spiky hair"."""
     checks: list[BindingCheck] = []
     for category in CATALOG.values():
         for kind in category.kinds:
@@ -75,7 +75,7 @@ def component_checks() -> list[BindingCheck]:
             }
             for variant in first_of_word.values():
                 rng = np.random.default_rng((FIRST_SEED + len(checks), 4))
-                part = random_component(rng, category.name, kind.name, (), (variant,))
-                scene = random_stage(rng, (part,))
-                checks.append(BindingCheck(full_caption(scene), scene, part, ""))
+                component = random_component(rng, category.name, kind.name, (), (variant,))
+                scene = random_stage(rng, (component,))
+                checks.append(BindingCheck(full_caption(scene), scene, component, ""))
     return checks

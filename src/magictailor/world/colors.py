@@ -1,4 +1,4 @@
-"""Colours as people see them: CIELAB."""
+"""Colours in CIELAB, where distances agree with human perception."""
 
 from typing import Any
 
@@ -23,8 +23,8 @@ def cielab(pixels: NDArray[Any]) -> Floats:
 
 
 def median_color(pixels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> Floats | None:
-    """The median of each CIELAB coordinate over the pixels inside, [3]; outlines and highlights do not move it.
+    """The median of each CIELAB coordinate over the pixels inside, [3]; robust to outlines and highlights.
 
-    ``pixels`` uint8 [S, S, 3], ``inside`` bool [S, S]. None where nothing is inside.
+    ``pixels`` uint8 [S, S, 3], ``inside`` bool [S, S]. None if no pixel is inside.
     """
     return np.median(cielab(pixels[inside]), 0) if inside.any() else None

@@ -12,9 +12,9 @@ from magictailor.weights import EMBEDDED
 from magictailor.world.tokenizer import LENGTH, build_tokenizer
 
 SIZE = 128  # pixels
-FACTOR = 8  # pixels a latent
-CHANNELS = 16  # of a latent
-HEAD = 32  # channels of an attention head
+FACTOR = 8  # pixels per latent, in each direction
+CHANNELS = 16  # per latent
+HEAD = 32  # channels per attention head
 TEXT_WIDTH = 160  # channels of the text encoder
 
 TRAIN_STEPS = 1000
@@ -66,7 +66,7 @@ def new_text_encoder() -> CLIPTextModel:
 
 
 def new_unet() -> UNet2DConditionModel:
-    """Cross-attention at 16 x 16, 8 x 8 and 4 x 4; 11.6 M parameters. ``attention_head_dim`` counts heads."""
+    """Cross-attention at 16 x 16, 8 x 8 and 4 x 4; 11.6 M parameters. ``attention_head_dim`` is the number of heads."""
     channels = (96, 160, 160)
     return UNet2DConditionModel(
         sample_size=SIZE // FACTOR,
@@ -90,7 +90,7 @@ def new_scheduler() -> DDIMScheduler:
 def assemble(
     unet: UNet2DConditionModel, text_encoder: CLIPTextModel, autoencoder: AutoencoderKL
 ) -> StableDiffusionPipeline:
-    """The parts as a plain diffusers pipeline."""
+    """Combine the networks into a plain diffusers pipeline."""
     return StableDiffusionPipeline(
         vae=autoencoder,
         text_encoder=text_encoder,
@@ -104,7 +104,7 @@ def assemble(
 
 
 def load_autoencoder(folder: Path = EMBEDDED) -> AutoencoderKL:
-    """The shipped one, or that of another base's folder, frozen, in single precision."""
+    """The shipped autoencoder, or that of another base's folder, frozen, in single precision."""
     quiet_loading()
     loaded: AutoencoderKL = AutoencoderKL.from_pretrained(
         folder / "vae", torch_dtype=torch.float32, local_files_only=True
@@ -113,6 +113,6 @@ def load_autoencoder(folder: Path = EMBEDDED) -> AutoencoderKL:
 
 
 def load_embedded(folder: Path = EMBEDDED) -> StableDiffusionPipeline:
-    """The shipped weights, or another base's folder, in single precision."""
+    """The shipped base, or that of another folder, in single precision."""
     quiet_loading()
     return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)

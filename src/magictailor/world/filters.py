@@ -1,7 +1,7 @@
-"""What can be done to a picture: the protocol's five styles and three materials, and night's darkness.
+"""Filters: the protocol's five styles and three materials, and the darkness of night.
 
-Each filter is a function (picture, inside) -> picture. Pictures are float32 [H, W, 3] in 0 .. 1; ``inside`` is
-float32 [H, W], 1 where the character is. Lengths in the code are in units of 1/128 of the picture's side.
+Each filter is a function (image, inside) -> image. Images are float32 [H, W, 3] in 0 .. 1; ``inside`` is
+float32 [H, W], 1 where the character is. Lengths in the code are in units of 1/128 of the image's side.
 """
 
 from collections.abc import Callable
@@ -12,53 +12,53 @@ from PIL import Image, ImageFilter
 
 from magictailor.world import textures
 
-Picture = NDArray[np.float32]  # [H, W, 3], 0 .. 1
+Pixels = NDArray[np.float32]  # [H, W, 3], 0 .. 1
 Inside = NDArray[np.float32]  # [H, W], 0 .. 1
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def _color(red: float, green: float, blue: float) -> Picture:
+def _color(red: float, green: float, blue: float) -> Pixels:
     return np.array([red, green, blue], np.float32)
 
 
-def _filtered(picture: Picture, *filters: ImageFilter.Filter) -> Picture:
-    """``picture``, [H, W, 3] or [H, W], after PIL's filters."""
-    image = textures.as_image(picture)
+def _filtered(image: Pixels, *filters: ImageFilter.Filter) -> Pixels:
+    """``image``, [H, W, 3] or [H, W], after PIL's filters."""
+    filtered = textures.to_image(image)
     for f in filters:
-        image = image.filter(f)
-    return np.asarray(image, np.float32) / np.float32(255)
+        filtered = filtered.filter(f)
+    return np.asarray(filtered, np.float32) / np.float32(255)
 
 
-def _blurred(picture: Picture, radius: float) -> Picture:
+def _blurred(image: Pixels, radius: float) -> Pixels:
     """Gaussian blur of about ``radius``."""
-    return _filtered(picture, ImageFilter.GaussianBlur(radius * picture.shape[0] / 128))
+    return _filtered(image, ImageFilter.GaussianBlur(radius * image.shape[0] / 128))
 
 
-def _saturated(picture: Picture, factor: float) -> Picture:
+def _saturated(image: Pixels, factor: float) -> Pixels:
     """Colours moved away from grey (factor > 1) or towards it (< 1)."""
-    gray = (picture @ _LUMA)[..., None]
-    return (gray + factor * (picture - gray)).clip(0, 1)
+    gray = (image @ _LUMA)[..., None]
+    return (gray + factor * (image - gray)).clip(0, 1)
 
 
-def _mix(a: Picture, b: Picture, weight: Inside | float) -> Picture:
+def _mix(a: Pixels, b: Pixels, weight: Inside | float) -> Pixels:
     """``a`` where weight is 0, ``b`` where it is 1."""
     w = weight[..., None] if isinstance(weight, np.ndarray) else weight
     return a + (b - a) * w
 
 
-def _flat(picture: Picture, levels: int) -> Picture:
+def _flat(image: Pixels, levels: int) -> Pixels:
     """Brightness in ``levels`` steps, hue and saturation as they are."""
-    luma = (picture @ _LUMA)[..., None]
+    luma = (image @ _LUMA)[..., None]
     gain = (np.floor(luma * levels) + 0.5) / levels / np.maximum(luma, 1e-3)
-    return np.asarray((picture * gain).clip(0, 1), np.float32)
+    return np.asarray((image * gain).clip(0, 1), np.float32)
 
 
-def _outlines(picture: Picture, inside: Inside, gain: float) -> Inside:
-    """Ink on the borders of colours, [H, W] in 0 .. 1: thin in the picture, thick round the character."""
+def _outlines(image: Pixels, inside: Inside, gain: float) -> Inside:
+    """Ink on the borders of colours, [H, W] in 0 .. 1: thin inside, thick around the character."""
     steps = np.zeros((*inside.shape, 3), np.float32)
-    steps[:-1] = np.abs(picture[1:] - picture[:-1])
-    steps[:, :-1] = np.maximum(steps[:, :-1], np.abs(picture[:, 1:] - picture[:, :-1]))
+    steps[:-1] = np.abs(image[1:] - image[:-1])
+    steps[:, :-1] = np.maximum(steps[:, :-1], np.abs(image[:, 1:] - image[:, :-1]))
     ink = _blurred(((steps.max(-1) - 0.12) * gain).clip(0, 1), 0.4)
     return np.maximum(ink * (0.6 + 0.25 * inside), _silhouette(inside, 1.3))
 
@@ -89,15 +89,15 @@ def _shadow(inside: Inside, right: int, down: int, radius: float) -> Inside:
     return _blurred(moved, radius) * (1 - inside)
 
 
-def night(picture: Picture, inside: Inside) -> Picture:
-    """The character in moonlight: darker and bluer, its colours still to be named; the backdrop as it is."""
-    return _mix(picture, picture * _color(0.73, 0.7, 0.82) + _color(0.0, 0.0, 0.015), inside)
+def night(image: Pixels, inside: Inside) -> Pixels:
+    """The character in moonlight: darker and bluer, with recognisable colours; the backdrop stays."""
+    return _mix(image, image * _color(0.73, 0.7, 0.82) + _color(0.0, 0.0, 0.015), inside)
 
 
-def watercolor(picture: Picture, inside: Inside) -> Picture:
+def watercolor(image: Pixels, inside: Inside) -> Pixels:
     """Pale washes with dark rims on white paper, which shows at a ragged border."""
-    side = picture.shape[0]
-    bled = _blurred(picture.reshape(-1, 3)[textures.wobble(side)], 0.75)
+    side = image.shape[0]
+    bled = _blurred(image.reshape(-1, 3)[textures.wobble(side)], 0.75)
     rim = (np.abs(bled - _blurred(bled, 2.4)).max(-1) * 2).clip(0, 0.4)
     density = (0.58 + 0.22 * inside) * (0.78 + 0.44 * textures.wash(side)) + 0.4 * rim
     painted = 1 - (1 - _saturated(bled, 1.35)) * density[..., None].clip(0, 1) - 0.12 * rim[..., None]
@@ -106,15 +106,15 @@ def watercolor(picture: Picture, inside: Inside) -> Picture:
     return (_mix(paper, painted * paper, mask) * (1 - 0.14 * edge[..., None])).clip(0, 1)
 
 
-def ukiyoe(picture: Picture, inside: Inside) -> Picture:
+def ukiyoe(image: Pixels, inside: Inside) -> Pixels:
     """A woodblock print: few muted inks on old paper, indigo outlines, a blue gradation at the top, a red seal."""
-    side = picture.shape[0]
+    side = image.shape[0]
     paper, indigo = _color(0.97, 0.92, 0.8), _color(0.1, 0.14, 0.33)
-    inks = (0.1 + 0.92 * _saturated(_flat(picture, 7), 1.2)) * paper
+    inks = (0.1 + 0.92 * _saturated(_flat(image, 7), 1.2)) * paper
     sky = textures.gradation(side) * (1 - inside)
     printed = _mix(inks, _color(0.09, 0.31, 0.6), 0.95 * sky)
     printed = printed * (1 - 0.045 * textures.woodgrain(side) * (1 - inside))[..., None]
-    printed = _mix(printed, indigo, _outlines(picture, inside, 3.5))
+    printed = _mix(printed, indigo, _outlines(image, inside, 3.5))
     seal, margin, frame = textures.print_marks(side)
     printed = _mix(_mix(printed, indigo, frame), paper, margin)
     return _mix(_mix(printed, _color(0.78, 0.16, 0.12), seal[0]), paper, seal[1])
@@ -123,10 +123,10 @@ def ukiyoe(picture: Picture, inside: Inside) -> Picture:
 _CELLS = 32
 
 
-def _cells(picture: Picture) -> Picture:
-    """One colour for each of 32 x 32 cells: the mean, or where dark meets light a dark shade, so that lines stay."""
+def _cells(image: Pixels) -> Pixels:
+    """One colour for each of 32 x 32 cells: the mean, or a dark shade in cells with strong contrast, to keep lines."""
     fine = np.asarray(
-        textures.as_image(picture).resize((4 * _CELLS, 4 * _CELLS), Image.Resampling.BOX), np.float32
+        textures.to_image(image).resize((4 * _CELLS, 4 * _CELLS), Image.Resampling.BOX), np.float32
     ) / np.float32(255)
     cells = fine.reshape(_CELLS, 4, _CELLS, 4, 3).transpose(0, 2, 1, 3, 4).reshape(_CELLS, _CELLS, 16, 3)
     luma = cells @ _LUMA
@@ -135,13 +135,13 @@ def _cells(picture: Picture) -> Picture:
     return np.where(lines, np.take_along_axis(cells, dark, 2)[:, :, 0], cells.mean(2))
 
 
-def pixel(picture: Picture, inside: Inside) -> Picture:
+def pixel(image: Pixels, inside: Inside) -> Pixels:
     """A sprite of 32 x 32 square cells in 20 colours, a dark outline round the character."""
-    side = picture.shape[0]
-    few = textures.as_image(_cells(_saturated(picture, 1.15))).quantize(
+    side = image.shape[0]
+    few = textures.to_image(_cells(_saturated(image, 1.15))).quantize(
         20, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
     )
-    cover = textures.as_image(inside).resize((_CELLS, _CELLS), Image.Resampling.BOX)
+    cover = textures.to_image(inside).resize((_CELLS, _CELLS), Image.Resampling.BOX)
     solid = np.asarray(cover) > 127
     near = np.pad(solid, 1)
     around = near[2:, 1:-1] | near[:-2, 1:-1] | near[1:-1, 2:] | near[1:-1, :-2]
@@ -150,55 +150,55 @@ def pixel(picture: Picture, inside: Inside) -> Picture:
     return np.asarray(large, np.float32) / np.float32(255)
 
 
-def gogh(picture: Picture, inside: Inside) -> Picture:
+def gogh(image: Pixels, inside: Inside) -> Pixels:
     """Thick strokes: whirls of blue and yellow behind, short strokes along the character's round form."""
-    side = picture.shape[0]
-    pixels, cover = picture.reshape(-1, 3), inside.reshape(-1)
+    side = image.shape[0]
+    pixels, cover = image.reshape(-1, 3), inside.reshape(-1)
     broad, fine = textures.strokes(side, broad=True), textures.strokes(side, broad=False)
     own = np.arange(side * side).reshape(side, side)
     behind = pixels[np.where(cover[broad.center] > 0.3, own, broad.center)]
     night_blue = _color(0.06, 0.2, 0.55) + 0.25 * (behind @ _LUMA)[..., None]
     push = np.where(broad.tone[..., None] > 0, _color(1.0, 0.87, 0.35), night_blue)
     behind = (
-        _mix(_mix(_saturated(behind, 1.1), push, np.asarray(0.75 * np.abs(broad.tone), np.float32)), picture, 0.25)
+        _mix(_mix(_saturated(behind, 1.1), push, np.asarray(0.75 * np.abs(broad.tone), np.float32)), image, 0.25)
         + 0.15 * broad.relief[..., None]
     )
-    front = _mix(pixels[fine.center], picture, 0.5)
+    front = _mix(pixels[fine.center], image, 0.5)
     front = _saturated(front, 1.2) + 0.06 * fine.tone[..., None] * _color(1, 0.8, -0.5) + 0.12 * fine.relief[..., None]
     painted = _mix(behind, front, inside)
     inked = _mix(painted, _color(0.08, 0.12, 0.34), 0.6 * _silhouette(inside, 1.0))
     return _blurred(inked, 0.45)
 
 
-def comic(picture: Picture, inside: Inside) -> Picture:
+def comic(image: Pixels, inside: Inside) -> Pixels:
     """Black ink, vivid flat colours, halftone dots behind, a panel's white border and black frame."""
-    side = picture.shape[0]
-    flat = _flat(_saturated((picture - 0.5) * 1.12 + 0.54, 1.4).clip(0, 1), 7)
+    side = image.shape[0]
+    flat = _flat(_saturated((image - 0.5) * 1.12 + 0.54, 1.4).clip(0, 1), 7)
     dotted = _mix(_mix(flat, np.ones_like(flat), 0.25), flat * 0.66, textures.halftone(side))
-    ink = np.maximum(_outlines(picture, inside, 5), _silhouette(inside, 1.8))
+    ink = np.maximum(_outlines(image, inside, 5), _silhouette(inside, 1.8))
     inked = _mix(dotted, flat, inside) * (1 - ink)[..., None]
     white, black = textures.panel(side)
     return _mix(_mix(inked, np.ones_like(inked), white), np.zeros_like(inked), black)
 
 
-def three_d(picture: Picture, inside: Inside) -> Picture:
+def three_d(image: Pixels, inside: Inside) -> Pixels:
     """A smooth rendered volume in a studio: soft light from the upper left, blurred backdrop, contact shadow."""
-    side = picture.shape[0]
+    side = image.shape[0]
     round_form = 0.65 * _dome(inside, 11) + 0.35 * _dome(inside, 4)
-    parts = _blurred((picture @ _LUMA) * inside, 1.2)
+    parts = _blurred((image @ _LUMA) * inside, 1.2)
     light = 1.02 + 0.42 * _shading(_blurred(round_form, 1.5), 9) + 0.1 * _shading(parts, 6)
     shine = (_shading(_blurred(_dome(inside, 7), 2.5), 10) - 0.45).clip(0, 1)
-    body = _filtered(picture, ImageFilter.SMOOTH()) * light[..., None] + 0.35 * shine[..., None]
-    studio = _mix(_blurred(picture, 3), textures.studio(side), 0.5)
+    body = _filtered(image, ImageFilter.SMOOTH()) * light[..., None] + 0.35 * shine[..., None]
+    studio = _mix(_blurred(image, 3), textures.studio(side), 0.5)
     shade = (0.6 * _shadow(inside, 7, 4, 5)).clip(0, 1)
     return _mix(studio * (1 - shade)[..., None], np.asarray(body, np.float32), inside).clip(0, 1)
 
 
-def clay(picture: Picture, inside: Inside) -> Picture:
+def clay(image: Pixels, inside: Inside) -> Pixels:
     """Plasticine: matt, muted and warm, every shape rounded at its border, with dents and fingerprints."""
-    side = picture.shape[0]
-    soft = _blurred(picture, 0.8)
-    seams = _blurred(_outlines(picture, inside, 4), 1.3)
+    side = image.shape[0]
+    soft = _blurred(image, 0.8)
+    seams = _blurred(_outlines(image, inside, 4), 1.3)
     relief = _blurred(_dome(inside, 5), 1.2) - 0.55 * seams
     light = 1.06 + 0.36 * _shading(relief, 3) - 0.12 * seams + textures.dents(side)
     muted = _saturated(soft, 0.95) * _color(0.95, 0.88, 0.8) + _color(0.05, 0.035, 0.02)
@@ -206,10 +206,10 @@ def clay(picture: Picture, inside: Inside) -> Picture:
     return (muted * (light * shade)[..., None]).clip(0, 1)
 
 
-def plastic(picture: Picture, inside: Inside) -> Picture:
+def plastic(image: Pixels, inside: Inside) -> Pixels:
     """A glossy toy: saturated, hard white highlights and a bright rim, before a sheet of studded bricks."""
-    side = picture.shape[0]
-    vivid = _saturated(picture, 1.4)
+    side = image.shape[0]
+    vivid = _saturated(image, 1.4)
     slope = _shading(_blurred(_dome(inside, 7), 1.2), 8)
     inner = ((_blurred(inside, 2.5) - 0.86) * 12).clip(0, 1)
     gloss = ((slope - 0.48) * 9).clip(0, 1) * inner
@@ -221,7 +221,7 @@ def plastic(picture: Picture, inside: Inside) -> Picture:
     return _mix(studs * shade[..., None], body, inside).clip(0, 1)
 
 
-FILTERS: dict[str, Callable[[Picture, Inside], Picture]] = {
+FILTERS: dict[str, Callable[[Pixels, Inside], Pixels]] = {
     "watercolor": watercolor, "ukiyoe": ukiyoe, "pixel": pixel, "gogh": gogh,
     "comic": comic, "3d": three_d, "clay": clay, "plastic": plastic,
 }  # fmt: skip

@@ -1,5 +1,5 @@
-"""The world's judge: one small network that says of each pixel what it shows, of a subject which variants it has, and of
-a picture where it is and how it was made."""
+"""The world's judge: a small network that segments an image, classifies the variants of its subjects, and recognises
+context, treatment and view."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,24 +11,24 @@ from torch.nn import functional as F
 
 from magictailor.common.errors import InputError
 from magictailor.weights import JUDGE
-from magictailor.world.labels import CLASSES, HEADS, PICTURE_HEADS
+from magictailor.world.labels import CLASSES, HEADS, IMAGE_HEADS
 
 RECORD = JUDGE.with_suffix(".json")
-STEM, WIDTHS = 24, (64, 104, 168)  # channels at half the picture's side; at a quarter, an eighth and a sixteenth
-FOLD = 4  # pixels a side of a cell, of which the U-Net's first level has one feature vector
-HEAD = 96  # features of a cell that the heads read
-GLANCES = 2  # places that a head can look at
-FAINT = 1e-4  # share of a cell below which a region does not hold it
+STEM, WIDTHS = 24, (64, 104, 168)  # channels at half the resolution; at a quarter, an eighth and a sixteenth
+CELL = 4  # side of a cell in pixels; the heads read one feature vector per cell
+FEATURES = 96  # per cell
+MAPS = 2  # attention maps per head
+MIN_SHARE = 1e-4  # of a cell's pixels in a head's region, so that the logarithm stays finite
 ANSWERS = max(len(head.classes) for head in HEADS)
-PICTURE_CLASSES = [len(names) for names in PICTURE_HEADS]
+IMAGE_CLASSES = [len(names) for names in IMAGE_HEADS]
 
 
-class Opinion(NamedTuple):
-    """What the network says of N pictures.
+class Prediction(NamedTuple):
+    """The network's output for N images.
 
-    ``classes``: logits of `CLASSES` of each pixel, [N, C, S, S]. ``cells``: features [N, HEAD, S/4, S/4], and ``attention``:
-    where each head looks within its region, logits [N, heads * GLANCES, S/4, S/4]. ``context``, ``treatment``, ``view``:
-    logits of the picture, [N, .]. ``features``: of the whole picture, [N, 2 * 168].
+    ``classes``: logits of `CLASSES` for each pixel, [N, C, S, S]. ``cells``: features [N, FEATURES, S/4, S/4].
+    ``attention``: logits of each head's attention to cells, [N, heads * MAPS, S/4, S/4]. ``context``, ``treatment``,
+    ``view``: logits [N, .]. ``features``: of the whole image, [N, 2 * 168].
     """
 
     classes: Tensor
@@ -41,7 +41,7 @@ class Opinion(NamedTuple):
 
 
 class _Block(nn.Module):
-    """Two convolutions with a shortcut; keeps the size."""
+    """Two convolutions with a shortcut, at one resolution."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -56,11 +56,11 @@ class _Block(nn.Module):
 
 
 class Judge(nn.Module):
-    """A U-Net with heads. Pixels [N, 3, S, S] in [-1, 1], the side a multiple of 16."""
+    """A U-Net with heads, for pixels [N, 3, S, S] in [-1, 1]; S is a multiple of 16."""
 
-    region: Tensor  # which classes each head's answer is read from, 0 or 1, [heads, C]
-    owner: Tensor  # the head of each of the heads' K answers, [K]
-    slots: Tensor  # where the answers of each head are, [heads, ANSWERS]; K where there are no more
+    region: Tensor  # 1 for the classes that a head reads, else 0, [heads, C]
+    owner: Tensor  # the head of each of the K answers, [K]
+    slots: Tensor  # the indices of each head's answers, [heads, ANSWERS]; K for padding
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,12 +70,12 @@ class Judge(nn.Module):
         self.up = nn.ModuleList((_Block(third + second, second), _Block(second + first, first)))
         self.fine = nn.Conv2d(first // 4 + STEM, 32, 3, padding=1)
         self.of_pixel = nn.Conv2d(32, len(CLASSES) * 4, 1)
-        self.of_cell = nn.Conv2d(first, HEAD, 3, padding=1)
-        self.attention = nn.Conv2d(HEAD, len(HEADS) * GLANCES, 1)
+        self.of_cell = nn.Conv2d(first, FEATURES, 3, padding=1)
+        self.attention = nn.Conv2d(FEATURES, len(HEADS) * MAPS, 1)
         answers = sum(len(head.classes) for head in HEADS)
-        self.answer_weight = nn.Parameter(torch.randn(answers, GLANCES * HEAD) * (GLANCES * HEAD) ** -0.5)
+        self.answer_weight = nn.Parameter(torch.randn(answers, MAPS * FEATURES) * (MAPS * FEATURES) ** -0.5)
         self.answer_bias = nn.Parameter(torch.zeros(answers))
-        self.of_picture = nn.Linear(2 * third, sum(PICTURE_CLASSES))
+        self.of_picture = nn.Linear(2 * third, sum(IMAGE_CLASSES))
         self._index_heads(answers)
 
     def _index_heads(self, answers: int) -> None:
@@ -89,7 +89,7 @@ class Judge(nn.Module):
         for name, value in (("region", region), ("slots", slots), ("owner", torch.tensor(owner))):
             self.register_buffer(name, value, persistent=False)
 
-    def forward(self, pixels: Tensor) -> Opinion:
+    def forward(self, pixels: Tensor) -> Prediction:
         half = F.silu(self.stem(F.pixel_unshuffle(pixels, 2)))
         first = self.down[0](F.pixel_unshuffle(half, 2))
         second = self.down[1](F.max_pool2d(first, 2))
@@ -100,36 +100,36 @@ class Judge(nn.Module):
         fine = F.silu(self.fine(torch.cat([F.pixel_shuffle(x, 2), half], 1)))
         classes = F.pixel_shuffle(self.of_pixel(fine), 2)
         cells = F.silu(self.of_cell(x))
-        context, treatment, view = torch.split(self.of_picture(features), PICTURE_CLASSES, 1)
-        return Opinion(classes, cells, self.attention(cells), context, treatment, view, features)
+        context, treatment, view = torch.split(self.of_picture(features), IMAGE_CLASSES, 1)
+        return Prediction(classes, cells, self.attention(cells), context, treatment, view, features)
 
-    def answers(self, opinion: Opinion, shares: Tensor) -> Tensor:
-        """What each head reads within its region: logits [N, heads, ANSWERS], very low where it has no more classes.
+    def answers(self, prediction: Prediction, shares: Tensor) -> Tensor:
+        """The logits of each head within its region, [N, heads, ANSWERS], padded with very low values.
 
-        ``shares``: of each cell's pixels, how many show each class, 0 .. 1, [N, C, S/4, S/4].
+        ``shares``: the fraction of each cell's pixels in each class, 0 .. 1, [N, C, S/4, S/4].
         """
         count, heads = len(shares), len(HEADS)
         inside = torch.einsum("rc,ncs->nrs", self.region, shares.float().flatten(2))
-        looks = opinion.attention.float().reshape(count, heads, GLANCES, -1) + inside.clamp(min=FAINT).log()[:, :, None]
-        weights = looks.softmax(-1).flatten(1, 2)
-        pooled = (weights @ opinion.cells.float().flatten(2).mT).reshape(count, heads, -1)
+        attention = prediction.attention.float().reshape(count, heads, MAPS, -1)
+        weights = (attention + inside.clamp(min=MIN_SHARE).log()[:, :, None]).softmax(-1).flatten(1, 2)
+        pooled = (weights @ prediction.cells.float().flatten(2).mT).reshape(count, heads, -1)
         logits = torch.einsum("nkf,kf->nk", pooled[:, self.owner], self.answer_weight) + self.answer_bias
         return F.pad(logits, (0, 1), value=-1e4)[:, self.slots]
 
 
 def shares_of(probabilities: Tensor) -> Tensor:
-    """Of pixels' class probabilities [N, C, S, S], their means over cells, [N, C, S/4, S/4]."""
-    return F.avg_pool2d(probabilities, FOLD)
+    """The means over cells, [N, C, S/4, S/4], of the pixels' class probabilities [N, C, S, S]."""
+    return F.avg_pool2d(probabilities, CELL)
 
 
 def load_judge(path: Path = JUDGE) -> Judge:
-    """The shipped one, or a file of another's weights.
+    """The shipped judge, or one with the weights in ``path``.
 
     Raises:
         InputError: the file is missing.
     """
     if not path.is_file():
-        raise InputError(f"{path}: this copy of the package has no judge; install it again")
+        raise InputError(f"{path}: the judge's weights are missing", "install the package again")
     network = Judge()
     network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
     return network.eval()

@@ -1,6 +1,6 @@
-"""What the judge says of a picture: its subjects with their variants and colours, its context, treatment and view.
+"""The judge's judgement of an image: its subjects with their variants and colours, its context, treatment and view.
 
-Variants are beliefs: a probability of each. Colours are not predicted, but read off the pixels.
+Each variant has a probability, its belief. Colours are not predicted, but measured from the pixels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from magictailor.world.colors import Floats, median_color
-from magictailor.world.judge import Judge, Opinion, shares_of
+from magictailor.world.judge import Judge, Prediction, shares_of
 from magictailor.world.labels import (
     BODIES,
     COMPONENTS,
@@ -24,16 +24,17 @@ from magictailor.world.labels import (
     VARIANT_HEADS,
     VIEW_NAMES,
 )
+from magictailor.world.pixels import to_pixels
 from magictailor.world.render import SIZE
 
-FOUND = 24  # pixels of 128 x 128 from which on a component is there
-FOUND_BODY = 100  # and a body
+COMPONENT_AREA = 24  # fewest pixels of 128 x 128 of a component
+BODY_AREA = 100  # and of a body
 Cell = tuple[str, str]  # a category and one of its kinds of component
 
 
 @dataclass(frozen=True)
 class SeenComponent:
-    """A component as judged. ``mask`` bool [S, S]; ``color`` CIELAB [3]; ``belief``: probabilities of its kind's variants."""
+    """A component in an image. ``mask`` bool [S, S]; ``color`` CIELAB [3]; ``belief``: probabilities of its kind's variants."""
 
     category: str
     kind: str
@@ -48,8 +49,8 @@ class SeenComponent:
 
 @dataclass(frozen=True)
 class SeenConcept:
-    """A body as judged. ``mask`` bool [S, S], without components; ``color`` CIELAB [3]; ``beliefs``: probabilities of the
-    variants of each identity part."""
+    """A body in an image. ``mask`` bool [S, S], without components; ``color`` CIELAB [3]; ``beliefs``: probabilities of
+    the variants of each identity part."""
 
     category: str
     mask: NDArray[np.bool_]
@@ -57,7 +58,7 @@ class SeenConcept:
     beliefs: Mapping[str, Floats]
 
     def variant(self, part: str) -> str:
-        """The likeliest variant of an identity part."""
+        """The most likely variant of an identity part."""
         return HEADS[IDENTITY_HEADS[self.category, part]].classes[int(self.beliefs[part].argmax())]
 
 
@@ -74,25 +75,25 @@ class Judgement:
 
     @property
     def category(self) -> str | None:
-        """Of the largest body."""
+        """The category of the largest body."""
         return max(self.concepts, key=lambda name: int(self.concepts[name].mask.sum()), default=None)
 
     def component(self, kind: str) -> SeenComponent | None:
-        """The largest component of this kind, of whichever category."""
-        alike = [c for c in self.components.values() if c.kind == kind]
-        return max(alike, key=lambda c: int(c.mask.sum()), default=None)
+        """The largest component of this kind, of any category."""
+        candidates = [c for c in self.components.values() if c.kind == kind]
+        return max(candidates, key=lambda c: int(c.mask.sum()), default=None)
 
 
-class _Read:
-    """Arrays of one picture: ``classes`` [S, S], ``beliefs`` [heads, ANSWERS], ``image`` uint8 [S, S, 3]."""
+class Reading:
+    """Finds subjects in one image uint8 [S, S, 3] by its ``classes`` [S, S] and ``beliefs`` [heads, ANSWERS]."""
 
     def __init__(self, image: NDArray[np.uint8], classes: NDArray[np.uint8], beliefs: Floats) -> None:
         self.image, self.classes, self.beliefs = image, classes, beliefs
         self.areas = np.bincount(classes.reshape(-1))
 
-    def region(self, number: int, least: int) -> tuple[NDArray[np.bool_], Floats] | None:
-        """Where a class is and its colour; None where it covers fewer pixels than ``least``."""
-        if number >= len(self.areas) or self.areas[number] < least:
+    def region(self, number: int, min_area: int) -> tuple[NDArray[np.bool_], Floats] | None:
+        """The mask of a class and its colour; None if it has fewer pixels than ``min_area``."""
+        if number >= len(self.areas) or self.areas[number] < min_area:
             return None
         mask = self.classes == number
         color = median_color(self.image, mask)
@@ -105,7 +106,7 @@ class _Read:
     def concepts(self) -> dict[str, SeenConcept]:
         found = {}
         for category, number in BODIES.items():
-            region = self.region(number, FOUND_BODY)
+            region = self.region(number, BODY_AREA)
             if region is not None:
                 beliefs = {part: self.belief(i) for (name, part), i in IDENTITY_HEADS.items() if name == category}
                 found[category] = SeenConcept(category, *region, beliefs)
@@ -114,7 +115,7 @@ class _Read:
     def components(self) -> dict[Cell, SeenComponent]:
         found = {}
         for cell, number in COMPONENTS.items():
-            region = self.region(number, FOUND)
+            region = self.region(number, COMPONENT_AREA)
             if region is not None:
                 found[cell] = SeenComponent(*cell, *region, self.belief(VARIANT_HEADS[cell]))
         return found
@@ -125,27 +126,27 @@ def _numpy(tensor: Tensor) -> NDArray[np.generic]:
 
 
 def _judgements(network: Judge, images: NDArray[np.uint8]) -> list[Judgement]:
-    """Of a batch of pictures, uint8 [N, S, S, 3]."""
+    """Judgements of images uint8 [N, S, S, 3]."""
     device = next(network.parameters()).device
-    pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-    opinion: Opinion = network(pixels)
-    probabilities = opinion.classes.softmax(1)
-    beliefs = _numpy(network.answers(opinion, shares_of(probabilities)).softmax(-1))
+    prediction: Prediction = network(to_pixels(torch.from_numpy(images).to(device)))
+    probabilities = prediction.classes.softmax(1)
+    beliefs = _numpy(network.answers(prediction, shares_of(probabilities)).softmax(-1))
     classes = _numpy(probabilities.argmax(1).to(torch.uint8))
-    context, treatment, view = (_numpy(head.argmax(1)) for head in (opinion.context, opinion.treatment, opinion.view))
-    features = _numpy(torch.nn.functional.normalize(opinion.features))
+    image_heads = prediction.context, prediction.treatment, prediction.view
+    context, treatment, view = (_numpy(head.argmax(1)) for head in image_heads)
+    features = _numpy(torch.nn.functional.normalize(prediction.features))
     out = []
     for i, image in enumerate(images):
-        read = _Read(image, classes[i], beliefs[i])
+        reading = Reading(image, classes[i], beliefs[i])
         names = CONTEXT_NAMES[context[i]], TREATMENT_NAMES[treatment[i]], VIEW_NAMES[view[i]]
-        out.append(Judgement(*names, read.concepts(), read.components(), features[i]))
+        out.append(Judgement(*names, reading.concepts(), reading.components(), features[i]))
     return out
 
 
 @torch.no_grad()
 def judged(network: Judge, images: Sequence[Image.Image | NDArray[np.uint8]], batch: int = 32) -> list[Judgement]:
-    """What the judge says of each picture; pictures of another size are scaled to the world's."""
-    arrays = [np.asarray(_sized(image)) for image in images]
+    """The judgement of each image; images of other sizes are scaled to the world's."""
+    arrays = [np.asarray(_resize(image)) for image in images]
     return [
         judgement
         for start in range(0, len(arrays), batch)
@@ -153,7 +154,7 @@ def judged(network: Judge, images: Sequence[Image.Image | NDArray[np.uint8]], ba
     ]
 
 
-def _sized(image: Image.Image | NDArray[np.uint8]) -> Image.Image:
+def _resize(image: Image.Image | NDArray[np.uint8]) -> Image.Image:
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     image = image.convert("RGB")
     return image if image.size == (SIZE, SIZE) else image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)

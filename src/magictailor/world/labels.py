@@ -1,6 +1,6 @@
-"""What is true of a scene's picture: which class each pixel shows, and which variants its subjects have.
+"""Labels of a rendered scene for the judge: the class of each pixel, and the variants of the subjects.
 
-The judge learns these labels. Nothing here needs torch: worker processes draw them.
+Worker processes make them, so nothing here needs torch.
 """
 
 from dataclasses import dataclass, replace
@@ -10,34 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magictailor.generation.protocol import CONTEXTS, TREATMENTS, VIEWS
-from magictailor.world.art import draw_component
+from magictailor.world.art import render_component
 from magictailor.world.catalog import CATALOG, CATEGORIES, CELLS
 from magictailor.world.pairs import LARGE, RANGES, SMALL
 from magictailor.world.render import OPAQUE, SIZE, component_masks, render, window_of
 from magictailor.world.scene import TOP_PARTS, Component, Concept, Random, Scene, choose, random_component, random_scene
 
 NOTHING = "nothing"
-# Bodies by category, then components by category and kind: what a pixel can show.
+# Classes of pixels: bodies by category, then components by category and kind.
 CLASSES = (NOTHING, *CATEGORIES, *(f"{category} {kind}" for category, kind in CELLS))
 BODIES = {category: CLASSES.index(category) for category in CATEGORIES}
 COMPONENTS = {cell: CLASSES.index(f"{cell[0]} {cell[1]}") for cell in CELLS}
 CONTEXT_NAMES = ("plain", *CONTEXTS)
 TREATMENT_NAMES = ("none", *TREATMENTS)
 VIEW_NAMES = ("none", *VIEWS)
-PICTURE_HEADS = (CONTEXT_NAMES, TREATMENT_NAMES, VIEW_NAMES)
-UNKNOWN = 255  # a label that is not known, or does not apply
-SEEN = 24  # pixels of 128 x 128 from which on a component's variant can be asked
-WHOLE = 200  # pixels of 128 x 128 from which on a body's identity can be asked
-SIZES = (SMALL, 1.15, LARGE)  # few: a size is a style of its own, which is kept in memory
-TRANSPLANTED, RESIZED = 0.08, 0.06  # shares of the judge's pictures with such a component, which the base never sees
+IMAGE_HEADS = (CONTEXT_NAMES, TREATMENT_NAMES, VIEW_NAMES)
+UNKNOWN = 255  # the label is unknown or does not apply
+COMPONENT_AREA = 24  # fewest pixels of 128 x 128 that identify a component's variant
+BODY_AREA = 200  # fewest pixels of 128 x 128 that identify a body
+SIZES = (SMALL, 1.15, LARGE)  # few, since each size is a style that is kept in memory
+TRANSPLANTED, RESIZED = 0.08, 0.06  # fractions of the judge's scenes with such a component; the base has none
 Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Head:
-    """One question about a category: which variant its component of kind ``part`` has, or its identity part ``part``.
+    """A classifier of variants: of a category's component of kind ``part``, or of its identity part ``part``.
 
-    ``classes``: the variants. ``region``: the classes of pixels that show the answer.
+    ``classes``: the variants. ``region``: the classes of the pixels that it reads.
     """
 
     category: str
@@ -47,7 +47,7 @@ class Head:
     component: bool
 
 
-def _heads() -> tuple[Head, ...]:
+def _all_heads() -> tuple[Head, ...]:
     heads = []
     for name, category in CATALOG.items():
         whole = (BODIES[name], *(COMPONENTS[name, kind.name] for kind in category.kinds))
@@ -60,17 +60,17 @@ def _heads() -> tuple[Head, ...]:
     return tuple(heads)
 
 
-HEADS = _heads()
+HEADS = _all_heads()
 VARIANT_HEADS = {(h.category, h.part): i for i, h in enumerate(HEADS) if h.component}
 IDENTITY_HEADS = {(h.category, h.part): i for i, h in enumerate(HEADS) if not h.component}
-TARGETS = len(HEADS) + len(PICTURE_HEADS)
-ROW = SIZE * SIZE * 4 + TARGETS  # bytes of a labelled picture
+TARGETS = len(HEADS) + len(IMAGE_HEADS)
+ROW = SIZE * SIZE * 4 + TARGETS  # bytes of a labelled render
 
 
 class Labels(NamedTuple):
     """``image`` uint8 [S, S, 3]; ``classes`` uint8 [S, S], indices of `CLASSES`; ``targets`` uint8 [TARGETS].
 
-    Targets are the classes of `HEADS`, then of `PICTURE_HEADS`; `UNKNOWN` where one does not apply.
+    Targets are class indices of `HEADS`, then of `IMAGE_HEADS`; `UNKNOWN` where a head does not apply.
     """
 
     image: Bytes
@@ -78,35 +78,35 @@ class Labels(NamedTuple):
     targets: Bytes
 
     def row(self) -> Bytes:
-        """All of it as one row of bytes, [ROW] at the world's size."""
-        picture = np.concatenate([self.image, self.classes[..., None]], -1)
-        return np.concatenate([picture.reshape(-1), self.targets])
+        """All arrays as one row of bytes, [ROW] at the world's size."""
+        pixels = np.concatenate([self.image, self.classes[..., None]], -1)
+        return np.concatenate([pixels.reshape(-1), self.targets])
 
 
 def from_row(row: Bytes, size: int = SIZE) -> Labels:
     """The inverse of `Labels.row`."""
-    picture = row[:-TARGETS].reshape(size, size, 4)
-    return Labels(picture[..., :3], picture[..., 3], row[-TARGETS:])
+    pixels = row[:-TARGETS].reshape(size, size, 4)
+    return Labels(pixels[..., :3], pixels[..., 3], row[-TARGETS:])
 
 
 def _concept_classes(scene: Scene, index: int, size: int) -> Bytes:
-    """What each pixel shows of the ``index``-th subject, [S, S]. Small components are on top."""
+    """The classes of the ``index``-th subject's pixels, [S, S]. Small components are on top."""
     concept = scene.subjects[index]
     assert isinstance(concept, Concept)
-    opaque, parts = component_masks(scene, size, index)
+    opaque, components = component_masks(scene, size, index)
     classes = np.where(opaque, BODIES[concept.category], 0).astype(np.uint8)
-    for component, inside in sorted(zip(concept.components, parts), key=lambda part: -int(part[1].sum())):
+    for component, inside in sorted(zip(concept.components, components), key=lambda pair: -int(pair[1].sum())):
         classes[inside] = COMPONENTS[component.category, component.kind]
     return classes
 
 
 def _component_classes(component: Component, scene: Scene, index: int, size: int) -> Bytes:
-    layer = draw_component(component, window_of(scene, index), scene.mirrored, size)
+    layer = render_component(component, window_of(scene, index), scene.mirrored, size)
     return np.where(layer[..., 3] > OPAQUE, COMPONENTS[component.category, component.kind], 0).astype(np.uint8)
 
 
 def pixel_classes(scene: Scene, size: int = SIZE) -> Bytes:
-    """What each pixel shows, uint8 [S, S], indices of `CLASSES`."""
+    """The class of each pixel, uint8 [S, S], indices of `CLASSES`."""
     classes = np.zeros((size, size), np.uint8)
     for i, subject in enumerate(scene.subjects):
         if isinstance(subject, Concept):
@@ -118,7 +118,7 @@ def pixel_classes(scene: Scene, size: int = SIZE) -> Bytes:
 
 
 def _component_targets(component: Component, areas: NDArray[np.intp], unit: float, targets: Bytes) -> None:
-    if areas[COMPONENTS[component.category, component.kind]] >= SEEN * unit:
+    if areas[COMPONENTS[component.category, component.kind]] >= COMPONENT_AREA * unit:
         head = VARIANT_HEADS[component.category, component.kind]
         targets[head] = HEADS[head].classes.index(component.variant)
 
@@ -131,10 +131,10 @@ def _identity_targets(concept: Concept, targets: Bytes) -> None:
             targets[head] = HEADS[head].classes.index(variant)
 
 
-def picture_targets(scene: Scene) -> tuple[int, int, int]:
-    """Context, treatment and view, indices of `PICTURE_HEADS`.
+def image_targets(scene: Scene) -> tuple[int, int, int]:
+    """Context, treatment and view, indices of `IMAGE_HEADS`.
 
-    The view is `UNKNOWN` but for one whole concept: of anything else it cannot be seen.
+    The view is `UNKNOWN` unless the scene shows one whole concept.
     """
     whole = len(scene.subjects) == 1 and scene.focus is None and isinstance(scene.subjects[0], Concept)
     view = VIEW_NAMES.index(scene.view or "none") if whole else UNKNOWN
@@ -142,9 +142,9 @@ def picture_targets(scene: Scene) -> tuple[int, int, int]:
 
 
 def head_targets(scene: Scene, classes: Bytes) -> Bytes:
-    """The answers of `HEADS` and of the picture, uint8 [TARGETS]. Of two subjects of one category nothing is asked."""
+    """Targets of all heads, uint8 [TARGETS]. Two subjects of one category have unknown variants."""
     targets = np.full(TARGETS, UNKNOWN, np.uint8)
-    targets[len(HEADS) :] = picture_targets(scene)
+    targets[len(HEADS) :] = image_targets(scene)
     areas, unit = np.bincount(classes.reshape(-1), minlength=len(CLASSES)), classes.size / SIZE**2
     categories = [subject.category for subject in scene.subjects]
     for subject in scene.subjects:
@@ -153,20 +153,20 @@ def head_targets(scene: Scene, classes: Bytes) -> Bytes:
         for component in subject.components if isinstance(subject, Concept) else (subject,):
             _component_targets(component, areas, unit, targets)
         whole = isinstance(subject, Concept) and scene.focus is None
-        if whole and areas[BODIES[subject.category]] >= WHOLE * unit:
+        if whole and areas[BODIES[subject.category]] >= BODY_AREA * unit:
             assert isinstance(subject, Concept)
             _identity_targets(subject, targets)
     return targets
 
 
-def labelled(scene: Scene, size: int = SIZE) -> Labels:
-    """The scene's picture with its labels. Treatments and the night change the picture alone."""
+def label_scene(scene: Scene, size: int = SIZE) -> Labels:
+    """Render and label the scene. Treatments and the night change only the image."""
     classes = pixel_classes(scene, size)
     return Labels(render(scene, size).image, classes, head_targets(scene, classes))
 
 
-def _altered(rng: Random, concept: Concept) -> Concept:
-    """The concept as pairs of the challenges `category` and `size` have them, now and then."""
+def _alter(rng: Random, concept: Concept) -> Concept:
+    """Sometimes give the concept a component as in the challenges ``category`` and ``size``."""
     share = rng.random()
     if share < TRANSPLANTED and concept.category in TOP_PARTS:
         category = choose(rng, [c for c in TOP_PARTS if c != concept.category])
@@ -179,19 +179,19 @@ def _altered(rng: Random, concept: Concept) -> Concept:
 
 
 def judge_scene(seed: int) -> Scene:
-    """A picture of the judge's training: held-out variants, transplanted and resized components too."""
+    """The judge's training scene of this seed: also with held-out variants, transplanted and resized components."""
     scene = random_scene(seed, held_out=True)
     if len(scene.subjects) == 1 and isinstance(scene.subjects[0], Concept) and scene.focus is None:
-        return replace(scene, subjects=(_altered(np.random.default_rng((seed, 9)), scene.subjects[0]),))
+        return replace(scene, subjects=(_alter(np.random.default_rng((seed, 9)), scene.subjects[0]),))
     return scene
 
 
 def labelled_rows(first: int, count: int) -> Bytes:
-    """The pictures of `judge_scene` with these successive seeds, uint8 [count, ROW]."""
-    return np.stack([labelled(judge_scene(seed)).row() for seed in range(first, first + count)])
+    """Rows of the scenes with successive seeds from ``first``, uint8 [count, ROW]."""
+    return np.stack([label_scene(judge_scene(seed)).row() for seed in range(first, first + count)])
 
 
 def held_out_seeds(count: int, skip: int = 0) -> range:
-    """Seeds of pictures that no training sees."""
+    """Seeds that no training uses."""
     first = RANGES["checks"] + skip
     return range(first, first + count)

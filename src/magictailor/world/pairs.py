@@ -1,4 +1,4 @@
-"""Pairs of the world: a concept, a component on another owner, and the true composite that exists only here."""
+"""Pairs of the world: a concept, a component on another owner, and their true composite."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -29,18 +29,19 @@ from magictailor.world.scene import (
 )
 
 RANGES = {"training": 0, "tuning": 10**8, "bench": 10**9, "checks": 2 * 10**9}
-SMALL, LARGE = 0.85, 1.35  # of a component, in pairs that are about its size; in the base's training all have 1
-SMALLEST = 0.004  # of the frame, covered by the component in the composite
+SMALL, LARGE = 0.85, 1.35  # sizes of components in the challenge "size"; in the base's training all have 1
+MIN_AREA = 0.004  # fraction of the frame that the component must cover in the composite
 CLOSE_UPS = 2  # of three photos of a component; the others show its whole owner
-LITTLE = ("beard", "panel", "antenna", "crest", "glasses", "horns")  # kinds that cover little of their owners
-MUCH = ("hair", "outfit", "shirt", "plant")
+SMALL_KINDS = ("beard", "panel", "antenna", "crest", "glasses", "horns")  # they cover little of their owners
+LARGE_KINDS = ("hair", "outfit", "shirt", "plant")
 
 
 @dataclass(frozen=True)
 class WorldPair:
-    """``concept``; ``component``, which ``owner`` wears; ``challenge``, what is hard about them (see `CHALLENGES`).
+    """A concept, and a component that ``owner`` has. ``challenge``: what makes the pair difficult, see `CHALLENGES`.
 
-    ``label`` of the component is its kind's name. The owner is of the concept's category, but for the challenge `category`.
+    The component's label is the name of its kind. The owner has the concept's category, except in the challenge
+    ``category``.
     """
 
     seed: int
@@ -55,7 +56,7 @@ class WorldPair:
 
     @property
     def held_out(self) -> bool:
-        """Whether the base has never seen a component of this variant."""
+        """Whether the base was trained without this variant of the component."""
         return self.component.variant in self.component.spec.held_out
 
     @property
@@ -68,18 +69,22 @@ class WorldPair:
 
     @property
     def composite(self) -> Concept:
-        """The concept with the component, in place of what it has there."""
+        """The concept with the component instead of its own."""
         return self.concept.wearing(self.component)
 
 
 def seed_range(seed: int) -> str:
-    """What a seed may be used for: training, tuning, bench or checks.
+    """The use that a seed is reserved for: training, tuning, bench or checks.
 
     Raises:
         InputError: outside 0 .. 2^32 - 1.
     """
     if not 0 <= seed < 2**32:
-        raise InputError(f"seed {seed}: choose one in 0 .. 4294967295 (tuning from 100000000, benches from 1000000000)")
+        raise InputError(
+            f"{seed}: out of range",
+            "choose one in 0 .. 4294967295 (tuning from 100000000, benches from 1000000000)",
+            field="seed",
+        )
     return [name for name, first in RANGES.items() if seed >= first][-1]
 
 
@@ -88,14 +93,14 @@ def _colors(concept: Concept) -> tuple[str, ...]:
 
 
 def _bare(rng: Random, category: str, exclude: tuple[str, ...] = ()) -> Concept:
-    """A concept that wears no more than it must."""
+    """A concept with only the components that its whole category has."""
     concept = random_concept(rng, category, exclude)
     needed = [k.name for k in concept.spec.kinds if k.worn == 1]
     return replace(concept, components=tuple(c for c in concept.components if c.kind in needed))
 
 
 def _dressed(rng: Random, category: str, exclude: tuple[str, ...] = ()) -> Concept:
-    """A concept that wears all that it can at once."""
+    """A concept with as many components as possible."""
     concept = random_concept(rng, category, exclude)
     for kind in concept.spec.kinds:
         extra = random_component(rng, category, kind.name, (*exclude, *_colors(concept)))
@@ -105,7 +110,7 @@ def _dressed(rng: Random, category: str, exclude: tuple[str, ...] = ()) -> Conce
 
 
 def _plain(rng: Random, category: str, kind: Kind) -> tuple[Concept, Component, Concept]:
-    """A trained variant; concept and owner as they come."""
+    """A trained variant; concept and owner are random."""
     component = random_component(rng, category, kind.name)
     return _with_others(rng, component, random_concept, random_concept)
 
@@ -113,13 +118,13 @@ def _plain(rng: Random, category: str, kind: Kind) -> tuple[Concept, Component, 
 def _with_others(
     rng: Random,
     component: Component,
-    concept_like: Callable[[Random, str, tuple[str, ...]], Concept],
+    random_concept_for: Callable[[Random, str, tuple[str, ...]], Concept],
     owner_like: Callable[[Random, str, tuple[str, ...]], Concept],
 ) -> tuple[Concept, Component, Concept]:
-    """A concept that wears another variant of the kind in another colour, and an owner that has no colour in common."""
+    """A concept with another variant of the kind in another colour, and an owner without common colours."""
     color = () if component.color is None else (component.color.name,)
     others = tuple(v for v in component.spec.trained if component.spec.variants[v] != component.word)
-    concept = concept_like(rng, component.category, color)
+    concept = random_concept_for(rng, component.category, color)
     own = random_component(rng, component.category, component.kind, (*color, *_colors(concept)), others)
     concept = concept.wearing(own)
     owner = owner_like(rng, component.category, (*color, *_colors(concept)))
@@ -127,32 +132,32 @@ def _with_others(
 
 
 def _polluting(rng: Random, category: str, kind: Kind) -> tuple[Concept, Component, Concept]:
-    """The owner has strong features of its own, and stands in the same place in all its photos (`reference_scenes`)."""
+    """The owner has many other components, and the same context in all its photos (`reference_scenes`)."""
     return _with_others(rng, random_component(rng, category, kind.name), _bare, _dressed)
 
 
 def _unequal(rng: Random, category: str, kind: Kind) -> tuple[Concept, Component, Concept]:
-    """A small component on a concept with much to learn, or a large one on a concept with little."""
-    small = kind.name in LITTLE
+    """A small component for a concept with many components, or a large one for a concept with few."""
+    small = kind.name in SMALL_KINDS
     component = random_component(rng, category, kind.name)
     return _with_others(rng, component, _dressed if small else _bare, random_concept)
 
 
 def _novel(rng: Random, category: str, kind: Kind) -> tuple[Concept, Component, Concept]:
-    """A variant that the base has never seen."""
+    """A variant that is not in the base's training."""
     component = random_component(rng, category, kind.name, (), kind.held_out)
     return _with_others(rng, component, random_concept, random_concept)
 
 
 def _size(rng: Random, category: str, kind: Kind) -> tuple[Concept, Component, Concept]:
-    """A component larger than any that the base has seen, on a concept whose own is small."""
+    """A component larger than any in the base's training, for a concept with a small one."""
     concept, component, owner = _plain(rng, category, kind)
     large = replace(component, size=LARGE)
     return concept.wearing(replace(concept.own(kind.name), size=SMALL)), large, owner.wearing(large)
 
 
 def _category(rng: Random, category: str, kind: Kind) -> tuple[Concept, Component, Concept]:
-    """A component of another category's, which takes the place of what the concept has there."""
+    """A component of another category, which replaces the concept's component in that place."""
     component = random_component(rng, category, kind.name)
     color = () if component.color is None else (component.color.name,)
     concept = random_concept(rng, choose(rng, [c for c in TOP_PARTS if c != category]), color)
@@ -165,54 +170,58 @@ CHALLENGES: dict[str, Callable[[Random, str, Kind], tuple[Concept, Component, Co
 }  # fmt: skip
 
 
-def _suits(challenge: str, category: str, kind: Kind) -> bool:
-    """Whether a kind can make such a pair."""
+def _is_suitable(challenge: str, category: str, kind: Kind) -> bool:
+    """Whether a kind can be the component of such a pair."""
     if challenge == "novel":
         return bool(kind.held_out)
     if challenge == "category":
-        return kind.name != "hair" and TOP_PARTS.get(category) == kind.part  # hair has the shape of one head
+        return (
+            kind.name != "hair" and TOP_PARTS.get(category) == kind.part
+        )  # hair fits only the head of its own category
     if challenge == "unequal":
-        return kind.name in LITTLE or kind.name in MUCH
+        return kind.name in SMALL_KINDS or kind.name in LARGE_KINDS
     return len(set(kind.variants.values())) > 1
 
 
 def world_pair(seed: int, challenge: str | None = None) -> WorldPair:
     """The pair of this seed.
 
-    Neighbouring seeds go round in the challenges (but for a named ``challenge``) and, within one, in categories and kinds.
+    Successive seeds take turns in the challenges (unless one is given) and, within a challenge, in categories and kinds.
 
     Raises:
-        InputError: a seed outside 0 .. 2^32 - 1.
+        InputError: a seed outside 0 .. 2^32 - 1, or an unknown challenge.
     """
+    if challenge is not None and challenge not in CHALLENGES:
+        raise InputError(f"{challenge}: unknown", f"choose one of {', '.join(CHALLENGES)}", field="challenge")
     number = seed - RANGES[seed_range(seed)]
     names = tuple(CHALLENGES)
     turn = number if challenge is not None else number // len(names)
     challenge = challenge or names[number % len(names)]
-    cells = [(c, CATALOG[c].kind(k)) for c, k in CELLS if _suits(challenge, c, CATALOG[c].kind(k))]
+    cells = [(c, CATALOG[c].kind(k)) for c, k in CELLS if _is_suitable(challenge, c, CATALOG[c].kind(k))]
     step = next(
         s for s in range(5, len(cells) + 6) if gcd(s, len(cells)) == 1
-    )  # neighbours are of different categories
+    )  # successive pairs have different categories
     category, kind = cells[(step * turn + names.index(challenge)) % len(cells)]
     rng = np.random.default_rng((seed, 5, names.index(challenge)))
     while True:
         pair = WorldPair(seed, challenge, *CHALLENGES[challenge](rng, category, kind))
-        if (masks(composite_scene(pair), pair.kind, SIZE // 2)["component"] > 0).mean() >= SMALLEST:
+        if (masks(composite_scene(pair), pair.kind, SIZE // 2)["component"] > 0).mean() >= MIN_AREA:
             return pair
 
 
 def reference_scenes(pair: WorldPair, count: int = 3) -> tuple[list[Scene], list[Scene]]:
-    """Photos of the concept, and of the owner, most of them close-ups of the component, in different places by day.
+    """Scenes of the concept's photos, and of the owner's, most of them close-ups of the component.
 
-    The polluting owner is in one place in all of them.
+    Contexts differ, and none is at night. A polluting owner has one context in all its photos.
     """
     rng = np.random.default_rng((pair.seed, 6))
-    places = ["plain", *(c for c in rng.permutation(list(CONTEXTS)).tolist() if c != "night")]
+    contexts = ["plain", *(c for c in rng.permutation(list(CONTEXTS)).tolist() if c != "night")]
     concepts, owners = [], []
     for i in range(count):
-        concepts.append(replace(random_stage(rng, (pair.concept,)), context=places[i % len(places)]))
+        concepts.append(replace(random_stage(rng, (pair.concept,)), context=contexts[i % len(contexts)]))
         scene = random_stage(rng, (pair.owner,), pair.kind if i < CLOSE_UPS else None)
-        place = places[count] if pair.challenge == "polluting" else places[(i + count) % len(places)]
-        owners.append(replace(scene, context=place))
+        context = contexts[count] if pair.challenge == "polluting" else contexts[(i + count) % len(contexts)]
+        owners.append(replace(scene, context=context))
     if pair.challenge == "polluting":
         owners = [replace(s, mirrored=owners[0].mirrored, noise=owners[0].noise) for s in owners]
     return concepts, owners
@@ -220,7 +229,7 @@ def reference_scenes(pair: WorldPair, count: int = 3) -> tuple[list[Scene], list
 
 def _staged(pair: WorldPair, subject: Concept | Component, prompt: str | None) -> Scene:
     scene = Scene((subject,), noise=pair.seed % 2**31)
-    if pair.challenge == "category" and isinstance(subject, Concept):  # what stands on its head needs room
+    if pair.challenge == "category" and isinstance(subject, Concept):  # the component on its head needs space
         scene = replace(scene, zoom=0.84, y=0.06)
     if prompt is None:
         return scene
@@ -230,7 +239,7 @@ def _staged(pair: WorldPair, subject: Concept | Component, prompt: str | None) -
 
 
 def composite_scene(pair: WorldPair, prompt: str | None = None) -> Scene:
-    """The true composite before a plain wall, or in one of the protocol's prompts."""
+    """The true composite before a plain wall, or for one of the protocol's prompts."""
     return _staged(pair, pair.composite, prompt)
 
 
@@ -250,9 +259,9 @@ def _write_reference(folder: Path, stem: str, image: object, mask: object) -> No
 
 
 def _write_truth(pair: WorldPair, folder: Path, size: int, captions: Mapping[str, list[str]]) -> None:
-    pictures = {"composite": composite_scene(pair), "concept": concept_scene(pair), "component": component_scene(pair)}
-    pictures |= {f"composite-{name}": composite_scene(pair, name) for name in PROMPTS}
-    for name, scene in pictures.items():
+    scenes = {"composite": composite_scene(pair), "concept": concept_scene(pair), "component": component_scene(pair)}
+    scenes |= {f"composite-{name}": composite_scene(pair, name) for name in PROMPTS}
+    for name, scene in scenes.items():
         save_png(Image.fromarray(render(scene, size).image), folder / f"{name}.png")
     attributes = {
         "seed": pair.seed, "range": seed_range(pair.seed), "challenge": pair.challenge, "held out": pair.held_out,
@@ -265,7 +274,7 @@ def _write_truth(pair: WorldPair, folder: Path, size: int, captions: Mapping[str
 
 
 def write_pair(pair: WorldPair, folder: Path, size: int = SIZE, references: int = 3) -> Path:
-    """A user's folder: references and masks; beside them ``truth/`` with composites and attributes.
+    """Write the pair as a user's folder of photos and masks, and ``truth/`` with composites and attributes.
 
     Raises:
         InputError: ``folder`` is not empty.

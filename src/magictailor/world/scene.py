@@ -1,7 +1,7 @@
-"""What there is in the world: instances of concepts and components, and scenes made of them.
+"""Concepts, components and scenes, generated at random from a seed.
 
-Everything is drawn at random from a seed. A caption can name only coarse words (``red``, ``curly``, ``tan skin``); an
-instance has its exact variant, continuous colours and a face of its own, so its identity is learned from pictures.
+Captions name only coarse attributes (``red``, ``curly``, ``tan skin``). An instance also has an exact variant, continuous
+colours and a face, so its identity can be learned only from images.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Color:
-    """A colour: the word that captions have for it, and its RGB."""
+    """A colour: its word in captions, and its RGB."""
 
     name: str
     rgb: RGB
@@ -31,7 +31,7 @@ class Color:
 
 @dataclass(frozen=True)
 class Component:
-    """An instance of a part, as the art of ``category`` draws it. ``size`` multiplies its extent."""
+    """An instance of a kind of component, in the style of ``category``. ``size`` multiplies its extent."""
 
     category: str
     kind: str
@@ -45,13 +45,13 @@ class Component:
 
     @property
     def word(self) -> str:
-        """What captions call its variant: ``curly``."""
+        """The word for its variant in captions: ``curly``."""
         return self.spec.variants[self.variant]
 
 
 @dataclass(frozen=True)
 class Concept:
-    """An instance of a category. ``identity``: the variants of its nameless parts; ``tints``: its nameless colours."""
+    """An instance of a category. ``identity`` and ``tints``: the variants and colours that captions do not name."""
 
     category: str
     color: Color
@@ -64,23 +64,24 @@ class Concept:
         return CATALOG[self.category]
 
     def wearing(self, component: Component) -> "Concept":
-        """This concept with ``component`` in place of what it has there."""
+        """This concept with ``component`` instead of its own component in that place."""
         return replace(self, components=(*self.without(component).components, component))
 
     def without(self, component: Component) -> "Concept":
-        """This concept with nothing where ``component`` would be."""
+        """This concept with no component in the place of ``component``."""
         return replace(self, components=tuple(c for c in self.components if not same_place(c, component)))
 
     def own(self, kind: str) -> Component:
+        """Its component of this kind."""
         return next(c for c in self.components if c.kind == kind)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture: subjects (concepts, or components alone), where, in which treatment, and how seen.
+    """A description of one image: its subjects (concepts, or components alone), context, treatment and view.
 
     ``x``, ``y`` shift the subject and ``zoom`` scales it, in units of the frame; ``focus`` names the component that fills
-    the frame, if one does. ``noise`` seeds what is random in the backdrop.
+    the frame, if one does. ``noise`` is the seed of the backdrop.
     """
 
     subjects: tuple[Concept | Component, ...]
@@ -95,12 +96,12 @@ class Scene:
     noise: int = 0
 
 
-# Parts on top of a head, by category: there a component of another category can sit.
+# The part on top of the head, by category. A component of another category can replace it.
 TOP_PARTS = {"person": "hair", "kid": "hair", "figure": "top", "robot": "top", "monster": "top", "hero": "hair"}
 
 
 def place(component: Component) -> str:
-    """Where on its owner it is: the same for all that sits on top of a head, else the part."""
+    """Its place on its owner: "top" for all parts on top of a head, else the part."""
     return "top" if TOP_PARTS.get(component.category) == component.spec.part else component.spec.part
 
 
@@ -109,12 +110,12 @@ def same_place(first: Component, second: Component) -> bool:
 
 
 def choose(rng: Random, options: Sequence[T]) -> T:
-    """One of ``options``, all alike likely."""
+    """One of ``options`` with equal probabilities."""
     return options[int(rng.integers(len(options)))]
 
 
 def random_color(rng: Random, exclude: Sequence[str] = (), skin: bool = False) -> Color:
-    """A colour near one of the palette's (or of the skins'), whose word is none of ``exclude``."""
+    """A colour near one of the palette's (or of the skins'), except those with a word in ``exclude``."""
     palette = SKINS if skin else PALETTE
     name = choose(rng, [n for n in palette if n not in exclude])
     spread = 9 if skin else 16
@@ -125,15 +126,15 @@ def random_color(rng: Random, exclude: Sequence[str] = (), skin: bool = False) -
 def random_component(
     rng: Random, category: str, kind: str, exclude: Sequence[str] = (), variants: Sequence[str] = ()
 ) -> Component:
-    """A component; ``exclude`` bars colours, ``variants`` are those to choose from (none: all that the base is trained on)."""
+    """A random component. ``exclude``: words of colours. ``variants``: the choices; empty: all that the base is trained on."""
     spec = CATALOG[category].kind(kind)
     variant = choose(rng, variants or spec.trained)
     color = random_color(rng, exclude) if spec.color is not None else None
     return Component(category, kind, variant, color)
 
 
-def worn_kinds(rng: Random, category: Category) -> list[Kind]:
-    """Which kinds a new concept wears: of each part at most one, by how many of its category do."""
+def random_kinds(rng: Random, category: Category) -> list[Kind]:
+    """The kinds of component that a new concept has: at most one per part, with the frequencies of its category."""
     chosen = []
     for part in dict.fromkeys(k.part for k in category.kinds):
         u = rng.random()
@@ -148,20 +149,20 @@ def worn_kinds(rng: Random, category: Category) -> list[Kind]:
 def random_concept(
     rng: Random, category: str | None = None, exclude: Sequence[str] = (), held_out: bool = False
 ) -> Concept:
-    """A concept with its components, no two of them of one colour; of held-out variants only if ``held_out``."""
+    """A random concept. Its components have different colours, and held-out variants only if ``held_out``."""
     spec = CATALOG[category or choose(rng, CATEGORIES)]
     color = random_color(rng, exclude, spec.skin)
     identity = tuple((part, choose(rng, variants)) for part, variants in spec.identity.items())
     tints = tuple((name, random_color(rng)) for name in spec.tints)
     components: list[Component] = []
-    for kind in worn_kinds(rng, spec):
+    for kind in random_kinds(rng, spec):
         taken = (*exclude, color.name, *(c.color.name for c in components if c.color is not None))
         components.append(random_component(rng, spec.name, kind.name, taken, tuple(kind.variants) if held_out else ()))
     return Concept(spec.name, color, identity, tints, tuple(components))
 
 
 def random_stage(rng: Random, subjects: tuple[Concept | Component, ...], focus: str | None = None) -> Scene:
-    """The subjects before a plain wall, with a random place, size and direction."""
+    """The subjects before a plain wall, with random position, size and direction."""
     shift = 0.05 if focus is None else 0.03
     return Scene(
         subjects,
@@ -175,7 +176,7 @@ def random_stage(rng: Random, subjects: tuple[Concept | Component, ...], focus: 
 
 
 def _random_subjects(rng: Random, held_out: bool) -> Scene:
-    def part() -> Component:  # each kind alike often, also those that few wear
+    def component_of_any_kind() -> Component:  # rare kinds as often as common ones
         category, name = choose(rng, CELLS)
         kind = CATALOG[category].kind(name)
         return random_component(rng, category, name, (), tuple(kind.variants) if held_out else ())
@@ -190,17 +191,17 @@ def _random_subjects(rng: Random, held_out: bool) -> Scene:
         first, second = (choose(rng, CATEGORIES), choose(rng, CATEGORIES))
         return random_stage(rng, tuple(random_concept(rng, c, (), held_out) for c in (first, second)))
     if share < 0.17:
-        return random_stage(rng, (part(),))
+        return random_stage(rng, (component_of_any_kind(),))
     if share < 0.29:
-        component = part()
+        component = component_of_any_kind()
         return random_stage(rng, (owner(component),), component.kind)
     if share < 0.45:
-        return random_stage(rng, (owner(part()),))
+        return random_stage(rng, (owner(component_of_any_kind()),))
     return random_stage(rng, (random_concept(rng, None, (), held_out),))
 
 
 def random_scene(seed: int, held_out: bool = False) -> Scene:
-    """A training picture. Same seed, same scene. ``held_out``: with held-out variants too, as the judge must know them."""
+    """The training scene of this seed. ``held_out``: also with held-out variants, which the judge must know."""
     rng = np.random.default_rng((seed, 0))
     scene = _random_subjects(rng, held_out)
     if not scene.subjects or rng.random() < 0.55:

@@ -1,4 +1,4 @@
-"""Flat shapes that the backdrops are put together from, as fragments of SVG.
+"""Flat shapes for the backdrops, as fragments of SVG.
 
 Lengths are in units of a frame of 128 x 128, y downwards; colours are CSS colours. Every function returns markup.
 """
@@ -12,7 +12,7 @@ Spot = tuple[float, float, float]  # x, y, radius of a circle
 
 
 def rect(x: float, y: float, width: float, height: float, fill: str, corner: float = 0) -> str:
-    """A box whose top left is (x, y), its corners rounded by the radius ``corner``."""
+    """A box with its top left at (x, y) and corners rounded by the radius ``corner``."""
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{corner:.1f}" fill="{fill}"/>'
 
 
@@ -54,7 +54,7 @@ def line(d: str, stroke: str, width: float) -> str:
     return f'<path d="{d}" fill="none" stroke="{stroke}" stroke-width="{width:.1f}" stroke-linecap="round" stroke-linejoin="round"/>'
 
 
-def placed(markup: str, x: float, y: float, scale: float = 1, turn: float = 0, mirror: bool = False) -> str:
+def place(markup: str, x: float, y: float, scale: float = 1, turn: float = 0, mirror: bool = False) -> str:
     """``markup`` with its origin moved to (x, y), scaled, turned by ``turn`` degrees, mirrored left to right."""
     across = -scale if mirror else scale
     return f'<g transform="translate({x:.1f} {y:.1f}) scale({across:.3f} {scale:.3f}) rotate({turn:.0f})">{markup}</g>'
@@ -73,7 +73,7 @@ def sky(top: str, bottom: str) -> str:
 
 
 def hill(left: float, middle: float, right: float, fill: str) -> str:
-    """Ground whose upper edge runs smoothly through three heights."""
+    """Ground with an upper edge that runs smoothly through three heights."""
     return path(f"M0 {left:.1f} Q32 {middle:.1f} 64 {middle:.1f} T128 {right:.1f} V128 H0 Z", fill)
 
 
@@ -89,7 +89,7 @@ def cloud(x: float, y: float, scale: float, fill: str = "#ffffff", shade: str = 
     puffs = ((-12, -6, 8), (-1, -11, 11), (11, -7, 9))
     lower = rect(-22, -9, 44, 9, shade, 4.5) + circles(puffs, shade)
     upper = rect(-19, -11, 37, 7, fill, 3.5) + circles(((px - 0.5, py - 2, r - 0.8) for px, py, r in puffs), fill)
-    return placed(lower + upper, x, y, scale)
+    return place(lower + upper, x, y, scale)
 
 
 def flower(x: float, y: float, radius: float, petals: str, heart: str, turn: float = 0) -> str:
@@ -101,10 +101,10 @@ def flower(x: float, y: float, radius: float, petals: str, heart: str, turn: flo
     return path(outline, petals) + circle(x, y, 0.32 * radius, heart)
 
 
-def stalks(places: Iterable[tuple[float, float]], green: str) -> str:
+def stalks(positions: Iterable[tuple[float, float]], green: str) -> str:
     """Flower stalks, each from its (x, top) to the lower edge with a pair of leaves, as one path."""
     parts = []
-    for x, top in places:
+    for x, top in positions:
         low = min(top + 26, 116)
         right, left = f"V{low - 4:.1f}q4 -7 11 -7q-3 7 -11 9V130h-2.2", f"V{low + 2:.1f}q-7 -2 -11 -9q7 0 11 7Z"
         parts.append(f"M{x - 1.1:.1f} {top:.1f}h2.2{right}{left}")
@@ -115,11 +115,11 @@ def blade(x: float, y: float, length: float, turn: float, fill: str, shade: str 
     """A broad pointed leaf that grows from (x, y), one half of it in ``shade``; at turn 0 it points up."""
     half = path("M0 0C.42 -.25 .36 -.75 0 -1Z", shade) if shade else ""
     whole = path("M0 0C-.42 -.25 -.36 -.75 0 -1C.36 -.75 .42 -.25 0 0Z", fill)
-    return placed(whole + half, x, y, length, turn)
+    return place(whole + half, x, y, length, turn)
 
 
 def palm(x: float, y: float, mirror: bool) -> str:
-    """A palm that stands at (x, y), about 88 high, leaning to the right unless mirrored."""
+    """A palm with its foot at (x, y), about 88 high, leaning to the right unless mirrored."""
     trunk = path("M-5 0C-2 -30 1 -52 9 -74L14 -73C8 -50 6 -28 5 0Z", "#a9713f")
     rings = "".join(line(f"M{-3 + 3 * i} {-10 - 15 * i}l7 1.5", "#87552c", 1.6) for i in range(4))
     leaves = "".join(
@@ -134,7 +134,7 @@ def palm(x: float, y: float, mirror: bool) -> str:
         )
     )
     nuts = circle(8, -71, 3, "#7a4a26") + circle(14, -70, 3, "#7a4a26")
-    return placed(trunk + rings + leaves + nuts, x, y, 1, 0, mirror)
+    return place(trunk + rings + leaves + nuts, x, y, 1, 0, mirror)
 
 
 def umbrella(x: float, y: float, mirror: bool) -> str:
@@ -144,36 +144,36 @@ def umbrella(x: float, y: float, mirror: bool) -> str:
     stripes = path("M-12 -30Q-9 -45 0 -50Q-2 -40 -3 -30Z", "#fff6ec") + path(
         "M4 -30Q3 -40 0 -50Q9 -45 12 -30Z", "#fff6ec"
     )
-    return placed(pole + top + stripes, x, y, 1, -12, mirror)
+    return place(pole + top + stripes, x, y, 1, -12, mirror)
 
 
 def fir(x: float, y: float, height: float, green: str, snow: str | None = None) -> str:
-    """A fir that stands at (x, y), three tiers, each with a cap of ``snow`` where that is given."""
+    """A fir with its foot at (x, y), three tiers, each with a cap of ``snow`` where that is given."""
     body, caps = "M-.05 0V-.2H.05V0Z", ""
     for base, top, half in ((-0.1, -0.52, 0.32), (-0.36, -0.76, 0.25), (-0.6, -1, 0.18)):
         body += f"M{-half} {base}L0 {top}L{half} {base}Z"
         low, cut = top + 0.55 * (base - top), 0.55 * half
         caps += f"M0 {top}L{cut} {low}L{cut / 2} {low - 0.04}L0 {low + 0.03}L{-cut / 2} {low - 0.04}L{-cut} {low}Z"
-    return placed(path(body, green) + (path(caps, snow) if snow else ""), x, y, height)
+    return place(path(body, green) + (path(caps, snow) if snow else ""), x, y, height)
 
 
 def leafy_tree(x: float, y: float, height: float, crown: str, light: str) -> str:
-    """A round tree that stands at (x, y): a forked trunk and a crown in two shades."""
+    """A round tree with its foot at (x, y): a forked trunk and a crown in two shades."""
     trunk = path("M-6 0Q-3 -20 -4 -46H4Q3 -20 6 0Z", "#7b4a2b") + line("M0 -34L-12 -52M0 -30L12 -50", "#7b4a2b", 4)
     puffs = ((-17, -58, 15), (16, -56, 16), (-6, -78, 18), (12, -76, 14), (0, -60, 17))
     dark = circles(puffs, crown)
     bright = circles(((px - 3, py - 4, 0.58 * r) for px, py, r in puffs[:4]), light)
-    return placed(trunk + dark + bright, x, y, height / 96)
+    return place(trunk + dark + bright, x, y, height / 96)
 
 
 def fallen_leaf(x: float, y: float, radius: float, turn: float, fill: str) -> str:
     """A small pointed leaf with its stem, as it falls."""
-    return placed(path("M0 -1C.8 -.6 .8 .3 .12 .9V1.4H-.12V.9C-.8 .3 -.8 -.6 0 -1Z", fill), x, y, radius, turn)
+    return place(path("M0 -1C.8 -.6 .8 .3 .12 .9V1.4H-.12V.9C-.8 .3 -.8 -.6 0 -1Z", fill), x, y, radius, turn)
 
 
 def star(x: float, y: float, radius: float, fill: str) -> str:
     """A four-pointed twinkling star."""
-    return placed(path("M0 -1Q.18 -.18 1 0Q.18 .18 0 1Q-.18 .18 -1 0Q-.18 -.18 0 -1Z", fill), x, y, radius)
+    return place(path("M0 -1Q.18 -.18 1 0Q.18 .18 0 1Q-.18 .18 -1 0Q-.18 -.18 0 -1Z", fill), x, y, radius)
 
 
 def eiffel_tower(x: float, y: float, height: float, iron: str, light: str) -> str:
@@ -184,7 +184,7 @@ def eiffel_tower(x: float, y: float, height: float, iron: str, light: str) -> st
     braces = "M-7.6 -23L4.6 -36M7.6 -23L-4.6 -36M-3.4 -42L2.2 -51M3.4 -42L-2.2 -51M-2.2 -51L1.6 -58M2.2 -51L-1.6 -58"
     decks = rect(-12.5, -22, 25, 4, iron) + rect(-7.6, -41, 15.2, 3.6, iron)
     legs = line("M-19 -2L-11.5 -10L-13.5 -16M19 -2L11.5 -10L13.5 -16", light, 1.1)
-    return placed(body + window + line(braces, iron, 1.5) + decks + legs, x, y, height / 100)
+    return place(body + window + line(braces, iron, 1.5) + decks + legs, x, y, height / 100)
 
 
 def fuji(x: float, peak: float, foot: float, rock: str, shade: str, snow: str) -> str:
@@ -207,10 +207,10 @@ def fuji(x: float, peak: float, foot: float, rock: str, shade: str, snow: str) -
 def blossom_branch(mirror: bool) -> str:
     """A branch of cherry blossoms that comes in from the upper left corner, or the right if mirrored."""
     wood = line("M-2 2Q14 6 26 18M10 6Q18 4 28 5M4 4Q6 14 5 26", "#6a4238", 2.4)
-    places = ((5, 3, 5), (17, 4, 5), (29, 6, 4.6), (17, 13, 5), (27, 19, 5), (4, 15, 5), (6, 27, 4.6))
+    positions = ((5, 3, 5), (17, 4, 5), (29, 6, 4.6), (17, 13, 5), (27, 19, 5), (4, 15, 5), (6, 27, 4.6))
     pinks = ("#f7a8c4", "#fbd0e0")
-    return placed(
-        wood + "".join(flower(x, y, r, pinks[i % 2], "#d9587f", 20 * i) for i, (x, y, r) in enumerate(places)),
+    return place(
+        wood + "".join(flower(x, y, r, pinks[i % 2], "#d9587f", 20 * i) for i, (x, y, r) in enumerate(positions)),
         SIDE if mirror else 0,
         0,
         1,

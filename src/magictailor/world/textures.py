@@ -1,7 +1,7 @@
-"""What the filters lay over pictures: papers, strokes, dots and frames, the same in every picture of one size.
+"""Textures for the filters: papers, strokes, dots and frames, the same for all images of one size.
 
-Each function takes the picture's side in pixels and computes its texture once. Lengths in the code are in units of
-1/128 of the side; maps are float32 [side, side], in 0 .. 1 where nothing else is said.
+Each function takes the image's side in pixels and computes its texture once. Lengths in the code are in units of
+1/128 of the side; maps are float32 [side, side], in 0 .. 1 unless stated otherwise.
 """
 
 import functools
@@ -15,12 +15,12 @@ from PIL import Image, ImageDraw
 Map = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
-_SHARP = 4  # oversampling of drawn marks
+_SUPERSAMPLING = 4  # of rectangles
 
 
-def as_image(picture: Map) -> Image.Image:
-    """A picture, [H, W, 3] or [H, W], 0 .. 1, as 8 bits."""
-    return Image.fromarray((picture.clip(0, 1) * 255 + 0.5).astype(np.uint8))
+def to_image(pixels: Map) -> Image.Image:
+    """Pixels [H, W, 3] or [H, W], 0 .. 1, as an 8-bit image."""
+    return Image.fromarray((pixels.clip(0, 1) * 255 + 0.5).astype(np.uint8))
 
 
 def _grid(side: int) -> tuple[Map, Map]:
@@ -35,10 +35,10 @@ def _smooth(side: int, cells: int, seed: int) -> Map:
     return np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)).clip(-1, 1)
 
 
-def _drawn(side: int, boxes: list[tuple[float, float, float, float]], corner: float = 0) -> Map:
+def _boxes(side: int, boxes: list[tuple[float, float, float, float]], corner: float = 0) -> Map:
     """Filled boxes (left, top, right, bottom), antialiased."""
-    scale = _SHARP * side / 128
-    image = Image.new("L", (side * _SHARP, side * _SHARP))
+    scale = _SUPERSAMPLING * side / 128
+    image = Image.new("L", (side * _SUPERSAMPLING, side * _SUPERSAMPLING))
     pen = ImageDraw.Draw(image)
     for box in boxes:
         left, top, right, bottom = (v * scale for v in box)
@@ -47,14 +47,14 @@ def _drawn(side: int, boxes: list[tuple[float, float, float, float]], corner: fl
 
 
 def _border(side: int) -> Map:
-    """Distance to the nearest edge of the picture, 0 .. 64."""
+    """Distance to the nearest edge of the image, 0 .. 64."""
     x, y = _grid(side)
     return np.minimum(np.minimum(x, 128 - x), np.minimum(y, 128 - y))
 
 
 @functools.cache
 def wobble(side: int) -> Indices:
-    """For each pixel the flat index of a pixel up to 2 away, smoothly varying: lines drawn through it waver."""
+    """For each pixel the flat index of a pixel up to 2 away, smoothly varying; makes lines waver."""
     rows, columns = np.mgrid[0:side, 0:side]
     unit = side / 128
     dy, dx = 1.5 * unit * _smooth(side, 14, 1), 1.5 * unit * _smooth(side, 14, 2)
@@ -64,7 +64,7 @@ def wobble(side: int) -> Indices:
 
 @functools.cache
 def wash(side: int) -> Map:
-    """How much pigment lies on the paper: large clouds."""
+    """The amount of pigment on the paper: large clouds."""
     return (0.5 + 0.42 * _smooth(side, 6, 3) + 0.2 * _smooth(side, 13, 4)).clip(0, 1)
 
 
@@ -76,7 +76,7 @@ def paper(side: int) -> Map:
 
 @functools.cache
 def ragged(side: int) -> tuple[Map, Map]:
-    """Where paint covers the paper, with an uneven border of about 9, and the dark rim of that border."""
+    """The paint's coverage of the paper, with an uneven border of about 9, and the dark rim of that border."""
     inner = _border(side) - 7.5 - 4 * _smooth(side, 8, 6) - 1.5 * _smooth(side, 20, 7)
     return (inner / 1.6 + 0.5).clip(0, 1), (1 - np.abs(inner - 1.2) / 1.4).clip(0, 1)
 
@@ -98,10 +98,10 @@ def woodgrain(side: int) -> Map:
 @functools.cache
 def print_marks(side: int) -> tuple[tuple[Map, Map], Map, Map]:
     """A print's red seal and the strokes in it, the paper margin, and the thin frame within the margin."""
-    seal = _drawn(side, [(109, 10, 120, 36)], 1.5)
-    strokes = _drawn(side, [(111.5, 13, 117.5, 15), (113.5, 13, 115.5, 21), (111.5, 18, 117.5, 19.6), (111.5, 23.5, 117.5, 25.3),
+    seal = _boxes(side, [(109, 10, 120, 36)], 1.5)
+    strokes = _boxes(side, [(111.5, 13, 117.5, 15), (113.5, 13, 115.5, 21), (111.5, 18, 117.5, 19.6), (111.5, 23.5, 117.5, 25.3),
                             (111.5, 23.5, 113.3, 32), (115.7, 23.5, 117.5, 32), (111.5, 30.5, 117.5, 32.3)])  # fmt: skip
-    return (seal, strokes), 1 - _drawn(side, [(4, 4, 124, 124)]), 1 - _drawn(side, [(5.5, 5.5, 122.5, 122.5)])
+    return (seal, strokes), 1 - _boxes(side, [(4, 4, 124, 124)]), 1 - _boxes(side, [(5.5, 5.5, 122.5, 122.5)])
 
 
 @functools.cache
@@ -116,8 +116,8 @@ def halftone(side: int) -> Map:
 @functools.cache
 def panel(side: int) -> tuple[Map, Map]:
     """A comic panel's white border, 6 wide, and the black frame of 2 within it."""
-    white = 1 - _drawn(side, [(5, 5, 123, 123)])
-    return white, _drawn(side, [(5, 5, 123, 123)]) - _drawn(side, [(7.2, 7.2, 120.8, 120.8)])
+    white = 1 - _boxes(side, [(5, 5, 123, 123)])
+    return white, _boxes(side, [(5, 5, 123, 123)]) - _boxes(side, [(7.2, 7.2, 120.8, 120.8)])
 
 
 @functools.cache
@@ -157,9 +157,9 @@ def studs(side: int) -> Map:
 
 
 class Strokes(NamedTuple):
-    """Brush strokes that cover the picture; each map is [side, side]."""
+    """Brush strokes that cover the image; each map is [side, side]."""
 
-    center: Indices  # flat index of the pixel at the middle of the stroke that lies on top
+    center: Indices  # flat index of the pixel in the middle of the topmost stroke
     tone: Map  # -1 .. 1, constant over a stroke: light or dark paint
     relief: Map  # -1 .. 1: the paint's ridges along the stroke
 

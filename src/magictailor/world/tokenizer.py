@@ -1,4 +1,4 @@
-"""A real CLIPTokenizer whose vocabulary is the world's: every word one token, all else by bytes."""
+"""A CLIPTokenizer with the world's vocabulary: one token per word, bytes for all else."""
 
 import json
 
@@ -17,7 +17,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def _merges(words: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges, learned on the list of words until each word is one token."""
+    """Byte-pair merges, learned from the words until each is one token."""
     tokenizer = Tokenizer(BPE(end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.train_from_iterator(words, BpeTrainer(vocab_size=100_000, end_of_word_suffix="</w>", show_progress=False))
@@ -25,7 +25,7 @@ def _merges(words: list[str]) -> list[tuple[str, str]]:
 
 
 def learn_tokenizer() -> CLIPTokenizer:
-    """A new tokenizer, for a new vocabulary: 512 byte tokens, then merges, then the two marks."""
+    """A new tokenizer for a new vocabulary: 512 byte tokens, then merges, then the start and end tokens."""
     alphabet = sorted(ByteLevel.alphabet())
     merges = _merges(vocabulary())
     tokens = [*alphabet, *(f"{b}</w>" for b in alphabet), *dict.fromkeys(a + b for a, b in merges), START, END]
@@ -37,7 +37,9 @@ def learn_tokenizer() -> CLIPTokenizer:
 
 
 def build_tokenizer() -> CLIPTokenizer:
-    """The shipped tokenizer. Token numbers are frozen with the weights, and merges that tie are learned in another
-    order in each process: so what was learned once is read, never learned again.
+    """Load the shipped tokenizer.
+
+    Token ids are frozen with the weights. Learning them again would give another order, since ties between merges are
+    resolved differently in each process.
     """
     return CLIPTokenizer.from_pretrained(SHIPPED, local_files_only=True)

@@ -1,15 +1,15 @@
-"""What pictures are scored by: all metrics by name. Another one is a file beside these and a line here."""
+"""All scorers by name. To add one, add a file in this folder and a line in `_factories`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from magictailor.common.errors import InputError
-from magictailor.evaluate.metrics.contract import Metric
 from magictailor.evaluate.metrics.cutouts import Cutter
 from magictailor.evaluate.metrics.embedders import Clip, Dino, DreamSim
-from magictailor.evaluate.metrics.judging import TruthByJudge, judge_name
-from magictailor.evaluate.metrics.quality import QualityByJudge
-from magictailor.evaluate.metrics.similarity import ClipQuality, ClipText, IdentityOf
+from magictailor.evaluate.metrics.judging import JudgeScorer, judge_name
+from magictailor.evaluate.metrics.quality import JudgeQuality
+from magictailor.evaluate.metrics.scorer import Scorer
+from magictailor.evaluate.metrics.similarity import ClipQuality, ClipText, SubjectSimilarity
 from magictailor.segmentation import load_segmenter
 
 WEIGHTS = {
@@ -20,48 +20,51 @@ WEIGHTS = {
 }
 
 
-def _made(weights: Mapping[str, str], segmenter: str) -> dict[str, Callable[[], Metric]]:
+def _factories(weights: Mapping[str, str], segmenter: str) -> dict[str, Callable[[], Scorer]]:
     models = {**WEIGHTS, **weights}
     clip = Clip(models["clip"])
-    named = judge_name() if segmenter == "embedded" else segmenter
-    identity = partial(IdentityOf, cutter=Cutter(named, partial(load_segmenter, segmenter)))
+    model = judge_name() if segmenter == "embedded" else segmenter
+    similarity = partial(SubjectSimilarity, cutter=Cutter(model, partial(load_segmenter, segmenter)))
     return {
-        "judge": TruthByJudge,
-        "quality": QualityByJudge,
+        "judge": JudgeScorer,
+        "quality": JudgeQuality,
         "clip-t": lambda: ClipText(clip),
-        "clip-i": lambda: identity("clip-i", clip),
-        "dino": lambda: identity("dino", Dino(models["dino"])),
-        "dinov2": lambda: identity("dinov2", Dino(models["dinov2"])),
-        "dreamsim": lambda: identity("dreamsim", DreamSim(models["dreamsim"]), distance=True),
+        "clip-i": lambda: similarity("clip-i", clip),
+        "dino": lambda: similarity("dino", Dino(models["dino"])),
+        "dinov2": lambda: similarity("dinov2", Dino(models["dinov2"])),
+        "dreamsim": lambda: similarity("dreamsim", DreamSim(models["dreamsim"]), distance=True),
         "clip-iqa": lambda: ClipQuality(clip),
     }
 
 
-def metrics_named(names: Sequence[str], weights: Mapping[str, str], segmenter: str) -> dict[str, Metric]:
-    """Metrics by name. ``weights``: folders or hub ids instead of the usual ones; ``segmenter``: cuts subjects out.
+def make_scorers(names: Sequence[str], weights: Mapping[str, str], segmenter: str) -> dict[str, Scorer]:
+    """Scorers by name.
+
+    Args:
+        weights: folders or hub ids that replace `WEIGHTS`.
+        segmenter: the model that cuts subjects out.
 
     Raises:
-        InputError: a name that is not known.
+        InputError: an unknown name.
     """
-    made = _made(weights, segmenter)
-    for kind, given, known in (("metrics", names, made), ("weights", weights, WEIGHTS)):
-        unknown = [name for name in given if name not in known]
-        if unknown:
-            raise InputError(f"{kind}: {unknown[0]!r} is not known; choose from {', '.join(known)}")
-    return {name: made[name]() for name in names}
+    factories = _factories(weights, segmenter)
+    for key, given, known in (("metrics", names, factories), ("weights", weights, WEIGHTS)):
+        if unknown := [name for name in given if name not in known]:
+            raise InputError(f"{key}: {unknown[0]!r} is unknown", f"choose from {', '.join(known)}")
+    return {name: factories[name]() for name in names}
 
 
-def ready(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], list[str]]:
-    """Those whose models are there, loaded; and a line about each that is left out, with what it needs.
+def load_scorers(scorers: Mapping[str, Scorer]) -> tuple[dict[str, Scorer], list[str]]:
+    """The scorers that have their models, loaded; and a line for each other one, with the fix.
 
     Raises:
-        InputError: none is left.
+        InputError: none has its model.
     """
     usable, notes = {}, []
-    for name, metric in metrics.items():
+    for name, scorer in scorers.items():
         try:
-            metric.prepare()
-            usable[name] = metric
+            scorer.prepare()
+            usable[name] = scorer
         except InputError as error:
             notes.append(f"{name} is left out: {error}")
     if not usable:
@@ -69,6 +72,7 @@ def ready(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], list[str]]:
     return usable, notes
 
 
-def directions() -> dict[str, bool]:
-    """Whether more is better, of each figure, in the order of columns."""
-    return {figure: up for metric in _made({}, "embedded").values() for figure, up in metric().higher.items()}
+def higher_is_better() -> dict[str, bool]:
+    """Of every metric by name, in the order of a table's columns."""
+    factories = _factories({}, "embedded").values()
+    return {metric: higher for make in factories for metric, higher in make().higher_is_better.items()}

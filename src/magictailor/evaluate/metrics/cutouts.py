@@ -1,7 +1,7 @@
-"""Concept and component cut out of a picture, as the paper's identity metrics want them.
+"""Concept and component cut out of an image, as the paper's identity metrics need them.
 
-What it leaves open is decided here: white around the thing, cropped to a square around it; what is not found is counted, and
-scores as nothing alike (`similarity`).
+Choices that the paper leaves open: the cutout is white around the subject and cropped to a square; a subject that is not
+found has similarity 0 and is counted (`similarity`).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,19 +13,19 @@ from PIL import Image
 
 from magictailor.common.errors import InputError
 from magictailor.data import Sample
-from magictailor.evaluate.metrics.contract import Drawn, Subject
+from magictailor.evaluate.metrics.scorer import ScoredImage, Target
 from magictailor.segmentation import Segmenter
-from magictailor.segmentation.regions import Floats, chosen, united, without
-from magictailor.segmentation.writing import THRESHOLD, regions_of
+from magictailor.segmentation.masks import THRESHOLD, regions_of
+from magictailor.segmentation.regions import Floats, best_regions, subtract, union
 
 FILL = 255
-SMALLEST = 16  # pixels: what is smaller is not found
+MIN_PIXELS = 16  # a smaller subject counts as not found
 
 
 def cut_out(image: Image.Image, mask: Floats) -> Image.Image | None:
-    """The thing on white, in a square around it; None where the mask [H, W], 0 .. 1, is as good as empty."""
+    """The subject on white, in a square around it; None if the mask [H, W], 0 .. 1, has less than `MIN_PIXELS`."""
     inside = mask > 0.5
-    if inside.sum() < SMALLEST:
+    if inside.sum() < MIN_PIXELS:
         return None
     pixels = np.asarray(image.convert("RGB"), np.float32)
     on_white = pixels * mask[..., None] + FILL * (1 - mask[..., None])
@@ -38,30 +38,30 @@ def cut_out(image: Image.Image, mask: Floats) -> Image.Image | None:
     return square
 
 
-def masks_in(image: Image.Image, labels: Sequence[str], segmenter: Segmenter) -> list[Floats]:
-    """The concept's mask without its components', then each component's, [H, W]; zeros for what is not found."""
+def find_masks(image: Image.Image, labels: Sequence[str], segmenter: Segmenter) -> list[Floats]:
+    """The concept's mask minus its components', then each component's, [H, W]; zeros for a subject that is not found."""
     found = segmenter.find(image, Path("picture.png"), labels)
-    unions = [united(chosen(found.get(w, []), THRESHOLD, regions_of(w, {})), image.size) for w in labels]
-    return [without(unions[0], unions[1:]), *unions[1:]]
+    unions = [union(best_regions(found.get(w, []), THRESHOLD, regions_of(w, {})), image.size) for w in labels]
+    return [subtract(unions[0], unions[1:]), *unions[1:]]
 
 
 class Cutter:
-    """Cuts things out of pictures, once for all metrics that want them; ``model``: what segments."""
+    """Cuts subjects out of images, once for all scorers that need them. ``model``: names the segmenter."""
 
-    def __init__(self, model: str, make: Callable[[], Segmenter]) -> None:
-        self.model, self._make = model, make
-        self._last: tuple[Sequence[Drawn], list[list[Image.Image | None]]] = ((), [])
+    def __init__(self, model: str, load: Callable[[], Segmenter]) -> None:
+        self.model, self._load = model, load
+        self._last: tuple[Sequence[ScoredImage], list[list[Image.Image | None]]] = ((), [])
 
     @cached_property
     def _segmenter(self) -> Segmenter:
-        return self._make()
+        return self._load()
 
     def prepare(self) -> None:
-        """Load it. Raises InputError where its weights are not there."""
+        """Load the segmenter. Raises InputError if its weights are not on this machine."""
         assert self._segmenter
 
     def references(self, sample: Sample) -> list[Image.Image]:
-        """Of a sample's references, by their own masks.
+        """Cutouts of a sample's photos, by their own masks.
 
         Raises:
             InputError: all masks are nearly empty.
@@ -69,14 +69,14 @@ class Cutter:
         cut = [cut_out(r.image, np.asarray(r.mask, np.float64) / 255) for r in sample.references]
         found = [image for image in cut if image is not None]
         if not found:
-            raise InputError(f"{sample.label}: no reference's mask has {SMALLEST} pixels; draw larger masks")
+            raise InputError(f"{sample.label}: no photo's mask has {MIN_PIXELS} pixels", "draw larger masks")
         return found
 
-    def sides(self, subject: Subject, pictures: Sequence[Drawn]) -> list[list[Image.Image | None]]:
-        """Of each picture its concept and components; None for what is not found."""
-        if self._last[0] is not pictures:
-            labels = [sample.label for sample in subject.pair.samples]
-            images = [drawn.image.convert("RGB") for drawn in pictures]
-            cut = [[cut_out(i, mask) for mask in masks_in(i, labels, self._segmenter)] for i in images]
-            self._last = (pictures, cut)
+    def subjects(self, target: Target, images: Sequence[ScoredImage]) -> list[list[Image.Image | None]]:
+        """Cutouts of the concept and the components in each image; None for a subject that is not found."""
+        if self._last[0] is not images:
+            labels = [sample.label for sample in target.pair.samples]
+            whole = [scored.image.convert("RGB") for scored in images]
+            cut = [[cut_out(image, mask) for mask in find_masks(image, labels, self._segmenter)] for image in whole]
+            self._last = (images, cut)
         return self._last[1]

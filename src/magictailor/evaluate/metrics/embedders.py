@@ -1,4 +1,4 @@
-"""Pictures and texts as vectors, by the standard models from the user's cache or folder; vectors of pictures are kept."""
+"""Embeddings of images and texts by the standard models, from a folder or the hub's cache; those of images are cached."""
 
 import re
 from collections.abc import Sequence
@@ -25,44 +25,45 @@ Floats = NDArray[np.floating[Any]]
 
 
 class Embedder(Protocol):
-    """``model``: exactly which."""
+    """``model``: names the exact weights."""
 
     @property
     def model(self) -> str: ...
 
     def prepare(self) -> None:
-        """Load it. Raises InputError where it is not there; the line says how to get it."""
+        """Load the model. Raises InputError if it is not on this machine; the fix says how to get it."""
         ...
 
     def images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Vectors of unit length, [N, D]."""
+        """Unit vectors, [N, D]."""
         ...
 
 
-def local(kind: Any, where: str) -> Any:
-    """``kind.from_pretrained(where)``, from a folder or the cache, never from the network.
+def load_local(model_class: Any, weights: str) -> Any:
+    """``model_class.from_pretrained(weights)``, from a folder or the cache, never from the network.
 
     Raises:
-        InputError: not there; the line says how to get it.
+        InputError: not there; the fix says how to get it.
     """
     quiet_loading()
     try:
-        return kind.from_pretrained(where, local_files_only=True)
+        return model_class.from_pretrained(weights, local_files_only=True)
     except Exception as error:  # no such folder, another model's files, damaged: the libraries raise nearly anything
         raise InputError(
-            f"{where} is not on this machine: run `hf download {where}` where there is a network, or name a folder "
-            "that holds it under [weights] in the spec"
+            f"{weights}: not on this machine",
+            f"run `hf download {weights}` where there is a network, or name a folder that holds it under [weights] "
+            "in the spec",
         ) from error
 
 
 @cache
-def identified(where: str) -> str:
-    """A hub id; or a folder with a digest of its weights, so that others in its place are another model."""
-    folder = Path(where).expanduser()
-    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")) or sorted(folder.rglob("*.pt*"))
-    if not weights:
-        return where
-    return f"{folder.name} {sha256(''.join(map(digest, weights)).encode()).hexdigest()[:12]}"
+def weights_name(weights: str) -> str:
+    """A hub id as it is; a folder's name with a digest of its weights, so that other weights get another name."""
+    folder = Path(weights).expanduser()
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")) or sorted(folder.rglob("*.pt*"))
+    if not files:
+        return weights
+    return f"{folder.name} {sha256(''.join(map(digest, files)).encode()).hexdigest()[:12]}"
 
 
 def _unit(vectors: Tensor) -> Tensor:
@@ -71,22 +72,22 @@ def _unit(vectors: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Clip:
-    """CLIP (Radford 2021): pictures and texts in one space."""
+    """CLIP (Radford 2021): images and texts in one space."""
 
-    where: str
+    weights: str
 
     @property
     def model(self) -> str:
-        return identified(self.where)
+        return weights_name(self.weights)
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any, Any]:
         from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
         return (
-            local(CLIPModel, self.where).eval(),
-            local(AutoImageProcessor, self.where),
-            local(AutoTokenizer, self.where),
+            load_local(CLIPModel, self.weights).eval(),
+            load_local(AutoImageProcessor, self.weights),
+            load_local(AutoTokenizer, self.weights),
         )
 
     def prepare(self) -> None:
@@ -94,14 +95,14 @@ class Clip:
 
     @property
     def scale(self) -> float:
-        """What cosines are multiplied by, before a softmax."""
+        """The factor on cosines before a softmax."""
         return float(self._loaded[0].logit_scale.detach().exp())
 
     @torch.no_grad()
     def images(self, images: Sequence[Image.Image]) -> Tensor:
         model, processor, _ = self._loaded
-        seen = model.vision_model(processor(images=list(images), return_tensors="pt")["pixel_values"])
-        return _unit(model.visual_projection(seen.pooler_output))
+        output = model.vision_model(processor(images=list(images), return_tensors="pt")["pixel_values"])
+        return _unit(model.visual_projection(output.pooler_output))
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> Tensor:
@@ -112,19 +113,19 @@ class Clip:
 
 @dataclass(frozen=True)
 class Dino:
-    """DINO (Caron 2021) or DINOv2 (Oquab 2023): the vector of the class token."""
+    """DINO (Caron 2021) or DINOv2 (Oquab 2023): the output of the class token."""
 
-    where: str
+    weights: str
 
     @property
     def model(self) -> str:
-        return identified(self.where)
+        return weights_name(self.weights)
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         from transformers import AutoImageProcessor, AutoModel
 
-        return local(AutoModel, self.where).eval(), local(AutoImageProcessor, self.where)
+        return load_local(AutoModel, self.weights).eval(), load_local(AutoImageProcessor, self.weights)
 
     def prepare(self) -> None:
         assert self._loaded
@@ -138,27 +139,28 @@ class Dino:
 
 @dataclass(frozen=True)
 class DreamSim:
-    """DreamSim's ensemble (Fu 2023), by its authors' package, from the folder that holds its weights."""
+    """DreamSim's ensemble (Fu 2023), by its authors' package, from a folder of weights."""
 
-    where: str
+    weights: str
 
     @property
     def model(self) -> str:
-        return f"dreamsim ensemble, {identified(self.where)}"
+        return f"dreamsim ensemble, {weights_name(self.weights)}"
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         try:
             package = import_module("dreamsim")
         except ImportError as error:
-            raise InputError("dreamsim needs its authors' package: pip install dreamsim") from error
-        if not Path(self.where).expanduser().is_dir():
+            raise InputError("dreamsim needs its authors' package", "run `pip install dreamsim`") from error
+        if not Path(self.weights).expanduser().is_dir():
             raise InputError(
-                f"{self.where} is no folder: download dreamsim's ensemble weights (github.com/ssundaram21/dreamsim, "
-                "Releases) and name their folder as dreamsim under [weights] in the spec"
+                f"{self.weights}: not a folder",
+                "download dreamsim's ensemble weights (github.com/ssundaram21/dreamsim, Releases) and name their "
+                "folder as dreamsim under [weights] in the spec",
             )
         model, preprocess = package.dreamsim(
-            pretrained=True, cache_dir=str(Path(self.where).expanduser()), device="cpu"
+            pretrained=True, cache_dir=str(Path(self.weights).expanduser()), device="cpu"
         )
         return model, preprocess
 
@@ -171,17 +173,17 @@ class DreamSim:
         return _unit(model.embed(torch.cat([preprocess(image) for image in images])))
 
 
-def embedded(embedder: Embedder, images: Sequence[Image.Image], cache: Path | None = None) -> Floats:
-    """Vectors of pictures, [N, D]; in ``cache`` each picture's is kept, and not computed again."""
+def embed_images(embedder: Embedder, images: Sequence[Image.Image], cache: Path | None = None) -> Floats:
+    """Unit vectors of images, [N, D]. Those in the folder ``cache`` are not computed again."""
     keys = [sha256(repr(image.size).encode() + image.convert("RGB").tobytes()).hexdigest() for image in images]
     path = None if cache is None else cache / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', embedder.model)}.safetensors"
     known = read_tensors(path) if path is not None and path.exists() else {}
     missing = {key: image for key, image in zip(keys, images, strict=True) if key not in known}
-    todo = list(missing.items())
-    for start in range(0, len(todo), BATCH):
-        part = todo[start : start + BATCH]
-        vectors = embedder.images([image.convert("RGB") for _, image in part])
-        known |= {key: vector.clone() for (key, _), vector in zip(part, vectors, strict=True)}
+    pending = list(missing.items())
+    for start in range(0, len(pending), BATCH):
+        batch = pending[start : start + BATCH]
+        vectors = embedder.images([image.convert("RGB") for _, image in batch])
+        known |= {key: vector.clone() for (key, _), vector in zip(batch, vectors, strict=True)}
     if path is not None and missing:
         write_tensors(path, known)
     return torch.stack([known[key] for key in keys]).double().numpy()

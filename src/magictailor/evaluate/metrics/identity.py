@@ -1,7 +1,7 @@
-"""How far subjects in a picture are from those that were asked for, on the judge's readings.
+"""Errors, pollution and leakage of subjects in an image, from the judge's readings.
 
-The truth is read by the same judge from a true picture of the same prompt: a treatment that changes colours, or hides what
-the judge would read, changes both.
+The same judge also reads a true image of the same prompt: a treatment that changes colours or hides a subject changes both
+readings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,8 @@ from magictailor.world.judgement import Cell, Judgement, SeenComponent, SeenConc
 from magictailor.world.pairs import WorldPair
 from magictailor.world.scene import Component, Concept, same_place
 
-COLOR_SCALE = 50.0  # CIELAB: from here on a colour is another one
-DIFFERENT = 0.05  # two references nearer than this tell nothing about what lies between them
+COLOR_SCALE = 50.0  # CIELAB distance of an error of 1
+MIN_DISTANCE = 0.05  # smaller distances are too noisy to divide by
 
 
 def color_error(seen: Floats, true: Floats) -> float:
@@ -23,32 +23,30 @@ def color_error(seen: Floats, true: Floats) -> float:
 
 
 def belief_error(seen: Floats, true: Floats) -> float:
-    """Total variation between two beliefs about a variant, 0 .. 1: 0 the same, 1 surely another."""
+    """Total variation distance of two beliefs about a variant, 0 .. 1."""
     return float(np.abs(seen - true).sum() / 2)
 
 
 def component_error(seen: SeenComponent | None, true: SeenComponent) -> float:
-    """Mean of found (0 here), variant and colour, 0 .. 1; 1 where nothing is found.
+    """Mean of found (0 here), variant and colour, 0 .. 1; 1 if it is not found.
 
-    A component of another category's kind has another variant.
+    The variant error is 1 if the category differs.
     """
     if seen is None:
         return 1.0
-    alike = seen.category == true.category
-    return float(
-        np.mean([0.0, belief_error(seen.belief, true.belief) if alike else 1.0, color_error(seen.color, true.color)])
-    )
+    variant = belief_error(seen.belief, true.belief) if seen.category == true.category else 1.0
+    return float(np.mean([0.0, variant, color_error(seen.color, true.color)]))
 
 
 def identity_error(seen: SeenConcept, true: SeenConcept) -> float:
-    """Mean over the identity parts (face, pattern, shape), 0 .. 1; both of one category."""
+    """Mean over the identity parts (face, pattern, shape), 0 .. 1; both are of one category."""
     return float(np.mean([belief_error(seen.beliefs[part], belief) for part, belief in true.beliefs.items()]))
 
 
 def components_error(
     seen: Mapping[Cell, SeenComponent], true: Mapping[Cell, SeenComponent], cells: Sequence[Cell]
 ) -> float | None:
-    """Mean over these kinds, 0 .. 1: none in both is right, one in either is wrong. None without kinds."""
+    """Mean error over these cells, 0 .. 1: 0 if missing from both, 1 if missing from one. None without cells."""
     errors = []
     for cell in cells:
         if cell in seen and cell in true:
@@ -58,100 +56,103 @@ def components_error(
     return float(np.mean(errors)) if errors else None
 
 
-def concept_parts(seen: Judgement, true: Judgement, category: str, cells: Sequence[Cell]) -> dict[str, float]:
-    """The errors of a concept, each 0 .. 1: ``color`` of its body, ``identity`` of its face, pattern and shape, and
-    ``components``, those of these kinds. Both pictures have the body."""
+def concept_errors(seen: Judgement, true: Judgement, category: str, cells: Sequence[Cell]) -> dict[str, float]:
+    """A concept's errors, each 0 .. 1: ``color`` of its body, ``identity`` (face, pattern, shape), ``components`` in these
+    cells. Both images have the body."""
     body, truth = seen.concepts[category], true.concepts[category]
-    parts = {"color": color_error(body.color, truth.color), "identity": identity_error(body, truth)}
+    errors = {"color": color_error(body.color, truth.color), "identity": identity_error(body, truth)}
     others = components_error(seen.components, true.components, cells)
-    return parts if others is None else {**parts, "components": others}
+    return errors if others is None else {**errors, "components": others}
 
 
 def concept_error(seen: Judgement, true: Judgement, category: str, cells: Sequence[Cell]) -> float:
-    """Mean of category and of `concept_parts`, 0 .. 1; 1 where the body is not found.
+    """Mean of the category's error and of `concept_errors`, 0 .. 1; 1 if the body is not found.
 
-    ``cells``: the kinds of the concept's components beside the one that the prompt brings in.
+    ``cells``: of the concept's components, without the one that the prompt adds.
     """
     if category not in seen.concepts:
         return 1.0
     wrong = float(seen.category != true.category)
-    return float(np.mean([wrong, *concept_parts(seen, true, category, cells).values()]))
+    return float(np.mean([wrong, *concept_errors(seen, true, category, cells).values()]))
 
 
 def concept_distance(seen: Judgement, other: Judgement, category: str, cells: Sequence[Cell]) -> float:
-    """How unlike two concepts of one category are, 0 .. 1: the mean of `concept_parts`."""
-    return float(np.mean(list(concept_parts(seen, other, category, cells).values())))
+    """Distance of two concepts of one category, 0 .. 1: the mean of `concept_errors`."""
+    return float(np.mean(list(concept_errors(seen, other, category, cells).values())))
 
 
 def other_cells(concept: Concept, component: Component) -> tuple[Cell, ...]:
-    """Categories and kinds of a concept's components that are not in the place of this one."""
+    """Category and kind of the concept's components that are in other places than ``component``."""
     return tuple((c.category, c.kind) for c in concept.components if not same_place(c, component))
 
 
-def nearer(to_owner: Sequence[float], to_unrelated: Sequence[float], apart: Sequence[float]) -> float | None:
-    """How much of the way from the truth to the owner a picture has gone, measured against unrelated instances.
+def relative_shift(to_owner: Sequence[float], to_unrelated: Sequence[float], owner_to_unrelated: float) -> float | None:
+    """How far an image has moved from the truth to the owner, compared with an unrelated instance.
 
     Args:
-        to_owner: distances of the picture, and of the truth, to the owner.
+        to_owner: distances of the image, and of the truth, to the owner.
         to_unrelated: the same to an unrelated instance.
-        apart: the distance between owner and unrelated instance.
+        owner_to_unrelated: distance of owner and unrelated instance.
 
     Returns:
-        0 for the truth, and on average for whatever has nothing of the owner; 1 for the owner itself; negative where
-        the picture is nearer to the unrelated instance than the truth is. In -1 .. 1; None where owner and unrelated
-        instance are alike.
+        -1 .. 1. 0 for the truth, and on average for an image that has nothing of the owner; 1 for the owner itself;
+        negative if the image is nearer to the unrelated instance than the truth is. None if owner and unrelated instance
+        are alike.
     """
-    before = to_unrelated[1] - to_owner[1]
-    whole = apart[0] - before
-    if whole < DIFFERENT:
+    at_truth = to_unrelated[1] - to_owner[1]
+    whole = owner_to_unrelated - at_truth
+    if whole < MIN_DISTANCE:
         return None
-    return float(np.clip((to_unrelated[0] - to_owner[0] - before) / whole, -1, 1))
+    return float(np.clip((to_unrelated[0] - to_owner[0] - at_truth) / whole, -1, 1))
 
 
 def concept_pollution(
     seen: Judgement, true: Judgement, owner: Judgement, unrelated: Judgement, category: str, cells: Sequence[Cell]
 ) -> float | None:
-    """How far the concept's colours, identity and further components are the owner's, see `nearer`.
+    """Shift of the concept's colours, identity and other components to the owner's, see `relative_shift`.
 
-    ``cells``: of all components that any of the three has beside the one that the prompt brings in. None where a body of
-    the category is missing.
+    ``cells``: of all components that the concept, the owner or the unrelated owner has, without the one that the prompt
+    adds. None if one image has no body of the category.
     """
     if any(category not in judgement.concepts for judgement in (seen, true, owner, unrelated)):
         return None
 
     def distances(other: Judgement) -> list[float]:
-        return [concept_distance(picture, other, category, cells) for picture in (seen, true)]
+        return [concept_distance(image, other, category, cells) for image in (seen, true)]
 
     apart = concept_distance(owner, unrelated, category, cells)
-    return nearer(distances(owner), distances(unrelated), [apart])
+    return relative_shift(distances(owner), distances(unrelated), apart)
 
 
 def component_pollution(
     seen: SeenComponent | None, true: SeenComponent | None, own: SeenComponent | None, unrelated: SeenComponent | None
 ) -> float | None:
-    """How far the component is the concept's own one, see `nearer`. None where one is missing."""
+    """Shift of the component to the concept's own, see `relative_shift`. None if one is missing."""
     if seen is None or true is None or own is None or unrelated is None:
         return None
 
     def distances(other: SeenComponent) -> list[float]:
         return [component_error(seen, other), component_error(true, other)]
 
-    return nearer(distances(own), distances(unrelated), [component_error(own, unrelated)])
+    return relative_shift(distances(own), distances(unrelated), component_error(own, unrelated))
 
 
-def place_leakage(seen: Judgement, asked_context: str, owner_context: str) -> float | None:
-    """Whether the picture is where the owner's photos are; None where the prompt asks for that place."""
-    return None if asked_context == owner_context else float(seen.context == owner_context)
+def place_leakage(seen: Judgement, requested_context: str, owner_context: str) -> float | None:
+    """1 if the image has the context of the owner's photos, else 0; None if the prompt requests that context."""
+    return None if requested_context == owner_context else float(seen.context == owner_context)
 
 
 def extra_leakage(seen: Judgement, true: Judgement, pair: WorldPair) -> float | None:
-    """The share of the owner's further components that have come along; None where it has none that the truth lacks."""
+    """The share of the owner's other components that are in the image; None if all of them are in the true image too."""
     kinds = {kind for _, kind in other_cells(pair.owner, pair.component)}
     extra = [kind for kind in sorted(kinds) if true.component(kind) is None]
     return float(np.mean([seen.component(kind) is not None for kind in extra])) if extra else None
 
 
 def imbalance(errors: Sequence[float], chance: Sequence[float]) -> float:
-    """The gap between the two sides' errors, each as a share of ``chance``, what an unrelated instance would have, 0 .. 1."""
-    first, second = (min(1.0, error / max(level, DIFFERENT)) for error, level in zip(errors, chance, strict=True))
+    """Difference of the concept's and the component's error, each as a share of ``chance``, 0 .. 1.
+
+    ``chance``: the errors that an unrelated instance would have.
+    """
+    first, second = (min(1.0, error / max(level, MIN_DISTANCE)) for error, level in zip(errors, chance, strict=True))
     return abs(first - second)

@@ -1,4 +1,4 @@
-"""Truth by the judge: identity, text, pollution, leakage and imbalance of pictures of the world."""
+"""Metrics from the world's judge: identity, text, pollution, leakage and imbalance of images of the world."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 
 from magictailor.common.files import digest
 from magictailor.evaluate.metrics import identity
-from magictailor.evaluate.metrics.asked import Asked, asked
-from magictailor.evaluate.metrics.contract import Drawn, Figure, Subject
+from magictailor.evaluate.metrics.request import Request, parse_prompt
+from magictailor.evaluate.metrics.scorer import Score, ScoredImage, Target
 from magictailor.weights import JUDGE
 from magictailor.world.judge import RECORD, Judge, load_judge
 from magictailor.world.judgement import Judgement, judged
@@ -18,14 +18,14 @@ from magictailor.world.pairs import WorldPair, reference_scenes
 from magictailor.world.render import render
 from magictailor.world.scene import Concept, random_component, random_concept, same_place
 
-UNRELATED = 2  # owners that pollution is measured against
-SHOWN = ("category", "kind", "variant", "context", "identity", "color error", "mask overlap")
-HIGHER = {
+UNRELATED = 2  # number of owners that pollution is compared with
+ACCURACIES = ("category", "kind", "variant", "context", "identity", "color error", "mask overlap")
+HIGHER_IS_BETTER = {
     "text": True, "identity": True, "found": True, "concept error": False, "component error": False, "pollution": False,
     "concept pollution": False, "component pollution": False, "place leakage": False, "extra leakage": False,
     "imbalance": False, "features": False,
 }  # fmt: skip
-Scores = dict[str, float | None]
+Values = dict[str, float | None]
 
 
 @cache
@@ -39,19 +39,19 @@ def judge_name() -> str:
 
 
 def accuracy_line() -> str:
-    """How good the shipped judge is on held-out renders by day without treatments, on the same through the autoencoder, and
-    at night or under treatments."""
+    """The shipped judge's accuracy on held-out renders: by day without treatments, the same through the autoencoder, and at
+    night or with treatments."""
     scores = json.loads(RECORD.read_text("utf-8"))["held out"]
     names = {"renders": "by day", "autoencoder": "through the autoencoder", "filtered": "night and treatments"}
     kinds = [kind for kind in names if kind in scores]
-    shown = ", ".join(f"{name} {' / '.join(f'{scores[kind][name]:.3f}' for kind in kinds)}" for name in SHOWN)
-    pictures = f"{scores['renders']['pictures']:.0f} and {scores['filtered']['pictures']:.0f}"
+    accuracies = ", ".join(f"{name} {' / '.join(f'{scores[kind][name]:.3f}' for kind in kinds)}" for name in ACCURACIES)
+    counts = f"{scores['renders']['pictures']:.0f} and {scores['filtered']['pictures']:.0f}"
     conditions = " / ".join(names[kind] for kind in kinds)
-    return f"the judge's own scores on {pictures} held-out renders ({conditions}): {shown}"
+    return f"the judge's own scores on {counts} held-out renders ({conditions}): {accuracies}"
 
 
 def unrelated_owner(pair: WorldPair, number: int) -> Concept:
-    """Another owner of the same category, with a component of the same kind; it shares nothing with the pair but by chance."""
+    """An owner of the same category with a component of the same kind, which shares features with the pair only by chance."""
     rng, component = np.random.default_rng((pair.seed, 8, number)), pair.component
     taken = [component, *(c for c in pair.concept.components if same_place(c, component))]
     variants = tuple(v for v in component.spec.trained if v not in {c.variant for c in taken})
@@ -62,17 +62,17 @@ def unrelated_owner(pair: WorldPair, number: int) -> Concept:
 
 @dataclass(frozen=True)
 class Truths:
-    """What the judge reads in true pictures, made as the prompt asks: of what is asked for (``asked``), of the concept with
-    its own component, of the owner, and of unrelated owners."""
+    """The judge's readings of true images of one prompt: of the requested subject, of the concept with its own component,
+    of the owner, and of unrelated owners."""
 
-    asked: Judgement
+    requested: Judgement
     concept: Judgement
     owner: Judgement
     unrelated: tuple[Judgement, ...]
 
 
 @lru_cache(maxsize=128)
-def truths_of(pair: WorldPair, request: Asked) -> Truths:
+def read_truths(pair: WorldPair, request: Request) -> Truths:
     others = [unrelated_owner(pair, number) for number in range(UNRELATED)]
     subjects = (request.subject(pair), pair.concept, pair.owner, *others)
     first, second, third, *rest = judged(
@@ -82,17 +82,17 @@ def truths_of(pair: WorldPair, request: Asked) -> Truths:
 
 
 @lru_cache(maxsize=128)
-def owner_place(pair: WorldPair) -> str | None:
-    """The context of the owner's photos, if it is one."""
-    places = {scene.context for scene in reference_scenes(pair)[1]}
-    return places.pop() if len(places) == 1 else None
+def owner_context(pair: WorldPair) -> str | None:
+    """The context of the owner's photos; None if they have several."""
+    contexts = {scene.context for scene in reference_scenes(pair)[1]}
+    return contexts.pop() if len(contexts) == 1 else None
 
 
 @dataclass(frozen=True)
-class TruthByJudge:
-    """On pairs of the world, whatever the prompt."""
+class JudgeScorer:
+    """Scores images of pairs of the world; prompts whose true image cannot be rendered are left out."""
 
-    higher: dict[str, bool] = field(default_factory=lambda: dict(HIGHER))
+    higher_is_better: dict[str, bool] = field(default_factory=lambda: dict(HIGHER_IS_BETTER))
 
     @property
     def model(self) -> str:
@@ -101,16 +101,16 @@ class TruthByJudge:
     def prepare(self) -> None:
         judge_network()
 
-    def score(self, subject: Subject, pictures: Sequence[Drawn]) -> Iterator[Figure]:
-        pair = subject.world
+    def score(self, target: Target, images: Sequence[ScoredImage]) -> Iterator[Score]:
+        pair = target.world
         if pair is None:
             return
-        for drawn, judgement in zip(pictures, judged(judge_network(), [d.image for d in pictures]), strict=True):
-            request = asked(drawn.prompt, subject.words)
+        for scored, judgement in zip(images, judged(judge_network(), [i.image for i in images]), strict=True):
+            request = parse_prompt(scored.prompt, target.words)
             if request is None or not (request.concept or request.component):
                 continue
-            for name, value in scores(pair, request, judgement, truths_of(pair, request)).items():
-                yield Figure(drawn.prompt, drawn.seed, name, value)
+            for metric, value in metric_values(pair, request, judgement, read_truths(pair, request)).items():
+                yield Score(scored.prompt, scored.seed, metric, value)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -118,74 +118,76 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _concept_side(pair: WorldPair, request: Asked, seen: Judgement, truths: Truths) -> tuple[Scores, float]:
-    """Scores of the concept, and the error that an unrelated one would have."""
+def _concept_values(pair: WorldPair, request: Request, seen: Judgement, truths: Truths) -> tuple[Values, float]:
+    """The concept's metrics, and the error of an unrelated concept."""
     category = pair.concept.category
     kept = identity.other_cells(pair.concept, pair.component) if request.both else tuple(
         (c.category, c.kind) for c in pair.concept.components
     )  # fmt: skip
-    cells = tuple(cell for cell in kept if cell in truths.asked.components)
-    error = identity.concept_error(seen, truths.asked, category, cells)
-    chance = [identity.concept_error(other, truths.asked, category, cells) for other in truths.unrelated]
-    found: Scores = {"concept found": float(category in seen.concepts), "concept error": error}
+    cells = tuple(cell for cell in kept if cell in truths.requested.components)
+    error = identity.concept_error(seen, truths.requested, category, cells)
+    chance = [identity.concept_error(other, truths.requested, category, cells) for other in truths.unrelated]
+    values: Values = {"concept found": float(category in seen.concepts), "concept error": error}
     if request.both:
-        moved = []
+        shifts = []
         for number, other in enumerate(truths.unrelated):
             concepts = (pair.concept, pair.owner, unrelated_owner(pair, number))
             every = dict.fromkeys(cell for c in concepts for cell in identity.other_cells(c, pair.component))
-            moved.append(identity.concept_pollution(seen, truths.asked, truths.owner, other, category, tuple(every)))
-        found["concept pollution"] = _mean(moved)
-        found["extra leakage"] = identity.extra_leakage(seen, truths.asked, pair)
-    return found, float(np.mean(chance))
+            shifts.append(
+                identity.concept_pollution(seen, truths.requested, truths.owner, other, category, tuple(every))
+            )
+        values["concept pollution"] = _mean(shifts)
+        values["extra leakage"] = identity.extra_leakage(seen, truths.requested, pair)
+    return values, float(np.mean(chance))
 
 
-def _component_side(pair: WorldPair, request: Asked, seen: Judgement, truths: Truths) -> tuple[Scores, float]:
-    """Scores of the component, and the error that the concept's own or an unrelated one would have."""
+def _component_values(pair: WorldPair, request: Request, seen: Judgement, truths: Truths) -> tuple[Values, float]:
+    """The component's metrics, and the error of the concept's own component or, without one, of an unrelated one."""
     cell = (pair.component.category, pair.kind)
-    true, component = truths.asked.components.get(cell), seen.component(pair.kind)
-    if true is None:  # the judge does not see it in the true picture either
+    true, component = truths.requested.components.get(cell), seen.component(pair.kind)
+    if true is None:  # the judge does not find it in the true image either
         return {}, 1.0
     own, others = truths.concept.components.get(cell), [u.components.get(cell) for u in truths.unrelated]
-    moved = [identity.component_pollution(component, true, own, other) for other in others] if request.both else []
-    instead = [own] if own is not None else [other for other in others if other is not None]
-    chance = [identity.component_error(other, true) for other in instead]
-    found = {
+    shifts = [identity.component_pollution(component, true, own, other) for other in others] if request.both else []
+    baselines = [own] if own is not None else [other for other in others if other is not None]
+    chance = [identity.component_error(other, true) for other in baselines]
+    values = {
         "component found": float(component is not None),
         "component error": identity.component_error(component, true),
     }
-    return {**found, "component pollution": _mean(moved)}, float(np.mean(chance or [1.0]))
+    return {**values, "component pollution": _mean(shifts)}, float(np.mean(chance or [1.0]))
 
 
-def scores(pair: WorldPair, request: Asked, seen: Judgement, truths: Truths) -> dict[str, float]:
-    """Of one picture; what does not apply is left out.
+def metric_values(pair: WorldPair, request: Request, seen: Judgement, truths: Truths) -> dict[str, float]:
+    """The metrics of one image; those that do not apply are left out.
 
-    ``identity`` is 1 minus the mean of the two errors, ``pollution`` the mean of its two sides, ``found`` the share of what is
-    asked for that is there.
+    ``identity`` is 1 minus the mean of the two errors, ``pollution`` the mean of the concept's and the component's,
+    ``found`` the share of requested subjects that are found.
     """
-    values: Scores = {"features": 1 - float(seen.features @ truths.asked.features)}
+    values: Values = {"features": 1 - float(seen.features @ truths.requested.features)}
     values["text"] = text_score(request, seen) if request.clauses else None
     chance = {}
-    if request.concept and pair.concept.category in truths.asked.concepts:
-        side, chance["concept"] = _concept_side(pair, request, seen, truths)
-        values |= side
+    if request.concept and pair.concept.category in truths.requested.concepts:
+        concept, chance["concept"] = _concept_values(pair, request, seen, truths)
+        values |= concept
     if request.component:
-        side, chance["component"] = _component_side(pair, request, seen, truths)
-        values |= side
-    found = [values.pop(f"{side} found", None) for side in ("concept", "component")]
-    errors = [values.get(f"{side} error") for side in ("concept", "component")]
+        component, chance["component"] = _component_values(pair, request, seen, truths)
+        values |= component
+    found = [values.pop(f"{subject} found", None) for subject in ("concept", "component")]
+    errors = [values.get(f"{subject} error") for subject in ("concept", "component")]
     error = _mean(errors)
     values |= {"found": _mean(found), "identity": None if error is None else 1 - error}
     values["pollution"] = _mean([values.get("concept pollution"), values.get("component pollution")])
-    place = owner_place(pair)
-    if place is not None and request.component:
-        values["place leakage"] = identity.place_leakage(seen, request.context, place)
+    context = owner_context(pair)
+    if context is not None and request.component:
+        values["place leakage"] = identity.place_leakage(seen, request.context, context)
     first, second = errors
     if first is not None and second is not None and any(found):
         values["imbalance"] = identity.imbalance([first, second], [chance["concept"], chance["component"]])
-    return {name: value for name, value in values.items() if value is not None}
+    return {metric: value for metric, value in values.items() if value is not None}
 
 
-def text_score(request: Asked, seen: Judgement) -> float:
-    """The share of the prompt's clauses that the judge sees."""
+def text_score(request: Request, seen: Judgement) -> float:
+    """The share of the prompt's clauses that the judge reads in the image."""
     clauses = (seen.context, seen.treatment, seen.view)
     return float(np.mean([clause in clauses for clause in request.clauses]))

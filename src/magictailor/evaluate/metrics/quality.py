@@ -1,4 +1,4 @@
-"""Quality as Kernel Inception Distance (Binkowski 2018), on the judge's features instead of Inception's."""
+"""Image quality as Kernel Inception Distance (Binkowski 2018), on the judge's features instead of Inception's."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,21 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from magictailor.evaluate.metrics.asked import Asked, asked
-from magictailor.evaluate.metrics.contract import WHOLE, Drawn, Figure, Subject
 from magictailor.evaluate.metrics.judging import judge_name, judge_network
+from magictailor.evaluate.metrics.request import Request, parse_prompt
+from magictailor.evaluate.metrics.scorer import WHOLE, Score, ScoredImage, Target
 from magictailor.world.judgement import judged
 from magictailor.world.pairs import WorldPair
 from magictailor.world.render import render
 from magictailor.world.scene import random_stage
 
-RENDERS = 10  # of each prompt
+RENDERS = 10  # true images of each prompt
 Floats = NDArray[np.floating]
 
 
 def kernel_distance(first: Floats, second: Floats) -> float:
-    """The unbiased squared maximum mean discrepancy of features [M, D] and [N, D] with the kernel (x . y / D + 1)^3: 0 on average
-    where both come from one distribution, and now and then below."""
+    """The unbiased squared maximum mean discrepancy of features [M, D] and [N, D] with the kernel (x . y / D + 1)^3.
+
+    Its expectation is 0 if both come from one distribution, so single values may be negative.
+    """
     size = first.shape[1]
 
     def kernel(a: Floats, b: Floats) -> Floats:
@@ -36,8 +38,8 @@ def kernel_distance(first: Floats, second: Floats) -> float:
 
 
 @cache
-def _true_features(pair: WorldPair, requests: tuple[Asked, ...]) -> Floats:
-    """Of true pictures of this pair as the prompts ask, with places and sizes as the world has them: [N, D]."""
+def _true_features(pair: WorldPair, requests: tuple[Request, ...]) -> Floats:
+    """Features of true images of the requests, with positions and sizes drawn at random as in the world, [N, D]."""
     scenes = []
     for number, request in enumerate(requests):
         for draw in range(RENDERS):
@@ -47,16 +49,16 @@ def _true_features(pair: WorldPair, requests: tuple[Asked, ...]) -> Floats:
 
 
 def _features(images: Sequence[Image.Image | NDArray[np.uint8]]) -> Floats:
-    """The judge's features, with a mean square of 1 an element, [N, D]."""
+    """The judge's features, scaled to a mean square of 1 per element, [N, D]."""
     features = np.stack([judgement.features for judgement in judged(judge_network(), images)]).astype(np.float64)
     return features * np.sqrt(features.shape[1])
 
 
 @dataclass(frozen=True)
-class QualityByJudge:
-    """How far a unit's pictures are, together, from true pictures of the same pair in the same prompts. Times 100."""
+class JudgeQuality:
+    """100 times the kernel distance of all images of a unit to true images of the same pair and prompts."""
 
-    higher: dict[str, bool] = field(default_factory=lambda: {"kid": False})
+    higher_is_better: dict[str, bool] = field(default_factory=lambda: {"kid": False})
 
     @property
     def model(self) -> str:
@@ -65,11 +67,11 @@ class QualityByJudge:
     def prepare(self) -> None:
         judge_network()
 
-    def score(self, subject: Subject, pictures: Sequence[Drawn]) -> Iterator[Figure]:
-        if subject.world is None:
+    def score(self, target: Target, images: Sequence[ScoredImage]) -> Iterator[Score]:
+        if target.world is None:
             return
-        known = [(d, request) for d in pictures if (request := asked(d.prompt, subject.words)) is not None]
-        known = [(d, request) for d, request in known if request.concept or request.component]
+        known = [(i.image, r) for i in images if (r := parse_prompt(i.prompt, target.words)) is not None]
+        known = [(image, request) for image, request in known if request.concept or request.component]
         if len(known) > 1:
-            true = _true_features(subject.world, tuple(dict.fromkeys(request for _, request in known)))
-            yield Figure(*WHOLE, "kid", 100 * kernel_distance(_features([d.image for d, _ in known]), true))
+            true = _true_features(target.world, tuple(dict.fromkeys(request for _, request in known)))
+            yield Score(*WHOLE, "kid", 100 * kernel_distance(_features([image for image, _ in known]), true))

@@ -1,4 +1,4 @@
-"""The paper's automatic metrics: text by CLIP, identity by CLIP, DINO and DreamSim on segmented things, quality by CLIP-IQA."""
+"""The paper's automatic metrics: CLIP-T for text; CLIP, DINO and DreamSim on segmented subjects for identity; CLIP-IQA."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,28 +6,28 @@ from typing import ClassVar
 
 import numpy as np
 
-from magictailor.evaluate.metrics.contract import Drawn, Figure, Subject
 from magictailor.evaluate.metrics.cutouts import Cutter
-from magictailor.evaluate.metrics.embedders import Clip, Embedder, Floats, embedded
+from magictailor.evaluate.metrics.embedders import Clip, Embedder, Floats, embed_images
+from magictailor.evaluate.metrics.scorer import Score, ScoredImage, Target
 
 QUALITY = ("Good photo.", "Bad photo.")  # Wang 2023
 
 
-def with_labels(prompt: str, subject: Subject) -> str:
-    """The prompt as a stranger reads it: ``<tower> with <roof>`` is ``tower with roof``."""
-    for sample, word in zip(subject.pair.samples, subject.words, strict=True):
+def with_labels(prompt: str, target: Target) -> str:
+    """The prompt with labels for pseudo-words: ``<tower> with <roof>`` becomes ``tower with roof``."""
+    for sample, word in zip(target.pair.samples, target.words, strict=True):
         prompt = prompt.replace(word, sample.label)
     return prompt
 
 
-def side_similarity(found: Floats | None, references: Floats) -> float:
-    """Mean cosine of one thing's vector [D] with its references' [K, D]; 0 for what was not found."""
-    return 0.0 if found is None else float((references @ found).mean())
+def subject_similarity(vector: Floats | None, references: Floats) -> float:
+    """Mean cosine of a subject's unit vector [D] and those of its photos [K, D]; 0 for a subject that is not found."""
+    return 0.0 if vector is None else float((references @ vector).mean())
 
 
 @dataclass(frozen=True)
-class _ByClip:
-    """What CLIP judges on whole pictures."""
+class _ClipScorer:
+    """Scores whole images by CLIP."""
 
     clip: Clip
 
@@ -39,38 +39,39 @@ class _ByClip:
         self.clip.prepare()
 
 
-class ClipText(_ByClip):
-    """CLIP-T: cosine of the picture and its prompt, pseudo-words as labels."""
+class ClipText(_ClipScorer):
+    """CLIP-T: cosine of the image and its prompt, with labels for pseudo-words."""
 
-    higher: ClassVar[dict[str, bool]] = {"clip-t": True}
+    higher_is_better: ClassVar[dict[str, bool]] = {"clip-t": True}
 
-    def score(self, subject: Subject, pictures: Sequence[Drawn]) -> Iterator[Figure]:
-        images = embedded(self.clip, [drawn.image for drawn in pictures], subject.cache)
-        texts = self.clip.texts([with_labels(drawn.prompt, subject) for drawn in pictures]).double().numpy()
-        for drawn, image, text in zip(pictures, images, texts, strict=True):
-            yield Figure(drawn.prompt, drawn.seed, "clip-t", float(image @ text))
+    def score(self, target: Target, images: Sequence[ScoredImage]) -> Iterator[Score]:
+        vectors = embed_images(self.clip, [scored.image for scored in images], target.cache)
+        texts = self.clip.texts([with_labels(scored.prompt, target) for scored in images]).double().numpy()
+        for scored, vector, text in zip(images, vectors, texts, strict=True):
+            yield Score(scored.prompt, scored.seed, "clip-t", float(vector @ text))
 
 
-class ClipQuality(_ByClip):
-    """CLIP-IQA (Wang 2023): how much more a picture is like "Good photo." than like "Bad photo.", 0 .. 1."""
+class ClipQuality(_ClipScorer):
+    """CLIP-IQA (Wang 2023): the softmax probability of "Good photo." against "Bad photo.", 0 .. 1."""
 
-    higher: ClassVar[dict[str, bool]] = {"clip-iqa": True}
+    higher_is_better: ClassVar[dict[str, bool]] = {"clip-iqa": True}
 
-    def score(self, subject: Subject, pictures: Sequence[Drawn]) -> Iterator[Figure]:
-        images = embedded(self.clip, [drawn.image for drawn in pictures], subject.cache)
-        good, bad = (self.clip.scale * images @ self.clip.texts(QUALITY).double().numpy().T).T
-        for drawn, value in zip(pictures, 1 / (1 + np.exp(bad - good)), strict=True):
-            yield Figure(drawn.prompt, drawn.seed, "clip-iqa", float(value))
+    def score(self, target: Target, images: Sequence[ScoredImage]) -> Iterator[Score]:
+        vectors = embed_images(self.clip, [scored.image for scored in images], target.cache)
+        good, bad = (self.clip.scale * vectors @ self.clip.texts(QUALITY).double().numpy().T).T
+        for scored, value in zip(images, 1 / (1 + np.exp(bad - good)), strict=True):
+            yield Score(scored.prompt, scored.seed, "clip-iqa", float(value))
 
 
 @dataclass(frozen=True)
-class IdentityOf:
-    """How alike the segmented concept and component are to those of every reference: mean over references, then over both sides.
+class SubjectSimilarity:
+    """Similarity of the segmented concept and component to all their photos: mean over photos, then over subjects.
 
-    ``distance``: given as 1 minus that, as DreamSim is. A side that is not found counts as nothing alike, and is counted.
+    A subject that is not found has similarity 0; the metric ``... failed`` counts it. ``distance``: report 1 minus the
+    similarity, as DreamSim does.
     """
 
-    name: str
+    metric: str
     embedder: Embedder
     cutter: Cutter
     distance: bool = False
@@ -80,29 +81,26 @@ class IdentityOf:
         return f"{self.embedder.model}, segmented by {self.cutter.model}"
 
     @property
-    def higher(self) -> dict[str, bool]:
-        return {self.name: not self.distance, f"{self.name} failed": False}
+    def higher_is_better(self) -> dict[str, bool]:
+        return {self.metric: not self.distance, f"{self.metric} failed": False}
 
     def prepare(self) -> None:
         self.embedder.prepare()
         self.cutter.prepare()
 
-    def _references(self, subject: Subject) -> list[Floats]:
-        """Of each sample, its references' vectors [K, D]; their own masks say where the thing is."""
-        return [
-            embedded(self.embedder, self.cutter.references(sample), subject.cache) for sample in subject.pair.samples
+    def score(self, target: Target, images: Sequence[ScoredImage]) -> Iterator[Score]:
+        references = [
+            embed_images(self.embedder, self.cutter.references(sample), target.cache) for sample in target.pair.samples
         ]
-
-    def score(self, subject: Subject, pictures: Sequence[Drawn]) -> Iterator[Figure]:
-        references, cut = self._references(subject), self.cutter.sides(subject, pictures)
-        there = [side for sides in cut for side in sides if side is not None]
-        vectors = iter(embedded(self.embedder, there, subject.cache) if there else ())
-        for drawn, sides in zip(pictures, cut, strict=True):
-            found = [None if side is None else next(vectors) for side in sides]
-            asked = [i for i, word in enumerate(subject.words) if word in drawn.prompt]
-            if not asked:
+        cutouts = self.cutter.subjects(target, images)
+        found = [cutout for subjects in cutouts for cutout in subjects if cutout is not None]
+        embedded = iter(embed_images(self.embedder, found, target.cache) if found else ())
+        for scored, subjects in zip(images, cutouts, strict=True):
+            vectors = [None if cutout is None else next(embedded) for cutout in subjects]
+            requested = [i for i, word in enumerate(target.words) if word in scored.prompt]
+            if not requested:
                 continue
-            alike = float(np.mean([side_similarity(found[i], references[i]) for i in asked]))
-            yield Figure(drawn.prompt, drawn.seed, self.name, 1 - alike if self.distance else alike)
-            failed = float(np.mean([found[i] is None for i in asked]))
-            yield Figure(drawn.prompt, drawn.seed, f"{self.name} failed", failed)
+            similarity = float(np.mean([subject_similarity(vectors[i], references[i]) for i in requested]))
+            yield Score(scored.prompt, scored.seed, self.metric, 1 - similarity if self.distance else similarity)
+            failed = float(np.mean([vectors[i] is None for i in requested]))
+            yield Score(scored.prompt, scored.seed, f"{self.metric} failed", failed)

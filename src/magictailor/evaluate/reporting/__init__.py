@@ -1,1 +1,1 @@
-"""What a bench says: tables with their uncertainty, contrasts, the paper's tables, figures and claims, one page."""
+"""Reports of a bench: tables with their uncertainty, contrasts, the paper's tables, figures and claims, an HTML page."""

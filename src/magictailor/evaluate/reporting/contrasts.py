@@ -1,4 +1,4 @@
-"""Each method against one other, on the pairs that both have: the difference, how sure it is, and what could be seen."""
+"""Paired contrasts of methods: the difference on common pairs, its interval and p, and the detectable effect."""
 
 import math
 from collections.abc import Sequence
@@ -7,98 +7,99 @@ from functools import cached_property
 from pathlib import Path
 
 from magictailor.common.errors import InputError
-from magictailor.evaluate.metrics import directions
+from magictailor.evaluate.metrics import higher_is_better
 from magictailor.evaluate.records import Row, all_rows
 from magictailor.evaluate.reporting.paper import CLAIMS, Claim
 from magictailor.evaluate.reporting.statistics import (
-    FEWEST,
-    SURE,
+    ALPHA,
+    MIN_PAIRS,
     Interval,
     bootstrap,
-    detectable,
-    sign_flip,
+    detectable_effect,
     sign_flip_interval,
+    sign_flip_test,
 )
-from magictailor.evaluate.reporting.tables import DIGITS, pair_means, shown_by
+from magictailor.evaluate.reporting.tables import DIGITS, pair_means, valued_keys
 
-HEADS = ("figure", "difference", "bootstrap", "p", "could be seen", "pairs")
-EACH = "Each by itself: of twenty contrasts without any true difference about one has p < 0.05."
+HEADER = ("metric", "difference", "bootstrap", "p", "detectable", "pairs")
+MULTIPLICITY = (
+    "Not corrected for multiple comparisons: of twenty contrasts without any true difference about one has p < 0.05."
+)
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """Method minus reference on each pair, over the pictures that have the figure by both."""
+    """A method minus a baseline on each pair, over the images that have a value of the metric from both."""
 
     method: str
-    figure: str
+    metric: str
     differences: tuple[float, ...]
-    higher: bool  # is better
+    higher_is_better: bool
 
     @cached_property
     def interval(self) -> Interval:
-        """The mean, and what the sign-flip test does not refute."""
+        """The mean difference and its sign-flip interval."""
         return sign_flip_interval(self.differences)
 
     @property
     def bootstrap(self) -> Interval:
-        """The mean, and its interval by drawing pairs: too narrow for few."""
+        """The mean difference and its bootstrap interval, too narrow for few pairs."""
         return bootstrap(self.differences)
 
     @cached_property
     def p(self) -> float:
         """Of the sign-flip test."""
-        return sign_flip(self.differences)
+        return sign_flip_test(self.differences)
 
     @cached_property
     def detectable(self) -> float:
-        """The true difference that this many pairs would show in four of five benches."""
-        return detectable(self.differences)
+        """See `detectable_effect`."""
+        return detectable_effect(self.differences)
 
     @property
-    def says(self) -> str:
+    def result(self) -> str:
         """In words."""
-        if len(self.differences) < FEWEST:
+        if len(self.differences) < MIN_PAIRS:
             return "too few pairs"
-        if self.p >= SURE:
+        if self.p >= ALPHA:
             return "no difference shown"
-        return "better" if (self.interval.mean > 0) == self.higher else "worse"
+        return "better" if (self.interval.mean > 0) == self.higher_is_better else "worse"
 
 
-def contrasts(folder: Path, reference: str) -> list[Contrast]:
-    """Of all methods of a bench, against ``reference``. Raises InputError where that has no finished unit."""
-    rows = all_rows(folder)
+def contrasts(bench: Path, against: str) -> list[Contrast]:
+    """All methods of a bench, against one of them. Raises InputError if that one has no finished unit."""
+    rows = all_rows(bench)
     methods = dict.fromkeys(row.method for row in rows)
-    if reference not in methods:
-        raise InputError(f"--against {reference}: not in this bench; it has {', '.join(methods) or 'nothing yet'}")
-    higher = directions()
-    return [
-        made
+    if against not in methods:
+        present = ", ".join(methods) or "none yet"
+        raise InputError(f"{against}: not in this bench", f"choose one of {present}", field="against")
+    made = [
+        _contrast(rows, method, against, metric, higher)
         for method in methods
-        if method != reference
-        for figure, up in higher.items()
-        if (made := _contrast(rows, method, reference, figure, up)) is not None
+        if method != against
+        for metric, higher in higher_is_better().items()
     ]
+    return [contrast for contrast in made if contrast is not None]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a bench says of a claim of the paper."""
+    """A claim of the paper, and the contrast that tests it."""
 
     claim: Claim
     contrast: Contrast
 
     @property
-    def says(self) -> str:
-        """In words: only a difference that is unlikely by chance counts, in either direction."""
-        return {"no difference shown": "not shown", "better": "holds", "worse": "the opposite"}.get(
-            self.contrast.says, self.contrast.says
-        )
+    def result(self) -> str:
+        """In words; "holds" and "the opposite" need p < 0.05."""
+        words = {"no difference shown": "not shown", "better": "holds", "worse": "the opposite"}
+        return words.get(self.contrast.result, self.contrast.result)
 
 
-def verdicts(folder: Path) -> list[Verdict]:
-    """Of each claim of the paper whose two methods are in the bench."""
-    rows, higher = all_rows(folder), directions()
-    made = [(claim, _contrast(rows, claim.better, claim.worse, claim.figure, higher[claim.figure])) for claim in CLAIMS]
+def verdicts(bench: Path) -> list[Verdict]:
+    """The paper's claims about methods that the bench has."""
+    rows, higher = all_rows(bench), higher_is_better()
+    made = [(claim, _contrast(rows, claim.better, claim.worse, claim.metric, higher[claim.metric])) for claim in CLAIMS]
     return [Verdict(claim, contrast) for claim, contrast in made if contrast is not None]
 
 
@@ -107,26 +108,26 @@ def _spread(interval: Interval) -> str:
 
 
 def _texts(c: Contrast) -> list[str]:
-    """In the columns of `HEADS`; what so few pairs cannot say is empty."""
+    """In the columns of `HEADER`; empty if there are too few pairs."""
     difference = f"{c.interval.mean:+.3f} {_spread(c.interval)}".rstrip()
-    seen = "" if math.isnan(c.detectable) else f"{c.detectable:.3f}"
-    return [c.figure, difference, _spread(c.bootstrap), f"{c.p:.3f}", seen, str(len(c.differences))]
+    detectable = "" if math.isnan(c.detectable) else f"{c.detectable:.3f}"
+    return [c.metric, difference, _spread(c.bootstrap), f"{c.p:.3f}", detectable, str(len(c.differences))]
 
 
-def contrast_lines(folder: Path, reference: str) -> list[list[str]]:
-    """Of `contrasts`, rows of texts, the head first. Raises InputError: see there."""
-    lines = [[c.method, c.says, *_texts(c)] for c in contrasts(folder, reference)]
-    return [["method", "is", *HEADS], *lines]
+def contrast_lines(bench: Path, against: str) -> list[list[str]]:
+    """`contrasts` as rows of texts, the header first. Raises InputError as `contrasts` does."""
+    lines = [[c.method, c.result, *_texts(c)] for c in contrasts(bench, against)]
+    return [["method", "result", *HEADER], *lines]
 
 
-def verdict_lines(folder: Path) -> list[list[str]]:
-    """Of `verdicts`, rows of texts, the head first."""
-    lines = [[v.claim.text, v.says, *_texts(v.contrast)] for v in verdicts(folder)]
-    return [["claim", "here", *HEADS], *lines]
+def verdict_lines(bench: Path) -> list[list[str]]:
+    """`verdicts` as rows of texts, the header first."""
+    lines = [[v.claim.text, v.result, *_texts(v.contrast)] for v in verdicts(bench)]
+    return [["claim", "result", *HEADER], *lines]
 
 
-def _contrast(rows: Sequence[Row], method: str, reference: str, figure: str, higher: bool) -> Contrast | None:
-    among = shown_by(rows, method, figure) & shown_by(rows, reference, figure)
-    own, other = (pair_means(rows, m, figure, among) for m in (method, reference))
+def _contrast(rows: Sequence[Row], method: str, baseline: str, metric: str, higher: bool) -> Contrast | None:
+    among = valued_keys(rows, method, metric) & valued_keys(rows, baseline, metric)
+    own, other = (pair_means(rows, m, metric, among) for m in (method, baseline))
     differences = tuple(round(own[pair] - other[pair], DIGITS) for pair in sorted(own))
-    return Contrast(method, figure, differences, higher) if differences else None
+    return Contrast(method, metric, differences, higher) if differences else None

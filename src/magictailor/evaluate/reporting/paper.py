@@ -1,4 +1,4 @@
-"""The paper's tables and figures by their numbers (third version): which methods they show, and in which order."""
+"""The paper's tables, figures and claims (third version): the methods of each, in their order."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ OURS = "magictailor"
 
 @dataclass(frozen=True)
 class PaperTable:
-    """``rows``: titles by method."""
+    """A table of the paper. ``rows``: titles by method."""
 
     title: str
     rows: Mapping[str, str]
@@ -18,7 +18,7 @@ class PaperTable:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A figure over one setting: its values by method."""
+    """A figure of curves over one setting. ``values``: the setting by method."""
 
     title: str
     setting: str
@@ -28,7 +28,10 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Pictures: pairs in rows; methods in columns, or a study's prompts by one method. ``pairs``: the end of their names."""
+    """A figure of images: pairs in rows; methods, or a study's prompts by one method, in columns.
+
+    ``pairs``: endings of the pairs' names, separated by spaces; all pairs if empty.
+    """
 
     title: str
     methods: tuple[str, ...]
@@ -38,17 +41,17 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Claim:
-    """``better`` is better than ``worse`` in this figure, the paper says; on the embedded base the judge's figures stand for its own."""
+    """The paper claims that ``better`` is better than ``worse`` in this metric; the judge's metrics replace the paper's own."""
 
     text: str
     better: str
     worse: str
-    figure: str
+    metric: str
 
 
 def _titles(*methods: str) -> dict[str, str]:
-    named = {name: what.summary for group in CATALOGUE.values() for name, what in group.items()}
-    return {method: "MagicTailor" if method == OURS else named[method] for method in methods}
+    summaries = {name: entry.summary for group in CATALOGUE.values() for name, entry in group.items()}
+    return {method: "MagicTailor" if method == OURS else summaries[method] for method in methods}
 
 
 TABLES: dict[str, PaperTable] = {
@@ -68,7 +71,7 @@ FIGURES: dict[str, Sweep | Sheet] = {
     "9": Sweep("reference images of a sample", "images", {"references-1": 1, "references-2": 2, OURS: 3}),
     "12": Sheet("difficult pairs", tuple(COMPARED), pairs="-size -category"),
     "16": Sheet("linking words", (OURS,), study="linking-words"),
-    **{f"table-{number}": Sheet(f"table {number} in pictures", tuple(table.rows)) for number, table in TABLES.items()},
+    **{f"table-{number}": Sheet(f"table {number} in images", tuple(table.rows)) for number, table in TABLES.items()},
 }  # fmt: skip
 CLAIMS: tuple[Claim, ...] = (
     *(Claim(f"keeps identities better than {m} (table 1)", OURS, m, "identity") for m in COMPARED if m != OURS),
@@ -76,12 +79,12 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("both techniques together are better than neither (table 3)", OURS, "without-both", "identity"),
     Claim("DM-Deg alone is better than neither (table 3)", "without-ds-bal", "without-both", "identity"),
     Claim("DS-Bal alone is better than neither (table 3)", "without-dm-deg", "without-both", "identity"),
-    Claim("DM-Deg is worth it beside DS-Bal (table 3)", OURS, "without-dm-deg", "identity"),
-    Claim("DS-Bal is worth it beside DM-Deg (table 3)", OURS, "without-ds-bal", "identity"),
-    Claim("DM-Deg is against pollution", OURS, "without-dm-deg", "pollution"),
-    Claim("DS-Bal is against imbalance", OURS, "without-ds-bal", "imbalance"),
+    Claim("DM-Deg improves on DS-Bal alone (table 3)", OURS, "without-dm-deg", "identity"),
+    Claim("DS-Bal improves on DM-Deg alone (table 3)", OURS, "without-ds-bal", "identity"),
+    Claim("DM-Deg reduces pollution", OURS, "without-dm-deg", "pollution"),
+    Claim("DS-Bal reduces imbalance", OURS, "without-ds-bal", "imbalance"),
     Claim("noise is better than masking out (table 5)", OURS, "mask-out", "identity"),
     Claim("dynamic intensity is better than 0.4 throughout (table 5)", OURS, "fixed-0.4", "identity"),
     Claim("a moving regulariser is better than one frozen after the warm-up (table 6)", OURS, "frozen", "identity"),
-    Claim("the warm-up is worth it (table 7)", OURS, "no-warm-up", "identity"),
+    Claim("the warm-up helps (table 7)", OURS, "no-warm-up", "identity"),
 )

@@ -1,4 +1,4 @@
-"""Tables of a bench: methods in rows, figures in columns, intervals over pairs, best and second-best marked."""
+"""Tables of a bench: methods in rows, metrics in columns, intervals over pairs, best and second-best marked."""
 
 import csv
 import io
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magictailor.common.errors import InputError
-from magictailor.evaluate.metrics import directions
+from magictailor.evaluate.metrics import higher_is_better
 from magictailor.evaluate.metrics.judging import accuracy_line, judge_name
-from magictailor.evaluate.records import Row, all_judges, all_rows, read_cost
+from magictailor.evaluate.records import Row, all_rows, read_cost, scorer_models
 from magictailor.evaluate.reporting.paper import TABLES
-from magictailor.evaluate.reporting.statistics import FEWEST, Interval, bootstrap
+from magictailor.evaluate.reporting.statistics import MIN_PAIRS, Interval, bootstrap
 from magictailor.methods import CATALOGUE
 
-DIGITS = 9  # means that agree to so many decimals are equal
+DIGITS = 9  # means that agree to this number of decimals are equal
 Keys = frozenset[tuple[str, str, int]]
 COSTS = {"seconds": "seconds", "peak_gb": "peak GB", "bytes": "stored MB"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """``rank``: 1 the best of its column, 2 the second, 0 neither."""
+    """``rank``: 1 for the best of the column, 2 for the second-best, else 0."""
 
     interval: Interval
     pairs: int
@@ -31,43 +31,46 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """``cells[method][figure]``; ``costs[method]`` means over pairs. ``methods``: titles by method, in the order of rows;
-    ``figures``: whether more is better, by name; ``notes``: which models judged, and how well."""
+    """``cells[method][metric]``, and ``costs[method]`` as means over pairs.
+
+    ``methods``: titles by method, in the order of rows; ``metrics``: whether higher is better, in the order of columns;
+    ``notes``: the models that scored, and the judge's accuracy.
+    """
 
     methods: Mapping[str, str]
-    figures: Mapping[str, bool]
+    metrics: Mapping[str, bool]
     cells: dict[str, dict[str, Cell]]
     costs: dict[str, dict[str, float]]
     notes: Sequence[str] = ()
 
 
-def keys_of(rows: Sequence[Row], method: str, figure: str) -> Keys:
-    """(pair, prompt, seed) of the pictures of a method that the figure's metric has judged."""
-    metrics = {row.metric for row in rows if row.figure == figure}
-    return frozenset((r.pair, r.prompt, r.seed) for r in rows if r.method == method and r.metric in metrics)
+def scored_keys(rows: Sequence[Row], method: str, metric: str) -> Keys:
+    """(pair, prompt, seed) of the method's images that the metric's scorer has scored."""
+    scorers = {row.scorer for row in rows if row.metric == metric}
+    return frozenset((r.pair, r.prompt, r.seed) for r in rows if r.method == method and r.scorer in scorers)
 
 
-def shown_by(rows: Sequence[Row], method: str, figure: str) -> Keys:
-    """(pair, prompt, seed) of the pictures of a method that have the figure."""
+def valued_keys(rows: Sequence[Row], method: str, metric: str) -> Keys:
+    """(pair, prompt, seed) of the method's images that have a value of the metric."""
     return frozenset(
-        (r.pair, r.prompt, r.seed) for r in rows if (r.method, r.figure) == (method, figure) and not math.isnan(r.value)
+        (r.pair, r.prompt, r.seed) for r in rows if (r.method, r.metric) == (method, metric) and not math.isnan(r.value)
     )
 
 
-def pair_means(rows: Sequence[Row], method: str, figure: str, among: Keys | None = None) -> dict[str, float]:
-    """A method's mean of a figure on each pair, pictures that have none left out; ``among``: of these pictures only."""
+def pair_means(rows: Sequence[Row], method: str, metric: str, among: Keys | None = None) -> dict[str, float]:
+    """The mean of the metric on each pair, over the images that have a value. ``among``: over these images only."""
     values: dict[str, list[float]] = {}
     for row in rows:
-        if row.method != method or row.figure != figure or math.isnan(row.value):
+        if row.method != method or row.metric != metric or math.isnan(row.value):
             continue
         if among is None or (row.pair, row.prompt, row.seed) in among:
             values.setdefault(row.pair, []).append(row.value)
     return {pair: sum(v) / len(v) for pair, v in values.items()}
 
 
-def _costs(folder: Path, method: str, pairs: Iterable[str]) -> dict[str, float]:
+def _mean_costs(bench: Path, method: str, pairs: Iterable[str]) -> dict[str, float]:
     """Means over these pairs."""
-    paths = [folder / "costs" / pair / f"{method}.json" for pair in pairs]
+    paths = [bench / "costs" / pair / f"{method}.json" for pair in pairs]
     found = [read_cost(path) for path in paths if path.exists()]
     means = {}
     for key in COSTS:
@@ -77,69 +80,72 @@ def _costs(folder: Path, method: str, pairs: Iterable[str]) -> dict[str, float]:
     return means
 
 
-def _ordered(rows: Sequence[Row]) -> dict[str, str]:
-    """The methods that a bench has, as `magictailor recipes` lists them, under their own names."""
+def _methods(rows: Sequence[Row]) -> dict[str, str]:
+    """The methods in the rows under their own names, in the order of `magictailor recipes`."""
     known = [name for group in CATALOGUE.values() for name in group]
-    there = {row.method for row in rows}
-    return {m: m for m in sorted(there, key=lambda m: known.index(m) if m in known else len(known))}
+    present = {row.method for row in rows}
+    return {m: m for m in sorted(present, key=lambda m: known.index(m) if m in known else len(known))}
 
 
-def _ranks(rows: Sequence[Row], methods: Iterable[str], figure: str, up: bool) -> dict[str, int]:
-    """1 the best, 2 the second, of the methods that were judged on all pictures that any was; the others are not compared.
+def _ranks(rows: Sequence[Row], methods: Iterable[str], metric: str, higher: bool) -> dict[str, int]:
+    """1 for the best and 2 for the second-best method.
 
-    Equal means share a rank. On fewer than six pairs none has one: no test could tell the best from the second.
+    A method is ranked only if it was scored on every image key that any of the methods was. Equal means share a rank. Nothing is ranked on fewer than
+    `MIN_PAIRS` pairs: no test could distinguish the best from the second-best.
     """
-    keys = {method: keys_of(rows, method, figure) for method in methods}
+    keys = {method: scored_keys(rows, method, metric) for method in methods}
     every = Keys().union(*keys.values())
-    if len({pair for pair, *_ in every}) < FEWEST:
+    if len({pair for pair, *_ in every}) < MIN_PAIRS:
         return {}
-    whole = {m: list(pair_means(rows, m, figure).values()) for m in keys if keys[m] == every}
-    means = {m: round(sum(values) / len(values), DIGITS) for m, values in whole.items() if values}
-    better = {m: sum(other > mean if up else other < mean for other in means.values()) for m, mean in means.items()}
+    values = {m: list(pair_means(rows, m, metric).values()) for m in keys if keys[m] == every}
+    means = {m: round(sum(v) / len(v), DIGITS) for m, v in values.items() if v}
+    better = {m: sum(other > mean if higher else other < mean for other in means.values()) for m, mean in means.items()}
     return {m: count + 1 for m, count in better.items() if count < 2} if len(means) > 1 else {}
 
 
-def chosen(rows: Sequence[Row], only: Sequence[str] = ()) -> dict[str, bool]:
-    """The figures that these rows have, or those named; whether more is better. Raises InputError for one that is not there."""
-    there = {row.figure for row in rows}
-    figures = {name: up for name, up in directions().items() if name in there}
-    if unknown := [name for name in only if name not in figures]:
-        raise InputError(f"--figures {unknown[0]}: choose from {','.join(figures)}")
-    return {name: figures[name] for name in only or figures}
+def select_metrics(rows: Sequence[Row], metrics: Sequence[str] = ()) -> dict[str, bool]:
+    """The metrics in the rows, or ``metrics``; whether higher is better. Raises InputError for one that is missing."""
+    names = {row.metric for row in rows}
+    present = {metric: higher for metric, higher in higher_is_better().items() if metric in names}
+    if unknown := [metric for metric in metrics if metric not in present]:
+        raise InputError(f"{unknown[0]}: not in this bench", f"choose from {','.join(present)}", field="metrics")
+    return {metric: present[metric] for metric in metrics or present}
 
 
-def make_table(folder: Path, paper: str | None = None, only: Sequence[str] = ()) -> Table:
-    """Of all finished units, ranked where they saw the same pictures.
+def make_table(bench: Path, paper: str | None = None, metrics: Sequence[str] = ()) -> Table:
+    """The table of all finished units.
 
     Args:
-        paper: the rows of that table of the paper, those too that this bench lacks.
-        only: these figures, in this order; all, unless given.
+        paper: the number of a table of the paper, for its rows, including methods that this bench lacks.
+        metrics: the columns; all metrics if empty.
 
     Raises:
-        InputError: nothing is finished, or no such table or figure.
+        InputError: no finished unit, or no such table or metric.
     """
-    rows = all_rows(folder)
+    rows = all_rows(bench)
     if not rows:
-        raise InputError(f"{folder}: no finished unit in it; magictailor bench run SPEC --output {folder}")
+        raise InputError(
+            f"{bench}: no finished unit in it", f"run `magictailor bench run SPEC --output {bench}`", field="bench"
+        )
     if paper is not None and paper not in TABLES:
-        raise InputError(f"--paper {paper}: choose one of {', '.join(TABLES)}")
-    methods = dict(TABLES[paper].rows) if paper is not None else _ordered(rows)
-    figures = chosen(rows, only)
+        raise InputError(f"{paper}: no such table", f"choose one of {', '.join(TABLES)}", field="paper")
+    methods = dict(TABLES[paper].rows) if paper is not None else _methods(rows)
+    columns = select_metrics(rows, metrics)
     cells: dict[str, dict[str, Cell]] = {method: {} for method in methods}
-    for figure in figures:
-        ranks = _ranks(rows, methods, figure, figures[figure])
+    for metric, higher in columns.items():
+        ranks = _ranks(rows, methods, metric, higher)
         for method in methods:
-            if means := list(pair_means(rows, method, figure).values()):
-                cells[method][figure] = Cell(bootstrap(means), len(means), ranks.get(method, 0))
-    costs = {m: _costs(folder, m, {row.pair for row in rows if row.method == m}) for m in methods}
-    return Table(methods, figures, cells, costs, judges_told(folder))
+            if means := list(pair_means(rows, method, metric).values()):
+                cells[method][metric] = Cell(bootstrap(means), len(means), ranks.get(method, 0))
+    costs = {m: _mean_costs(bench, m, {row.pair for row in rows if row.method == m}) for m in methods}
+    return Table(methods, columns, cells, costs, _notes(bench))
 
 
-def judges_told(folder: Path) -> list[str]:
-    """A line about each model that judged; the world's own with its accuracy on held-out renders."""
-    judges = all_judges(folder)
-    lines = [f"{metric}: {model}" for metric, model in judges.items()]
-    if any(judge_name() in model for model in judges.values()):
+def _notes(bench: Path) -> list[str]:
+    """A line for each scorer's model; for the world's judge also its accuracy on held-out renders."""
+    models = scorer_models(bench)
+    lines = [f"{scorer}: {model}" for scorer, model in models.items()]
+    if any(judge_name() in model for model in models.values()):
         lines.append(accuracy_line())
     return lines
 
@@ -149,38 +155,36 @@ def _number(value: float) -> str:
 
 
 def cell_text(cell: Cell | None, marks: tuple[str, str] = ("{}", "{}")) -> str:
-    """The mean, marked by its rank, and its interval."""
+    """The mean, marked by its rank, and its interval. ``marks``: formats of the best and of the second-best."""
     if cell is None:
         return ""
     mean = _number(cell.interval.mean)
     if cell.rank:
         mean = marks[cell.rank - 1].format(mean)
-    spread = (
-        f" [{_number(cell.interval.low)}, {_number(cell.interval.high)}]" if not math.isnan(cell.interval.low) else ""
-    )
-    return mean + spread
+    low, high = cell.interval.low, cell.interval.high
+    return mean if math.isnan(low) else f"{mean} [{_number(low)}, {_number(high)}]"
 
 
 def cost_texts(table: Table, method: str) -> list[str]:
-    """In the order of `COSTS`; empty where nothing is known."""
+    """A method's costs in the order of `COSTS`; empty if unknown."""
     return [_number(table.costs[method].get(key, math.nan)) for key in COSTS]
 
 
 def published(method: str) -> str:
-    """What the paper prints for it; empty where it prints nothing."""
+    """The paper's values for a method; empty if it prints none."""
     return next(
         (named.published for group in CATALOGUE.values() for name, named in group.items() if name == method), ""
     )
 
 
 def _grid(table: Table, marks: tuple[str, str], arrows: tuple[str, str]) -> list[list[str]]:
-    """Rows of texts, the head first; ``arrows``: after a figure where less is better, and where more is."""
-    titles = [f"{name} {arrows[up]}" for name, up in table.figures.items()]
+    """Rows of texts, the header first. ``arrows``: after a metric, if lower and if higher is better."""
+    titles = [f"{metric} {arrows[higher]}" for metric, higher in table.metrics.items()]
     lines = [["method", *titles, *COSTS.values(), "pairs", "published"]]
     for method, title in table.methods.items():
         cells = table.cells[method]
-        figures = [cell_text(cells.get(f), marks) for f in table.figures]
-        lines.append([title, *figures, *cost_texts(table, method), _pairs(table, method), published(method)])
+        texts = [cell_text(cells.get(metric), marks) for metric in table.metrics]
+        lines.append([title, *texts, *cost_texts(table, method), _pairs(table, method), published(method)])
     return lines
 
 
@@ -189,13 +193,13 @@ def _pairs(table: Table, method: str) -> str:
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of texts, the head first, as columns."""
+    """Rows of texts, the header first, as aligned columns."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return ["  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def piped(lines: Sequence[Sequence[str]]) -> list[str]:
-    """The same in Markdown."""
+    """Rows of texts, the header first, in Markdown."""
     head, *rest = lines
     return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rest)]
 
@@ -219,15 +223,15 @@ def _as_latex(table: Table) -> str:
 
 
 def _as_csv(table: Table) -> str:
-    """A mean and its interval in three columns, unmarked."""
+    """Three columns per metric: the mean and the ends of its interval, without marks."""
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n").writerow
-    spread = [f"{name}{end}" for name in table.figures for end in ("", " low", " high")]
-    write(["method", *spread, *COSTS.values(), "pairs", "published"])
+    titles = [f"{metric}{end}" for metric in table.metrics for end in ("", " low", " high")]
+    write(["method", *titles, *COSTS.values(), "pairs", "published"])
     for method, title in table.methods.items():
         values: list[object] = []
-        for name in table.figures:
-            cell = table.cells[method].get(name)
+        for metric in table.metrics:
+            cell = table.cells[method].get(metric)
             values += [cell.interval.mean, cell.interval.low, cell.interval.high] if cell else ["", "", ""]
         costs = [table.costs[method].get(key, "") for key in COSTS]
         write([title, *values, *costs, _pairs(table, method), published(method)])

@@ -1,6 +1,6 @@
-"""Training of the embedded base: pictures drawn by worker processes, then the autoencoder, then the denoiser.
+"""Training of the embedded base: worker processes render scenes, then the autoencoder and the denoiser are trained.
 
-Names are imported when first used: a process that draws needs no torch.
+Names are imported at first use: a process that only renders needs no torch.
 """
 
 from importlib import import_module
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from magictailor.world.training.recipe import WorldTraining
-    from magictailor.world.training.run import train_world
+    from magictailor.world.training.train import train_world
 
 __all__ = ["WorldTraining", "train_world"]
-_HOMES = {"WorldTraining": "recipe", "train_world": "run"}
+_MODULES = {"WorldTraining": "recipe", "train_world": "train"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

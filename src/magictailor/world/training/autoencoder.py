@@ -1,4 +1,4 @@
-"""The autoencoder: trained on random crops, at the end on whole pictures; then its latents are normalised."""
+"""The autoencoder: trained on random crops, at the end on whole images; then its latents are normalised."""
 
 import time
 from collections.abc import Callable
@@ -9,27 +9,27 @@ from diffusers.models.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from torch import Tensor, nn
 
 from magictailor.world.embedded import CHANNELS, SIZE
-from magictailor.world.training.bank import to_pixels
-from magictailor.world.training.state import Report, Trainee, generator
+from magictailor.world.pixels import to_pixels
+from magictailor.world.training.state import Log, Trainee, generator
 
 CROP = 64
-WHOLE = 0.7  # from this share of the training on, whole pictures
-KL_WEIGHT = 3e-5  # per element; a large one blurs
+WHOLE = 0.7  # fraction of the training after which it uses whole images
+KL_WEIGHT = 3e-5  # per element; a large weight blurs
 _HAAR = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
 
 
-def _copy_path(weight: Tensor, gain: float = 0.3) -> None:
-    """A convolution that hands on its input, beside a little noise."""
-    kept = torch.empty_like(weight)
-    nn.init.dirac_(kept)
-    weight.copy_(kept + gain / weight[0].numel() ** 0.5 * torch.randn_like(weight))
+def _identity(weight: Tensor, gain: float = 0.3) -> None:
+    """Initialise a convolution as the identity, with a little noise."""
+    identity = torch.empty_like(weight)
+    nn.init.dirac_(identity)
+    weight.copy_(identity + gain / weight[0].numel() ** 0.5 * torch.randn_like(weight))
 
 
 @torch.no_grad()
 def initialise(autoencoder: AutoencoderKL) -> None:
-    """Begin as a linear code: residual branches are zero, down-sampling is a Haar transform, all else hands on.
+    """Start as a linear code: residual branches are zero, down-sampling is a Haar transform, the rest is the identity.
 
-    From its usual initialisation the same network needs many times as long.
+    Training converges many times faster than from the usual initialisation.
     """
     for module in autoencoder.modules():
         if isinstance(module, ResnetBlock2D):
@@ -48,22 +48,22 @@ def initialise(autoencoder: AutoencoderKL) -> None:
             for row in range(weight.shape[0]):
                 weight[row, row // 4, :2, :2] = _HAAR[row % 4].reshape(2, 2)
         elif isinstance(module, Upsample2D):
-            _copy_path(module.conv.weight)
+            _identity(module.conv.weight)
             nn.init.zeros_(module.conv.bias)
     first = autoencoder.encoder.conv_in
     first.weight.mul_(0.5)
     nn.init.zeros_(first.bias)
-    for colour in range(3):
-        first.weight[colour] = 0
-        first.weight[colour, colour, 1, 1] = 1
-    _copy_path(autoencoder.decoder.conv_in.weight)
+    for channel in range(3):
+        first.weight[channel] = 0
+        first.weight[channel, channel, 1, 1] = 1
+    _identity(autoencoder.decoder.conv_in.weight)
     autoencoder.quant_conv.weight[CHANNELS:] *= 0.1
     autoencoder.quant_conv.bias[CHANNELS:] = -6  # log variance
 
 
 @torch.no_grad()
 def normalise(autoencoder: AutoencoderKL, mean: Tensor, std: Tensor) -> None:
-    """Fold each latent channel's ``mean`` and ``std``, [16], into the two 1 x 1 convolutions: the same pictures come out."""
+    """Fold each latent channel's ``mean`` and ``std``, [16], into the two 1 x 1 convolutions; decoded images stay the same."""
     before, after = autoencoder.quant_conv, autoencoder.post_quant_conv
     after.bias += after.weight[:, :, 0, 0] @ mean
     after.weight *= std[None, :, None, None]
@@ -73,40 +73,40 @@ def normalise(autoencoder: AutoencoderKL, mean: Tensor, std: Tensor) -> None:
 
 
 def reconstruction_loss(decoded: Tensor, pixels: Tensor) -> Tensor:
-    """L1 and L2 of pixels, and L1 of their differences, which keeps edges crisp."""
+    """L1 and L2 of the pixels, and L1 of their gradients, which keeps edges crisp."""
     error = decoded - pixels
     dx, dy = error.diff(dim=-1), error.diff(dim=-2)
     return error.abs().mean() + error.square().mean() + 0.5 * (dx.abs().mean() + dy.abs().mean())
 
 
-def crops(pictures: Tensor, count: int, side: int, random: torch.Generator) -> Tensor:
-    """``count`` squares of ``side`` pixels from pictures uint8 [N, S, S, 3]: float [count, 3, side, side] in [-1, 1]."""
-    device = pictures.device
-    chosen = torch.randint(len(pictures), (count, 1, 1), generator=random, device=device)
-    corners = torch.randint(pictures.shape[1] - side + 1, (2, count, 1, 1), generator=random, device=device)
+def crops(images: Tensor, count: int, side: int, random: torch.Generator) -> Tensor:
+    """``count`` squares of ``side`` pixels from images uint8 [N, S, S, 3]: float [count, 3, side, side] in [-1, 1]."""
+    device = images.device
+    chosen = torch.randint(len(images), (count, 1, 1), generator=random, device=device)
+    corners = torch.randint(images.shape[1] - side + 1, (2, count, 1, 1), generator=random, device=device)
     along = torch.arange(side, device=device)
-    return to_pixels(pictures[chosen, corners[0] + along[:, None], corners[1] + along[None, :]])
+    return to_pixels(images[chosen, corners[0] + along[:, None], corners[1] + along[None, :]])
 
 
 def train_autoencoder(
     autoencoder: AutoencoderKL,
-    pictures: Callable[[], Tensor],
+    images: Callable[[], Tensor],
     trainee: Trainee,
     batch: int,
     seed: int,
-    every: Callable[[], None],
-    report: Report,
+    after_step: Callable[[], None],
+    log: Log,
 ) -> None:
-    """Train until ``trainee`` is done; its average is the result.
+    """Train until ``trainee`` is done; the result is its average.
 
-    ``pictures`` gives those there are, uint8 [N, S, S, 3] on the device; ``every`` is called after each step.
+    ``images`` returns the current training images, uint8 [N, S, S, 3] on the device.
     """
     device = next(autoencoder.parameters()).device
     began, first = time.monotonic(), trainee.step
     while not trainee.done():
         random = generator(seed, trainee.step, device)
-        whole = trainee.progress(trainee.step) >= WHOLE
-        pixels = crops(pictures(), batch // 4 if whole else batch, SIZE if whole else CROP, random)
+        whole = trainee.fraction_done(trainee.step) >= WHOLE
+        pixels = crops(images(), batch // 4 if whole else batch, SIZE if whole else CROP, random)
         with torch.autocast(device.type, torch.bfloat16, enabled=not trainee.half):
             posterior = autoencoder.encode(pixels.to(trainee.parameters[0].dtype)).latent_dist
             mean, logvar = posterior.mean.float(), posterior.logvar.float()
@@ -120,34 +120,34 @@ def train_autoencoder(
             psnr = -10 * torch.log10((decoded.detach() - pixels).square().mean() / 4)
             speed = (trainee.step - first) * batch / 4 / (time.monotonic() - began)
             metrics = {"loss": trainee.check(loss), "kl": kl.item(), "psnr": psnr.item(), "pictures_per_second": speed}
-            report(trainee.step, trainee.step, metrics)
-        every()
+            log(trainee.step, metrics)
+        after_step()
 
 
 @torch.no_grad()
-def encode(autoencoder: AutoencoderKL, pictures: Tensor, batch: int = 128) -> Tensor:
-    """Posterior means of pictures uint8 [N, S, S, 3]: float [N, 16, S / 8, S / 8], on the autoencoder's device."""
+def encode(autoencoder: AutoencoderKL, images: Tensor, batch: int = 128) -> Tensor:
+    """Posterior means of images uint8 [N, S, S, 3]: float [N, 16, S / 8, S / 8], on the autoencoder's device."""
     device = next(autoencoder.parameters()).device
     parts = []
     with torch.autocast(device.type, torch.bfloat16):
-        for part in torch.split(pictures, batch):
+        for part in torch.split(images, batch):
             parts.append(autoencoder.encode(to_pixels(part.to(device))).latent_dist.mean.float())
     return torch.cat(parts)
 
 
 @torch.no_grad()
-def round_trip(autoencoder: AutoencoderKL, pictures: Tensor, batch: int = 32) -> Tensor:
-    """Pictures uint8 [N, S, S, 3] through the autoencoder: float [N, 3, S, S] in [-1, 1]."""
+def round_trip(autoencoder: AutoencoderKL, images: Tensor, batch: int = 32) -> Tensor:
+    """Images uint8 [N, S, S, 3], encoded and decoded: float [N, 3, S, S] in [-1, 1]."""
     device = next(autoencoder.parameters()).device
     parts = []
-    for part in torch.split(pictures, batch):
+    for part in torch.split(images, batch):
         latents = autoencoder.encode(to_pixels(part.to(device))).latent_dist.mean
         parts.append(autoencoder.decode(latents).sample.float().clamp(-1, 1))
     return torch.cat(parts)
 
 
-def held_out_psnr(autoencoder: AutoencoderKL, pictures: Tensor) -> float:
-    """Peak signal-to-noise ratio of whole pictures uint8 [N, S, S, 3] through the autoencoder, in dB, over all pixels."""
-    decoded = round_trip(autoencoder, pictures)
-    error = (decoded - to_pixels(pictures.to(decoded.device))).square().mean()
+def held_out_psnr(autoencoder: AutoencoderKL, images: Tensor) -> float:
+    """Peak signal-to-noise ratio of encoded and decoded images uint8 [N, S, S, 3], in dB, over all pixels."""
+    decoded = round_trip(autoencoder, images)
+    error = (decoded - to_pixels(images.to(decoded.device))).square().mean()
     return float(-10 * torch.log10(error / 4))

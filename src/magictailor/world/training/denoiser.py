@@ -10,14 +10,14 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from magictailor.world.training.examples import Examples
-from magictailor.world.training.state import Report, Trainee, generator
+from magictailor.world.training.state import Log, Trainee, generator
 
 
 def time_density(scheduler: DDIMScheduler, cap: float = 5.0) -> Tensor:
-    """How often each time is trained on, [1000]: as min(1, cap / (SNR + 1)).
+    """The probability of each time step in training, [1000], proportional to min(1, cap / (SNR + 1)).
 
-    v's loss is (SNR + 1) times the clean picture's: the cap holds that weight where there is hardly any noise,
-    and drawing such times less often, instead of weighting them, spends no step on them.
+    The v-loss is (SNR + 1) times the loss of the clean image. The cap limits that weight at low noise. Sampling such times
+    less often, instead of giving them low weights, saves steps.
     """
     noise = 1 - scheduler.alphas_cumprod  # 1 / (SNR + 1)
     density = (cap * noise).clamp(max=1)
@@ -25,7 +25,7 @@ def time_density(scheduler: DDIMScheduler, cap: float = 5.0) -> Tensor:
 
 
 def stratified_times(count: int, density: Tensor, random: torch.Generator) -> Tensor:
-    """One time in each of ``count`` parts of equal probability, in random order, on the density's device."""
+    """One time step from each of ``count`` intervals of equal probability, in random order, on the density's device."""
     device = density.device
     u = (torch.arange(count, device=device) + torch.rand(count, generator=random, device=device)) / count
     times = torch.searchsorted(density.cumsum(0), u).clamp(max=len(density) - 1)
@@ -33,7 +33,7 @@ def stratified_times(count: int, density: Tensor, random: torch.Generator) -> Te
 
 
 class Denoising:
-    """The loss of a step, and the held-out loss, of one set of networks."""
+    """The training loss and the held-out loss of a U-Net and its text encoder."""
 
     def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, scheduler: DDIMScheduler) -> None:
         self.unet, self.text_encoder = unet, text_encoder
@@ -42,13 +42,13 @@ class Denoising:
         alphas = scheduler.alphas_cumprod.float().to(self.device)
         self.signal, self.noise = alphas.sqrt(), (1 - alphas).sqrt()
         unet.to(memory_format=torch.channels_last)
-        if self.device.type == "cpu":  # the fused attention's backward pass is slow there at these small sizes
+        if self.device.type == "cpu":  # there the backward pass of fused attention is slow at these small sizes
             unet.set_attn_processor(AttnProcessor())
             text_encoder.set_attn_implementation("eager")
-        self.predict = unet  # or a compiled one
+        self.predict = unet  # or its compiled version
 
     def error(self, latents: Tensor, tokens: Tensor, random: torch.Generator) -> Tensor:
-        """(v - v_theta(z_t, t, e))^2 for ``latents`` [N, 16, 16, 16] and ``tokens`` [N, 77], times and noise drawn."""
+        """(v - v_theta(z_t, t, e))^2 for ``latents`` [N, 16, 16, 16] and ``tokens`` [N, 77], with random times and noise."""
         times = stratified_times(len(latents), self.density, random)
         noise = torch.randn(latents.shape, generator=random, device=self.device)
         signal, spread = self.signal[times][:, None, None, None], self.noise[times][:, None, None, None]
@@ -61,12 +61,12 @@ class Denoising:
         return (predicted.float() - velocity).square()
 
     def loss(self, latents: Tensor, tokens: Tensor, weights: Tensor, random: torch.Generator) -> Tensor:
-        """The weighted loss; ``weights`` [N, 1, 16, 16], whose mean is taken out."""
+        """The weighted loss; ``weights`` [N, 1, 16, 16] are divided by their mean."""
         return (weights / weights.mean() * self.error(latents, tokens, random)).mean()
 
     @torch.no_grad()
     def held_out(self, latents: Tensor, tokens: Tensor, batch: int = 128) -> float:
-        """The unweighted loss on given pictures with fixed times and noise."""
+        """The unweighted loss on given latents with fixed times and noise."""
         total = torch.zeros((), device=self.device)
         for i, (z, ids) in enumerate(zip(torch.split(latents, batch), torch.split(tokens, batch), strict=True)):
             total += self.error(z, ids, generator(0, i, self.device)).mean() * len(z)
@@ -79,10 +79,10 @@ def train_denoiser(
     trainee: Trainee,
     batch: int,
     seed: int,
-    every: Callable[[], None],
-    report: Report,
+    after_step: Callable[[], None],
+    log: Log,
 ) -> None:
-    """Train until ``trainee`` is done. ``every`` is called after each step: it may add examples and save."""
+    """Train until ``trainee`` is done. ``after_step`` may add examples and save."""
     began, first = time.monotonic(), trainee.step
     while not trainee.done():
         random = generator(seed, trainee.step, task.device)
@@ -91,5 +91,5 @@ def train_denoiser(
         if trainee.step % 50 == 0:
             speed = (trainee.step - first) * batch / (time.monotonic() - began)
             metrics = {"loss": trainee.check(loss), "samples_per_second": speed, "pictures": float(examples.count)}
-            report(trainee.step, trainee.step, metrics)
-        every()
+            log(trainee.step, metrics)
+        after_step()

@@ -1,23 +1,22 @@
-"""The judge's labelled pictures: drawn by worker processes, used as they come or kept as files."""
+"""The judge's labelled renders, made by worker processes and used as they come, or kept as files."""
 
 import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from magictailor.common.events import Listener, Progress
 from magictailor.world.labels import ROW, held_out_seeds, labelled_rows
-from magictailor.world.training.bank import ONE_THREAD
-from magictailor.world.training.drawing import begin_worker
+from magictailor.world.training.rendering import start_worker
 
-CHUNK = 100  # pictures
-ENOUGH = 2_000  # pictures to begin with, where a training does not wait for all of them
+CHUNK = 100  # renders
+ENOUGH = 2_000  # renders to begin with, if the training does not wait for all of them
 Rows = NDArray[np.uint8]
 
 
@@ -25,8 +24,8 @@ def _chunks(first: int, count: int) -> list[tuple[int, int]]:
     return [(start, min(CHUNK, first + count - start)) for start in range(first, first + count, CHUNK)]
 
 
-def _written(path: Path, first: int, count: int) -> Path:
-    """The rows of these seeds in a file, drawn if it is not there."""
+def _write_rows(path: Path, first: int, count: int) -> Path:
+    """Write the rows of these seeds, unless the file exists."""
     if not path.exists():
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         with temporary.open("wb") as file:
@@ -36,10 +35,10 @@ def _written(path: Path, first: int, count: int) -> Path:
 
 
 class JudgeBank:
-    """The first ``ready`` of ``count`` labelled pictures, as rows of bytes (`magictailor.world.labels.Labels.row`).
+    """The first ``ready`` of ``count`` labelled renders, as rows of bytes (`magictailor.world.labels.Labels.row`).
 
-    ``streaming``: rows are kept on the device and grow while one trains. Otherwise all are drawn first, into files of
-    ``folder``, which a later run reads again.
+    ``streaming``: rows are kept on the device and more are added during the training. Otherwise all are made first, as
+    files in ``folder`` for this and later sessions.
     """
 
     def __init__(self, folder: Path, count: int, device: torch.device, streaming: bool, workers: int | None) -> None:
@@ -48,52 +47,41 @@ class JudgeBank:
         self.files: list[Rows] = []
         self.memory = torch.empty((count, ROW) if streaming else (0, ROW), dtype=torch.uint8, device=device)
         self.pending: set[Future[Rows]] = set()
-        # A fork would take the accelerator's state along.
+        # A fork would copy the accelerator's state.
         self.pool = ProcessPoolExecutor(
-            workers or os.cpu_count(), mp_context=get_context("spawn"), initializer=begin_worker
+            workers or os.cpu_count(), mp_context=get_context("spawn"), initializer=start_worker
         )
-        self.environment = {name: os.environ.get(name) for name in ONE_THREAD}
 
-    def __enter__(self) -> "JudgeBank":
-        os.environ.update(ONE_THREAD)  # read by the workers when they start
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Stop rendering: jobs that have not begun are cancelled."""
         self.pool.shutdown(wait=False, cancel_futures=True)
-        for name, value in self.environment.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
     def held_out(self, count: int) -> Callable[[], Rows]:
-        """Have pictures drawn that no training sees; the result waits for them: uint8 [count, ROW]."""
+        """Start rendering scenes that no training uses; calling the result waits for them: uint8 [count, ROW]."""
         seeds = held_out_seeds(count)
         jobs = [self.pool.submit(labelled_rows, *chunk) for chunk in _chunks(seeds.start, count)]
         return lambda: np.concatenate([job.result() for job in jobs])
 
-    def wait(self, progress: Callable[[int, int], None]) -> None:
-        """Until there are pictures enough to begin with."""
+    def wait(self, listen: Listener) -> None:
+        """Wait until there are enough renders to begin with."""
         chunks = _chunks(0, self.count)
         if self.streaming:
             self.pending = {self.pool.submit(labelled_rows, *chunk) for chunk in chunks}
             while self.ready < min(ENOUGH, self.count):
                 wait(self.pending, return_when=FIRST_COMPLETED)
                 self.update()
-            progress(self.ready, self.count)
+            listen(Progress("renders", self.ready, self.count))
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         paths = [self.folder / f"{first:09d}-{count}.npy" for first, count in chunks]
-        jobs = [self.pool.submit(_written, path, *chunk) for path, chunk in zip(paths, chunks, strict=True)]
+        jobs = [self.pool.submit(_write_rows, path, *chunk) for path, chunk in zip(paths, chunks, strict=True)]
         for job in jobs:
             self.files.append(np.load(job.result(), mmap_mode="r"))
             self.ready += len(self.files[-1])
-            progress(self.ready, self.count)
+            listen(Progress("renders", self.ready, self.count))
 
     def update(self) -> None:
-        """Take in what has been drawn meanwhile; nothing waits."""
+        """Add the rows that are finished; does not wait."""
         if not self.pending:
             return
         done, self.pending = wait(self.pending, timeout=0)
@@ -103,7 +91,7 @@ class JudgeBank:
             self.ready += len(rows)
 
     def rows(self, numbers: Tensor) -> Tensor:
-        """Pictures by number (int64 [N], on the CPU, below ``ready``), uint8 [N, ROW] on the device."""
+        """Rows by number (int64 [N], on the CPU, below ``ready``), uint8 [N, ROW] on the device."""
         if self.streaming:
             return self.memory[numbers.to(self.device)]
         chosen = [self.files[i // CHUNK][i % CHUNK] for i in numbers.tolist()]

@@ -1,4 +1,4 @@
-"""How good the judge is, on scenes that no training has seen: the scores that stand under every table."""
+"""The judge's accuracy on scenes that no training has seen. Every table of a bench shows these scores."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -24,31 +24,32 @@ from magictailor.world.labels import (
     Labels,
     from_row,
 )
+from magictailor.world.pixels import to_bytes, to_pixels
 
-LARGE = 60  # pixels of 128 x 128: of smaller components nothing is asked
-Coder = nn.Module  # an autoencoder of diffusers: ``encode(x).latent_dist.mean``, ``decode(z).sample``
+LARGE = 60  # pixels of 128 x 128: smaller components are not scored
+Autoencoder = nn.Module  # as in diffusers: ``encode(x).latent_dist.mean``, ``decode(z).sample``
 Scores = Iterator[tuple[str, float]]
 
 
 @torch.no_grad()
-def through(coder: Any, pixels: Tensor) -> Tensor:
-    """Pixels [N, 3, S, S] in [-1, 1] as the base's autoencoder gives them back."""
-    decoded: Tensor = coder.decode(coder.encode(pixels).latent_dist.mean).sample
+def reconstruct(autoencoder: Any, pixels: Tensor) -> Tensor:
+    """Pixels [N, 3, S, S] in [-1, 1], encoded and decoded."""
+    decoded: Tensor = autoencoder.decode(autoencoder.encode(pixels).latent_dist.mean).sample
     return decoded.float().clamp(-1, 1)
 
 
-def clear(labels: Labels) -> bool:
-    """Whether no treatment and no night hides what subjects look like."""
+def is_clear(labels: Labels) -> bool:
+    """Whether neither a treatment nor the night changes the subjects' appearance."""
     context, treatment, _ = labels.targets[len(HEADS) :]
     return TREATMENT_NAMES[treatment] == "none" and CONTEXT_NAMES[context] != "night"
 
 
-def _region_scores(image: NDArray[np.uint8], there: NDArray[np.bool_], seen: Any) -> Scores:
-    """Overlap of a region with the true one, and how far its colour is from the colour there."""
-    found = seen.mask if seen is not None else np.zeros_like(there)
-    yield "mask overlap", float((found & there).sum() / (found | there).sum())
+def _region_scores(image: NDArray[np.uint8], true: NDArray[np.bool_], seen: Any) -> Scores:
+    """The overlap of a region with the true one, and the distance between their colours."""
+    found = seen.mask if seen is not None else np.zeros_like(true)
+    yield "mask overlap", float((found & true).sum() / (found | true).sum())
     if seen is not None:
-        yield "color error", float(np.linalg.norm(seen.color - median_color(image, there)))
+        yield "color error", float(np.linalg.norm(seen.color - median_color(image, true)))
 
 
 def _component_scores(labels: Labels, image: NDArray[np.uint8], judgement: Judgement) -> Scores:
@@ -70,9 +71,9 @@ def _component_scores(labels: Labels, image: NDArray[np.uint8], judgement: Judge
 
 def _concept_scores(labels: Labels, image: NDArray[np.uint8], judgement: Judgement) -> Scores:
     for category, number in BODIES.items():
-        there = labels.classes == number
-        if there.sum() >= LARGE:
-            yield from _region_scores(image, there, judgement.concepts.get(category))
+        true = labels.classes == number
+        if true.sum() >= LARGE:
+            yield from _region_scores(image, true, judgement.concepts.get(category))
     for i, head in enumerate(HEADS):
         if not head.component and labels.targets[i] != UNKNOWN:
             concept = judgement.concepts.get(head.category)
@@ -81,7 +82,7 @@ def _concept_scores(labels: Labels, image: NDArray[np.uint8], judgement: Judgeme
             yield f"identity: {head.category} {head.part}", float(right)
 
 
-def _picture_scores(labels: Labels, judgement: Judgement) -> Scores:
+def _image_scores(labels: Labels, judgement: Judgement) -> Scores:
     context, treatment, view = (int(t) for t in labels.targets[len(HEADS) :])
     yield "context", float(judgement.context == CONTEXT_NAMES[context])
     yield "treatment", float(judgement.treatment == TREATMENT_NAMES[treatment])
@@ -93,11 +94,11 @@ def _picture_scores(labels: Labels, judgement: Judgement) -> Scores:
 
 
 def _means(labels: Sequence[Labels], images: NDArray[np.uint8], judgements: Sequence[Judgement]) -> dict[str, float]:
-    """Over the given pictures; of components, over those that cover enough."""
+    """Means over the images; for components, over those that are large enough."""
     found: dict[str, list[float]] = defaultdict(list)
     for label, image, judgement in zip(labels, images, judgements, strict=True):
         for scores in (
-            _picture_scores(label, judgement),
+            _image_scores(label, judgement),
             _concept_scores(label, image, judgement),
             _component_scores(label, image, judgement),
         ):
@@ -106,33 +107,33 @@ def _means(labels: Sequence[Labels], images: NDArray[np.uint8], judgements: Sequ
     return {name: round(float(np.mean(values)), 4) for name, values in sorted(found.items())}
 
 
-def _coded(coder: Coder, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pictures through the autoencoder, uint8 [N, S, S, 3]."""
-    device, out = next(coder.parameters()).device, []
-    for part in np.array_split(images, max(1, len(images) // 64)):
-        pixels = torch.from_numpy(part).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-        out.append(((through(coder, pixels) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy())
-    return np.concatenate(out)
+def _round_trip(autoencoder: Autoencoder, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images uint8 [N, S, S, 3], encoded and decoded."""
+    device = next(autoencoder.parameters()).device
+    parts = np.array_split(images, max(1, len(images) // 64))
+    pixels = (to_pixels(torch.from_numpy(part).to(device)) for part in parts)
+    return np.concatenate([to_bytes(reconstruct(autoencoder, p)).cpu().numpy() for p in pixels])
 
 
-def judge_scores(network: Judge, rows: NDArray[np.uint8], coder: Coder | None = None) -> dict[str, dict[str, float]]:
-    """``renders``: by day without treatments; ``autoencoder``: the same through the base's; ``filtered``: treatments and night.
+def judge_scores(
+    network: Judge, rows: NDArray[np.uint8], autoencoder: Autoencoder | None = None
+) -> dict[str, dict[str, float]]:
+    """Scores by condition.
 
-    ``rows``: labelled pictures that no training has seen, uint8 [N, ROW].
+    ``renders``: by day without treatments; ``autoencoder``: the same, encoded and decoded; ``filtered``: treatments and night.
+    ``rows``: labelled renders that no training has seen, uint8 [N, ROW].
     """
     labels = [from_row(row) for row in rows]
 
-    def scored(
-        wanted: bool, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None
-    ) -> dict[str, float]:
-        chosen = [label for label in labels if clear(label) == wanted]
+    def score(clear: bool, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None) -> dict[str, float]:
+        chosen = [label for label in labels if is_clear(label) == clear]
         if not chosen:
             return {"pictures": 0.0}
         images = np.stack([label.image for label in chosen])
         images = images if change is None else change(images)
         return {"pictures": float(len(chosen)), **_means(chosen, images, judged(network, list(images)))}
 
-    scores = {"renders": scored(True), "filtered": scored(False)}
-    if coder is not None:
-        scores["autoencoder"] = scored(True, lambda images: _coded(coder, images))
+    scores = {"renders": score(True), "filtered": score(False)}
+    if autoencoder is not None:
+        scores["autoencoder"] = score(True, lambda images: _round_trip(autoencoder, images))
     return scores

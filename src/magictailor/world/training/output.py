@@ -1,4 +1,4 @@
-"""What a training leaves: the base as a diffusers folder, the raw weights, and both packed for a narrow way back."""
+"""The results of a training: the base as a diffusers folder, the raw weights, and an archive of both in small pieces."""
 
 import copy
 import io
@@ -17,8 +17,8 @@ from magictailor.common.tensors import read_tensors, write_tensors
 from magictailor.weights import EMBEDDED
 from magictailor.world.embedded import assemble, load_autoencoder, load_embedded, new_text_encoder, new_unet
 
-SHARD = 14_000_000  # bytes of a file of weights
-PIECE = 15 * 1024 * 1024  # bytes of a packed piece
+SHARD = 14_000_000  # bytes per file of weights
+PIECE = 15 * 1024 * 1024  # bytes per piece of the archive
 Weights = dict[str, Tensor]
 
 
@@ -34,11 +34,11 @@ def _replace_folder(new: Path, target: Path) -> None:
 def write_base(
     target: Path, unet: Weights, text_encoder: Weights, autoencoder: AutoencoderKL, record: Mapping[str, object]
 ) -> None:
-    """The pipeline in half precision, U-Net in shards, with its record."""
-    made_unet, made_text = new_unet(), new_text_encoder()
-    made_unet.load_state_dict(unet)
-    made_text.load_state_dict(text_encoder)
-    pipeline = assemble(made_unet.half(), made_text.half(), copy.deepcopy(autoencoder).cpu().half())
+    """Write the pipeline in half precision, the U-Net in shards, with its record."""
+    network, encoder = new_unet(), new_text_encoder()
+    network.load_state_dict(unet)
+    encoder.load_state_dict(text_encoder)
+    pipeline = assemble(network.half(), encoder.half(), copy.deepcopy(autoencoder).cpu().half())
     new = target.with_name(f".{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     pipeline.save_pretrained(new, max_shard_size=f"{SHARD // 1_000_000}MB")
@@ -47,7 +47,7 @@ def write_base(
 
 
 def write_state(target: Path, networks: Mapping[str, Weights], step: int) -> None:
-    """Raw weights of each network, bfloat16, in files of at most ``SHARD`` bytes; a later training starts from them."""
+    """Write the raw weights of each network, bfloat16, in files of at most ``SHARD`` bytes, for a later training."""
     new = target.with_name(f".{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     shard: Weights = {}
@@ -74,17 +74,19 @@ def _read_state(folder: Path) -> dict[str, Weights]:
 
 
 def starting_weights(start: str) -> dict[str, Weights]:
-    """Weights of "unet", "text_encoder" and "vae" to start from: "embedded", or a folder with base/ and maybe state/.
+    """Weights of "unet", "text_encoder" and "vae" to start from: "embedded", or a folder with base/, perhaps state/.
 
     Raises:
-        InputError: no such folder.
+        InputError: the folder holds no base.
     """
     if start == "scratch":
         return {}
     folder = Path(start).expanduser()
     base = EMBEDDED if start == "embedded" else folder / "base"
     if not (base / "model_index.json").is_file():
-        raise InputError(f"--start {start}: no base/model_index.json there; name a training's folder, or embedded")
+        raise InputError(
+            f"{start}: has no base/model_index.json", "give the folder of a training, or embedded", field="start"
+        )
     pipeline = load_embedded(base)
     weights = {n: dict(getattr(pipeline, n).state_dict()) for n in ("unet", "text_encoder")}
     weights["vae"] = dict(load_autoencoder(base).state_dict())
@@ -94,7 +96,7 @@ def starting_weights(start: str) -> dict[str, Weights]:
 
 
 def pack(folder: Path, names: Sequence[str], target: Path) -> None:
-    """What is there of ``names`` in ``folder`` as one tar archive in pieces under 16 MiB: ``cat base.tar.* | tar x``."""
+    """Archive those ``names`` that exist in ``folder``, in pieces under 16 MiB: ``cat base.tar.* | tar x``."""
     target.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:

@@ -1,8 +1,7 @@
-"""What both trainings share: the schedule, the average of weights, and state that survives an interruption."""
+"""Shared by both trainings: the learning rate, averaged weights, and state that survives an interruption."""
 
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,19 +18,16 @@ from magictailor.common.tensors import (
     unprefixed,
     write_tensors,
 )
-from magictailor.recipe import Part
-from magictailor.world.training.optimisers import is_matrix, new_optimisers
+from magictailor.recipe import ConfigModel
+from magictailor.world.training.optimizers import is_matrix, new_optimizers
 
-Report = Callable[[int, int, dict[str, float]], None]
-Progress = Callable[[int], float]  # from the number of steps done to the share of the training done, 1 at its end
+Log = Callable[[int, Mapping[str, float]], None]  # of a step and its metrics
+FractionDone = Callable[[int], float]  # the fraction of the training that is done after so many steps, 1 at its end
 
 
-def lr_scale(step: int, done: float, warmup: int = 200, decay: float = 0.25) -> float:
-    """Linear warm-up over ``warmup`` steps, a plateau, then linear decay to 0 over the last ``decay`` of the training.
-
-    ``done``: the share of the training that is done, 0 .. 1.
-    """
-    return min(1.0, (step + 1) / warmup, max(0.0, (1 - done) / decay))
+def lr_scale(step: int, fraction_done: float, warmup: int = 200, decay: float = 0.25) -> float:
+    """Linear warm-up over ``warmup`` steps, a plateau, then linear decay to 0 over the last fraction ``decay``."""
+    return min(1.0, (step + 1) / warmup, max(0.0, (1 - fraction_done) / decay))
 
 
 def generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -39,8 +35,8 @@ def generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch
     return torch.Generator(device).manual_seed(seed * 10_000_019 + step)
 
 
-def claim_folder(folder: Path, recipe: Part, changeable: Sequence[str] = ("steps",)) -> Path:
-    """Make ``folder`` this training's, or check that it is; of its recipe only what is ``changeable`` may differ.
+def claim_folder(folder: Path, recipe: ConfigModel, changeable: Sequence[str] = ("steps",)) -> Path:
+    """Write the recipe into a new ``folder``, or check that it is this training's: only ``changeable`` fields may differ.
 
     Raises:
         InputError: the folder holds other files or another training.
@@ -51,45 +47,20 @@ def claim_folder(folder: Path, recipe: Part, changeable: Sequence[str] = ("steps
         new = recipe.model_dump(mode="json")
         differs = [k for k, v in new.items() if k not in changeable and kept.get(k) != v]
         if differs:
-            raise InputError(f"--output {folder}: holds something else ({', '.join(differs)}); choose another folder")
+            raise InputError(
+                f"{folder}: holds something else ({', '.join(differs)} differ)", "choose another folder", field="output"
+            )
     write_json(mark, recipe.model_dump(mode="json"))
     return folder
 
 
-class Clock:
-    """Seconds of this training over all its sessions, and when each phase began. ``path`` keeps both."""
-
-    def __init__(self, path: Path, minutes: float | None, started: float) -> None:
-        self.path, self.limit, self.started = path, minutes and minutes * 60, started
-        kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        self.before: float = kept.get("seconds", 0.0)
-        self.began: dict[str, float] = kept.get("began", {})
-
-    def seconds(self) -> float:
-        return self.before + time.monotonic() - self.started
-
-    def left(self) -> float:
-        """Seconds until the limit; infinite without one."""
-        return float("inf") if self.limit is None else self.limit - self.seconds()
-
-    def begin(self, phase: str) -> float:
-        """When this phase began, in this session or an earlier one."""
-        began = self.began.setdefault(phase, round(self.seconds(), 2))
-        self.save()
-        return began
-
-    def save(self) -> None:
-        write_json(self.path, {"seconds": round(self.seconds(), 2), "began": self.began})
-
-
 class Trainee:
-    """Networks in training, their optimisers and the running average of their weights.
+    """Networks in training, their optimizers and the exponential moving average of their weights.
 
     Args:
-        path: where its state is kept; what an earlier session left there is read.
-        progress: the share of the training done, from the number of steps done.
-        half: run the networks in bfloat16, beside single-precision weights that the optimisers change.
-        moments: whether the kept state holds the optimisers' (a session goes on exactly as if never interrupted).
+        path: file of its state; the state of an earlier session is read.
+        half: run the networks in bfloat16, while the optimizers change single-precision weights.
+        moments: whether the state includes the optimizers' moments, so that an interruption changes nothing.
     """
 
     def __init__(
@@ -98,15 +69,15 @@ class Trainee:
         path: Path,
         lr: float,
         ema: float,
-        progress: Progress,
+        fraction_done: FractionDone,
         *,
         warmup: int = 200,
         decay: float = 0.25,
         half: bool = False,
         moments: bool = True,
     ) -> None:
-        self.path, self.lr, self.ema, self.progress, self.warmup, self.decay = path, lr, ema, progress, warmup, decay
-        self.half, self.moments, self.step = half, moments, 0
+        self.path, self.lr, self.ema, self.fraction_done = path, lr, ema, fraction_done
+        self.warmup, self.decay, self.half, self.moments, self.step = warmup, decay, half, moments, 0
         named = [(f"{i}.{n}", p) for i, module in enumerate(modules) for n, p in module.named_parameters()]
         self.names = [name for name, _ in named]
         self.weights: list[Tensor] = [p.detach().clone().float() if half else p for _, p in named]
@@ -117,13 +88,13 @@ class Trainee:
         large = [is_matrix(w) and "embedding" not in n for n, w in zip(self.names, self.weights, strict=True)]
         matrices = [w for w, yes in zip(self.weights, large, strict=True) if yes]
         others = [w for w, yes in zip(self.weights, large, strict=True) if not yes]
-        self.optimisers = new_optimisers(matrices, others, lr)
+        self.optimizers = new_optimizers(matrices, others, lr)
         self.average = [w.detach().clone() for w in self.weights]
         if path.exists():
             self._load(read_tensors(path))
 
     def done(self) -> bool:
-        return self.progress(self.step) >= 1
+        return self.fraction_done(self.step) >= 1
 
     def _load(self, state: dict[str, Tensor]) -> None:
         self.step = int(state["step"])
@@ -133,31 +104,31 @@ class Trainee:
                 a.copy_(state[f"average.{name}"])
                 if self.half:
                     p.copy_(w)
-        for i, (optimiser, _) in enumerate(self.optimisers):
+        for i, (optimizer, _) in enumerate(self.optimizers):
             if kept := unprefixed(f"optimiser{i}", state):
-                restore_optimizer(optimiser, kept)
+                restore_optimizer(optimizer, kept)
 
     def save(self) -> None:
         state: dict[str, Tensor] = {f"weights.{n}": w for n, w in zip(self.names, self.weights, strict=True)}
         state |= {f"average.{n}": a for n, a in zip(self.names, self.average, strict=True)}
-        for i, (optimiser, _) in enumerate(self.optimisers if self.moments else ()):
-            state |= prefixed(f"optimiser{i}", optimizer_tensors(optimiser))
+        for i, (optimizer, _) in enumerate(self.optimizers if self.moments else ()):
+            state |= prefixed(f"optimiser{i}", optimizer_tensors(optimizer))
         write_tensors(self.path, {**state, "step": torch.tensor(self.step)})
 
     def update(self, loss: Tensor) -> None:
-        """One step on this loss. Nothing waits for the accelerator: `check` looks at the loss now and then."""
-        scale = lr_scale(self.step, self.progress(self.step), self.warmup, self.decay)
+        """One step on this loss. Does not wait for the accelerator; `check` does."""
+        scale = lr_scale(self.step, self.fraction_done(self.step), self.warmup, self.decay)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.half:
             for weight, parameter in zip(self.weights, self.parameters, strict=True):
                 weight.grad = None if parameter.grad is None else parameter.grad.float()
                 parameter.grad = None
         torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
-        for optimiser, lr in self.optimisers:
-            for group in optimiser.param_groups:
+        for optimizer, lr in self.optimizers:
+            for group in optimizer.param_groups:
                 group["lr"] = lr * scale
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.step += 1
         with torch.no_grad():
             torch._foreach_lerp_(self.average, self.weights, 1 - min(self.ema, self.step / (self.step + 10)))
@@ -168,7 +139,7 @@ class Trainee:
         """The loss as a number; waits for the accelerator.
 
         Raises:
-            FloatingPointError: it is not finite.
+            FloatingPointError: the loss is not finite.
         """
         value = loss.item()
         if value != value or value in (float("inf"), float("-inf")):
@@ -177,7 +148,7 @@ class Trainee:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the networks have the averaged weights."""
+        """Inside the block, the networks have the averaged weights."""
         with torch.no_grad():
             kept = [p.detach().clone() for p in self.parameters]
             torch._foreach_copy_(self.parameters, self.average)
@@ -188,11 +159,11 @@ class Trainee:
                 torch._foreach_copy_(self.parameters, kept)
 
     def state_dict(self, module: int, *, average: bool) -> dict[str, Tensor]:
-        """Weights of one of the networks by its own names, single precision, on the CPU."""
+        """The weights of one of the networks by its own names, single precision, on the CPU."""
         source = self.average if average else self.weights
-        mark = f"{module}."
+        prefix = f"{module}."
         return {
-            name[len(mark) :]: value.detach().float().cpu()
+            name.removeprefix(prefix): value.detach().float().cpu()
             for name, value in zip(self.names, source, strict=True)
-            if name.startswith(mark)
+            if name.startswith(prefix)
         }

@@ -1,0 +1,124 @@
+"""The README of an export: its use in each tool, with the exact prompt."""
+
+from collections.abc import Mapping
+
+DIFFUSERS = """
+```python
+{imports}
+
+pipe = {opened}
+{loading}
+image = pipe({prompt!r}, guidance_scale={guidance}, num_inference_steps={steps}).images[0]
+```
+"""
+PREDICTS_V = 'pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, prediction_type="v_prediction")'
+# Old configurations of SDXL name a wrong end-of-text token; a pseudo-word would be pooled instead.
+LEGACY_END = "pipe.text_encoder_2.text_model.eos_token_id = pipe.tokenizer_2.eos_token_id  # or new words are misread"
+TWO_ENCODERS = """word = load_file("{file}")
+pipe.load_textual_inversion(
+    word["clip_l"], token="{word}", text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer
+)
+pipe.load_textual_inversion(
+    word["clip_g"], token="{word}", text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2
+)"""
+A1111 = """
+A1111 and Forge: {lora}the embeddings ({words}) into `embeddings`; prompt:
+
+    {prompt}
+"""
+COMFYUI = """
+ComfyUI: {lora}the embeddings ({words}) into `models/embeddings`; prompt:
+
+    {prompt}
+"""
+CHECKPOINT = """
+A1111 and Forge: `{file}` goes into `models/Stable-diffusion`, the embeddings ({words}) into `embeddings`; prompt:
+
+    {a1111}
+
+ComfyUI: `{file}` goes into `models/checkpoints`, the embeddings into `models/embeddings`; prompt:
+
+    {comfyui}
+"""
+BUNDLED = """
+The LoRA holds the embeddings as well: A1111 needs no other file. ComfyUI does, for each word.
+"""
+
+
+def with_words(prompt: str, names: Mapping[str, str]) -> str:
+    """The prompt with each pseudo-word replaced by the name given."""
+    for word, name in names.items():
+        prompt = prompt.replace(word, name)
+    return prompt
+
+
+def comfyui_prompt(prompt: str, names: Mapping[str, str]) -> str:
+    return with_words(prompt, {word: f"embedding:{name}" for word, name in names.items()})
+
+
+def in_diffusers(
+    pipeline: str,
+    base: str,
+    lora: str | None,
+    words: Mapping[str, str],
+    prompt: str,
+    guidance: float,
+    steps: int,
+    v: bool = False,
+) -> str:
+    """Python code for diffusers.
+
+    Args:
+        pipeline: the class.
+        base: a folder, a file or a hub id.
+        lora: the LoRA file, if any.
+        words: the embedding file of each pseudo-word.
+        v: the base predicts v, not epsilon.
+    """
+    one_file = base.endswith((".safetensors", ".ckpt"))
+    imports = [f"from diffusers import {pipeline}"]
+    lines = []
+    if one_file and v:  # diffusers cannot tell it from the file
+        imports[0] = f"from diffusers import DDIMScheduler, {pipeline}"
+        lines.append(PREDICTS_V)
+    lines += [f'pipe.load_lora_weights(".", weight_name="{lora}")'] if lora else []
+    if pipeline == "StableDiffusionXLPipeline" and words:
+        imports.append("from safetensors.torch import load_file")
+        lines.append(LEGACY_END)
+        lines += [TWO_ENCODERS.format(file=file, word=word) for word, file in words.items()]
+    else:
+        lines += [f'pipe.load_textual_inversion("{file}", token="{word}")' for word, file in words.items()]
+    return DIFFUSERS.format(
+        imports="\n".join(imports),
+        opened=f"{pipeline}.{'from_single_file' if one_file else 'from_pretrained'}({base!r})",
+        loading="\n".join(lines),
+        prompt=prompt,
+        guidance=guidance,
+        steps=steps,
+    )
+
+
+def _files(words: Mapping[str, str]) -> str:
+    return ", ".join(f"`{n}.safetensors`" for n in words.values())
+
+
+def in_a1111(lora: str | None, words: Mapping[str, str], prompt: str) -> str:
+    """``lora``: the LoRA file's name, if any. ``words``: each pseudo-word's embedding name."""
+    install = f"`{lora}.safetensors` goes into `models/Lora`, " if lora else ""
+    prompt = with_words(prompt, words) + (f" <lora:{lora}:1>" if lora else "")
+    return A1111.format(lora=install, words=_files(words), prompt=prompt)
+
+
+def in_checkpoint(name: str, words: Mapping[str, str], prompt: str) -> str:
+    """``name``: the checkpoint's."""
+    return CHECKPOINT.format(
+        file=f"{name}.safetensors",
+        words=_files(words),
+        a1111=with_words(prompt, words),
+        comfyui=comfyui_prompt(prompt, words),
+    )
+
+
+def in_comfyui(lora: str | None, words: Mapping[str, str], prompt: str) -> str:
+    install = f"`{lora}.safetensors` goes into `models/loras` and a *Load LoRA* node at strength 1, " if lora else ""
+    return COMFYUI.format(lora=install, words=_files(words), prompt=comfyui_prompt(prompt, words))

@@ -1,0 +1,109 @@
+"""A finished run as a backbone with its LoRA, pseudo-words and trained weights."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from magictailor.backbones import Backbone, community_lora, load_backbone
+from magictailor.backbones.runtime import BITS
+from magictailor.common.errors import InputError
+from magictailor.common.events import Listener, Notice, ignore
+from magictailor.common.tensors import read_tensors, unprefixed
+from magictailor.recipe.naming import Naming
+from magictailor.training.run_folder import (
+    FORMAT,
+    LORA_FILE,
+    WEIGHTS_FILE,
+    WORDS_FILE,
+    RunInfo,
+    format_of,
+    is_finished,
+    read_run,
+)
+from magictailor.training.trainables import DENOISER, MATRIX, OWN_WEIGHTS, TEXT, WORDS
+
+WORD_KINDS = {"pseudo-words", "embedding-matrix"}
+
+
+def finished_run(run: Path | str) -> tuple[Path, RunInfo]:
+    """A run's folder and what it says. Raises InputError: no run there, or not finished."""
+    folder = Path(run)
+    info = read_run(folder)
+    if not is_finished(folder):
+        raise InputError(
+            f"{folder}: the run is not finished", "run its train command again; it goes on where it stopped"
+        )
+    return folder, info
+
+
+def load_trained(
+    run: Path | str, loras: Sequence[str] = (), *, listen: Listener = ignore, **options: Any
+) -> tuple[Backbone, RunInfo]:
+    """A finished run's backbone.
+
+    Args:
+        loras: community LoRAs to generate with, ``FILE`` or ``FILE=STRENGTH``, next to those of the training.
+        options: see `RuntimeOptions`; the run's precision, unless given.
+
+    Raises:
+        InputError: no run there, or not finished; its base has changed; no such device; a LoRA that does not fit.
+    """
+    folder, info = finished_run(run)
+    if (found := format_of(folder)) < FORMAT:
+        listen(Notice(f"{folder}: made by an earlier version (format {found}); its recipe is read as format {FORMAT}"))
+    _refuse_lost_changes(folder, info, loras, options)
+    options["precision"] = options.get("precision") or info.precision
+    backbone = load_backbone(info.model, [*info.loras, *map(community_lora, loras)], **options)
+    # In another precision the same weights have other last digits, and so another digest.
+    if info.base not in (None, backbone.digest_as_loaded) and options["precision"] == info.precision:
+        raise InputError(
+            f"{info.model}: not the base that {folder} was trained on (its weights have changed)",
+            "put that one back, or train again",
+            field="model",
+        )
+    _apply(backbone, info, folder)
+    return backbone, info
+
+
+def _refuse_lost_changes(folder: Path, info: RunInfo, loras: Sequence[str], options: Mapping[str, Any]) -> None:
+    """A run's own weights replace the base's, and with them all that was merged into or packed in those."""
+    if not info.recipe.kinds & OWN_WEIGHTS:
+        return
+    if loras:
+        raise InputError(
+            f"{folder} has its own weights where a LoRA would change the base's",
+            "give the LoRA to the training instead",
+            field="loras",
+        )
+    if options.get("precision") in BITS:
+        raise InputError(
+            f"{options.get('precision')}: {folder} has its own weights", "choose bf16 or fp32", field="precision"
+        )
+
+
+def _apply(backbone: Backbone, info: RunInfo, folder: Path) -> None:
+    kinds, pipeline = info.recipe.kinds, backbone.pipeline
+    backbone.add_words(info.words if kinds & WORD_KINDS else Naming(info.recipe, info.words).initial_texts())
+    tensors = read_tensors(folder / WORDS_FILE) if kinds & WORD_KINDS else {}
+    rows, matrices = unprefixed(WORDS, tensors), unprefixed(MATRIX, tensors)
+    for name, matrix in matrices.items():
+        table: Any = backbone.text_encoders[name].get_input_embeddings()  # type: ignore[operator]
+        table.weight.data.copy_(matrix)
+    if rows:
+        backbone.set_words({w: {e: rows[f"{w}.{e}"] for e in backbone.text_encoders} for w in info.words})
+    if kinds & OWN_WEIGHTS:
+        _put_weights(backbone, read_tensors(folder / WEIGHTS_FILE))
+    if "lora" in kinds:
+        read_tensors(folder / LORA_FILE)  # refuses a damaged or missing one
+        pipeline.load_lora_weights(str(folder), weight_name=LORA_FILE, local_files_only=True)
+    if backbone.runtime.compiled:
+        backbone.compile()
+
+
+def _put_weights(backbone: Backbone, tensors: Mapping[str, Tensor]) -> None:
+    """The base's own weights that a run trained."""
+    networks = {DENOISER: backbone.denoiser, **{f"{TEXT}.{n}": e for n, e in backbone.text_encoders.items()}}
+    for prefix, network in networks.items():
+        network.load_state_dict(unprefixed(prefix, tensors), strict=False)

@@ -1,0 +1,117 @@
+"""From rows to what the denoiser reads: rendered, degraded, encoded, noised."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from magictailor.backbones import Backbone
+from magictailor.data.training_images import shrink
+from magictailor.recipe import Degradation, DMDeg, Phase, Recipe, RegionOfInterest
+from magictailor.techniques.degradation import degraded
+from magictailor.training.rows import Row
+
+
+@dataclass(frozen=True)
+class RegionInputs:
+    """CLiC: the masked images alone."""
+
+    noisy: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """k rows as tensors. Masks have one layout everywhere: [k, n, h, w], n the most subjects of a row."""
+
+    rows: Sequence[Row]
+    noisy: Tensor
+    times: Tensor
+    target: Tensor
+    mask: Tensor  # M', the union of the subjects' masks on the latents' grid, [k, 1, h, w]
+    map_masks: Tensor | None  # M'' of each subject on the attention maps' grid; None: no attention loss
+    region: RegionInputs | None = None
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of its rows in the step."""
+        return [row.number for row in self.rows]
+
+
+class BatchMaker:
+    """Makes the batches of one pair's run."""
+
+    def __init__(self, backbone: Backbone, recipe: Recipe) -> None:
+        self.backbone, self.recipe = backbone, recipe
+        self.latent_shape = backbone.latent_shape(backbone.size, backbone.size)
+        blocks = recipe.attention_blocks
+        self.map_grid = None if blocks is None else backbone.map_grid(blocks)
+        self._encoded_at = -1
+        self._encoded: dict[tuple[tuple[int, ...], Degradation], tuple[Tensor, Tensor, Tensor]] = {}
+
+    @property
+    def grids(self) -> list[tuple[int, int]]:
+        """On which losses read masks: the latents', and the attention maps' if there is an attention loss."""
+        height, width = self.latent_shape[-2:]
+        return [(height, width), *([self.map_grid] if self.map_grid else [])]
+
+    @torch.no_grad()
+    def batch(self, rows: Sequence[Row], uniform: Tensor, phase: Phase) -> Batch:
+        """``uniform``: a number in [0, 1) for each row, its time."""
+        backbone, device = self.backbone, self.backbone.device
+        latents, pixels, masks = self._latents(rows, phase.degradation)
+        times = backbone.times(uniform).to(device)
+        noise = torch.stack([row.normal(self.latent_shape, "noise") for row in rows]).to(device)
+        noisy, union = backbone.add_noise(latents, noise, times), masks.amax(1, keepdim=True)
+        mask, region = shrink(union, self.grids[0]), None
+        if phase.region is not None:
+            alone = self._alone(rows, latents, pixels, union, mask, phase.region)
+            masked = noisy * mask if phase.region.masked == "latents" else backbone.add_noise(alone, noise, times)
+            # Its own target: that of v prediction must not hold what was masked out.
+            region = RegionInputs(masked, backbone.target(alone, noise, times))
+        map_masks = shrink(masks, self.map_grid) if phase.attention and self.map_grid else None
+        return Batch(rows, noisy, times, backbone.target(latents, noise, times), mask, map_masks, region)
+
+    def _latents(self, rows: Sequence[Row], config: Degradation) -> tuple[Tensor, Tensor, Tensor]:
+        """`_encode`, once for all steps that share images; a resumed run computes the same again."""
+        if rows[0].image_step != self._encoded_at:
+            self._encoded_at, self._encoded = rows[0].image_step, {}
+        key = (tuple(row.number for row in rows), config)
+        if key not in self._encoded:
+            self._encoded[key] = self._encode(rows, config)
+        return self._encoded[key]
+
+    def _encode(self, rows: Sequence[Row], config: Degradation) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents of the degraded images [k, ...], the images without degradation [k, 3, S, S], masks [k, n, S, S]."""
+        quirks, device = self.recipe.quirks, self.backbone.device
+        size, augment = self.backbone.size, self.recipe.data.augment
+        rendered = [row.render(size, augment, quirks.shared_augmentation, device) for row in rows]
+        most = max(len(masks) for _, masks in rendered)
+        masks = torch.stack([torch.cat([m, m.new_zeros(most - len(m), *m.shape[1:])]) for _, m in rendered])
+        pixels = []
+        for row, (image, _), mask in zip(rows, rendered, masks.amax(1, keepdim=True), strict=True):
+            noise = torch.zeros_like(image)
+            if isinstance(config, DMDeg):
+                noise = row.image_normal(tuple(image.shape), "degradation").to(device)
+            out = degraded(image, mask, noise, config, row.image_step, self.recipe.steps)
+            pixels.append(out.clamp(-1, 1) if quirks.clamp_degraded and isinstance(config, DMDeg) else out)
+        latents = self.backbone.encode_images(torch.stack(pixels), self._posterior(rows))
+        return latents, torch.stack([image for image, _ in rendered]), masks
+
+    def _posterior(self, rows: Sequence[Row]) -> Tensor:
+        return torch.stack([row.image_normal(self.latent_shape, "posterior") for row in rows]).to(self.backbone.device)
+
+    def _alone(
+        self,
+        rows: Sequence[Row],
+        latents: Tensor,
+        pixels: Tensor,
+        union: Tensor,
+        mask: Tensor,
+        config: RegionOfInterest,
+    ) -> Tensor:
+        """Latents of the masked images alone."""
+        if config.masked == "latents":
+            return latents * mask
+        return self.backbone.encode_images(pixels * union, self._posterior(rows))

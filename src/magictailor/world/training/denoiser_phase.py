@@ -1,0 +1,109 @@
+"""Last phase of the base's training: the denoiser with its text encoder."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+
+from magictailor.common.files import write_json
+from magictailor.common.pictures import save_png
+from magictailor.world.embedded import new_scheduler, new_text_encoder, new_unet
+from magictailor.world.training.autoencoder import encode
+from magictailor.world.training.bank import Bank
+from magictailor.world.training.denoiser import Denoising, train_denoiser
+from magictailor.world.training.examples import Examples
+from magictailor.world.training.latents import Latents
+from magictailor.world.training.output import Weights, write_base, write_state
+from magictailor.world.training.rendering import Chunk
+from magictailor.world.training.samples import sample_captions, sample_sheet
+from magictailor.world.training.session import Session
+from magictailor.world.training.state import Trainee
+
+
+class DenoiserPhase:
+    """Trains, measures and saves the denoiser. ``start``: weights to begin with, none if empty."""
+
+    def __init__(
+        self,
+        session: Session,
+        bank: Bank,
+        examples: Examples,
+        latents: Latents,
+        held_out: Chunk,
+        start: Mapping[str, Weights],
+    ) -> None:
+        self.session, self.bank, self.examples, self.latents = session, bank, examples, latents
+        recipe, device = session.recipe, session.device
+        torch.manual_seed(recipe.seed)
+        unet, text_encoder = new_unet(), new_text_encoder()
+        if start:
+            unet.load_state_dict(start["unet"])
+            text_encoder.load_state_dict(start["text_encoder"])
+        unet, text_encoder = unet.to(device), text_encoder.to(device)
+        seconds = (session.clock.limit or 0.0) - session.reserve - session.clock.begin("denoiser")
+        self.trainee = Trainee(
+            [unet, text_encoder], session.folder / "denoiser.safetensors", recipe.lr, recipe.ema,
+            session.begin_phase("denoiser", seconds, recipe.steps), half=recipe.half, moments=session.on_cpu,
+        )  # fmt: skip
+        self.task = Denoising(unet, text_encoder, new_scheduler())
+        if recipe.compile:
+            self.task.predict = torch.compile(unet)
+        self.held_out_latents = encode(latents.autoencoder, torch.from_numpy(held_out.images).to(device))
+        self.held_out_tokens = torch.from_numpy(held_out.tokens[:, 0]).long().to(device)
+
+    def run(self) -> None:
+        session, recipe = self.session, self.session.recipe
+        log = partial(session.log, "denoiser", steps=recipe.steps)
+        train_denoiser(self.task, self.examples, self.trainee, recipe.batch, recipe.seed, self._after_step, log)
+        session.attempt("held out", self._measure)
+        self._save()
+        self.bank.close()
+        session.clock.begin("samples")
+        session.attempt("samples", self._write_samples)
+
+    def _after_step(self) -> None:
+        if self.session.timed and self.bank.ready() and (chunk := self.bank.next()) is not None:
+            self.latents.add(chunk, self.examples)
+        if self.session.save_due():
+            self.session.attempt("held out", self._measure)
+            self._save()
+
+    def _measure(self) -> None:
+        with self.trainee.averaged():
+            loss = self.task.held_out(self.held_out_latents, self.held_out_tokens)
+        self.session.log("held out", self.trainee.step, {"loss": loss})
+
+    def _save(self) -> None:
+        session, trainee, folder = self.session, self.trainee, self.session.folder
+        session.clock.save()
+        if session.on_cpu:
+            trainee.save()
+        raw = {"unet": trainee.state_dict(0, average=False), "text_encoder": trainee.state_dict(1, average=False)}
+        write_state(folder / "state", raw, trainee.step)
+        session.record |= {
+            "pictures_seen": trainee.step * session.recipe.batch,
+            "distinct_pictures": self.examples.count,
+            "steps": trainee.step,
+            "seconds": round(session.clock.seconds(), 1),
+            "phases_began_at": session.clock.began,
+            "held_out_loss": session.logged("held out", "loss"),
+            "loss": session.logged("denoiser", "loss"),
+        }
+        averages = trainee.state_dict(0, average=True), trainee.state_dict(1, average=True)
+        write_base(folder / "base", *averages, self.latents.autoencoder, session.record)
+        write_json(folder / "training.json", session.record)
+        session.attempt("pack", session.pack)
+
+    def _write_samples(self) -> None:
+        session = self.session
+
+        def time_left() -> bool:
+            return session.clock.left() > 0.25 * session.reserve
+
+        captions = sample_captions(session.recipe.samples)
+        batch = 64 if session.device.type == "cuda" else 8
+        with self.trainee.averaged():
+            sheet = sample_sheet(self.task, self.latents.autoencoder, captions, time_left, batch)
+        if sheet is not None:
+            save_png(sheet, session.folder / "samples.png")
+            write_json(session.folder / "samples.json", captions)
