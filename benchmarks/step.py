@@ -64,7 +64,7 @@ class Ours:
     def backward(self, step: int) -> dict[str, float]:
         with self.objective.reading_attention():
             losses = train_step(self.objective, step, self.momentum)
-        return self.objective.read(self.recipe.phase(step), losses)
+        return self.objective.to_numbers(self.recipe.phase(step), losses)
 
     def gradients(self) -> dict[str, Tensor]:
         return {n: p.grad.clone() for n, p in self.trained.named().items() if p.grad is not None}

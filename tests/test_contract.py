@@ -165,7 +165,7 @@ def test_every_term_of_a_step_reaches_the_words_and_the_lora(settings: tuple[str
     momentum = Momentum({n: p * 1.1 for n, p in training.trained.online.items()})
     with training.objective.reading_attention():
         losses = train_step(training.objective, 2, momentum)
-    metrics = training.objective.read(plan.phase(2), losses)
+    metrics = training.objective.to_numbers(plan.phase(2), losses)
     assert all(metrics[name] > 0 for name in ("loss", "attention", "preserve"))
     gradients = {n: p.grad for n, p in training.trained.named().items()}
     assert all(g is not None and float(g.abs().max()) > 0 for n, g in gradients.items() if "text" not in n)

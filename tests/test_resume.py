@@ -181,7 +181,7 @@ def test_a_run_that_was_asked_to_stop_goes_on_to_the_byte(whole: Path, tmp_path:
     folder, plan = tmp_path / "run", PLANS["long"]
 
     def stopped() -> None:
-        with pytest.raises(RunStopped, match=r"stopped after step \d+ of 30, as asked"):
+        with pytest.raises(RunStopped, match=r"stopped after step \d+ of 30, as another process asked"):
             work(folder, plan, 1000.0)
 
     assert asked_meanwhile(folder, "stop", 3, stopped) == 0

@@ -211,7 +211,7 @@ def backward(training: Training, step: int, momentum: Momentum | None = None) ->
     """Set the gradients of a step; its losses."""
     with training.objective.reading_attention():
         losses = train_step(training.objective, step, momentum)
-    return training.objective.read(training.recipe.phase(step), losses)
+    return training.objective.to_numbers(training.recipe.phase(step), losses)
 
 
 class Rig:

@@ -33,7 +33,7 @@ def given(**options: object) -> dict[str, object]:
 
 
 @contextmanager
-def started(what: str) -> Iterator[None]:
+def started(title: str) -> Iterator[None]:
     """A spinner while libraries and weights load."""
-    with console.status(what):
+    with console.status(title):
         yield

@@ -66,7 +66,7 @@ class State:
 
 
 def save_result(folder: Path, backbone: Backbone, trained: Trainables) -> None:
-    """What a finished run is loaded from: the LoRA as diffusers loads it, rows of words, trained weights of the base."""
+    """What a finished run is loaded from: the LoRA as diffusers loads it, embeddings of pseudo-words, trained weights of the base."""
     from peft import get_peft_model_state_dict
 
     if trained.lora:

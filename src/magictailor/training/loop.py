@@ -56,7 +56,7 @@ def advance(training: Training) -> dict[str, float]:
     clipped = list(online.values()) if recipe.quirks.clip_skips_words else parameters
     if recipe.optimisation.max_grad_norm is not None:
         torch.nn.utils.clip_grad_norm_(clipped, recipe.optimisation.max_grad_norm)
-    metrics = training.objective.read(phase, losses | {"gradient_norm": norm})
+    metrics = training.objective.to_numbers(phase, losses | {"gradient_norm": norm})
     must_be_finite = {k: v for k, v in metrics.items() if k != "gradient_norm" or not state.scaler.is_enabled()}
     if not all(math.isfinite(v) for v in must_be_finite.values()):
         raise RunError(
@@ -134,7 +134,9 @@ def run_loop(training: Training, folder: Path, listen: Listener) -> None:
         if due or ended or asked & {"checkpoint", "stop"}:
             save()
         if "stop" in asked and not ended:
-            raise RunStopped(f"stopped after step {state.step} of {recipe.steps}, as asked; the same command goes on")
+            raise RunStopped(
+                f"stopped after step {state.step} of {recipe.steps}, as another process asked; run the same command to resume"
+            )
     if writes:
         _finish(training, folder, listen)
 

@@ -62,7 +62,7 @@ class Objective:
 
     Args:
         parameters: everything that is trained.
-        scale_loss: what of a loss is back-propagated; in fp16 small gradients would be lost.
+        scale_loss: is applied to the loss before the backward pass; unscaled, fp16 would lose small gradients.
     """
 
     def __init__(
@@ -163,15 +163,15 @@ class Objective:
         difference = self._momentum_prediction(batch, outcome, rows, momentum) - outcome.prediction[rows]
         return (masked_error(difference, batch.mask[rows], self.recipe.loss.masked) * weights[rows]).sum()
 
-    def named(self, phase: Phase, terms: Tensor, losses: Tensor) -> dict[str, Tensor]:
+    def by_name(self, phase: Phase, terms: Tensor, losses: Tensor) -> dict[str, Tensor]:
         """`TERMS` that the recipe has, and each sample's diffusion loss, by name; on the device."""
         named = dict(zip(TERMS, terms.unbind()))
         absent = [name for name, term in (("region", phase.region), ("prior", self.recipe.loss.prior)) if term is None]
         named = {k: v for k, v in named.items() if k not in absent}
         return named | {f"diffusion.{n}": loss for n, loss in enumerate(losses.unbind())}
 
-    def read(self, phase: Phase, named: Mapping[str, Tensor]) -> dict[str, float]:
-        """The metrics as numbers: the step's only values that are read back from the card.
+    def to_numbers(self, phase: Phase, named: Mapping[str, Tensor]) -> dict[str, float]:
+        """The metrics as numbers; the only values of a step that are copied from the card.
 
         A sample that the step did not show has no loss. ``worst``: the sample of equation 6.
         """

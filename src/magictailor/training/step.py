@@ -13,36 +13,42 @@ def train_step(objective: Objective, step: int, momentum: Momentum | None) -> di
     """Set the gradients of step ``step``; returns its losses by name, on the device.
 
     DS-Bal needs the losses of all samples before any gradient. A process with one micro-batch keeps its graph until
-    they are known; with several, each runs a second time on the same random numbers.
+    then. With several, all are measured without gradients first, and run a second time on the same random numbers.
     """
     recipe, examples, backbone = objective.recipe, objective.examples, objective.backbone
     phase, rows, times = recipe.phase(step), examples.rows(step), examples.times(step)
-    parts, (number, processes) = objective.micro_batches(len(rows)), rank_and_world_size()
+    micro_batches, (rank, world_size) = objective.micro_batches(len(rows)), rank_and_world_size()
     with backbone.on_device("vae"):  # equations 4 and 5
-        batches = [objective.maker.batch([rows[i] for i in p], times[p], phase) for p in parts[number::processes]]
+        batches = [
+            objective.maker.batch([rows[i] for i in numbers], times[numbers], phase)
+            for numbers in micro_batches[rank::world_size]
+        ]
     text = objective.encode_prompts(rows)
 
-    # Equation 1, of each image; then L_diff(n), of each sample.
-    keeps_graph, known = len(parts) <= processes, len(parts) <= processes or phase.selects
+    # Equation 1: the diffusion loss of each image, then of each sample. A phase that does not select needs no sample's.
     diffusion = torch.zeros(len(rows), device=backbone.device)
-    with torch.set_grad_enabled(keeps_graph):
-        outcomes = [objective.forward(batch, text, phase) for batch in batches] if known else []
-    for batch, outcome in zip(batches, outcomes, strict=False):
-        diffusion[batch.numbers] = outcome.diffusion.detach()
-    all_reduce(diffusion)
+    keeps_graph = len(micro_batches) <= world_size
+    measures_first = keeps_graph or phase.selects
+    outcomes = []
+    if measures_first:
+        with torch.set_grad_enabled(keeps_graph):
+            outcomes = [objective.forward(batch, text, phase) for batch in batches]
+        for batch, outcome in zip(batches, outcomes, strict=True):
+            diffusion[batch.numbers] = outcome.diffusion.detach()
+        all_reduce(diffusion)
     losses = objective.sample_losses(diffusion, rows)
 
     terms = torch.zeros(len(TERMS), device=backbone.device)
     for i, batch in enumerate(batches):
         outcome = outcomes[i] if keeps_graph else objective.forward(batch, text, phase)
-        even = objective.row_weights(batch.rows, torch.full_like(losses, 1 / len(losses)))
+        equal_weights = objective.row_weights(batch.rows, torch.full_like(losses, 1 / len(losses)))
         total = (outcome.diffusion * objective.row_weights(batch.rows, diffusion_weights(losses, phase.reduce))).sum()
         attention = region = prior = preserve = losses.new_zeros(())
         if phase.attention is not None:  # equation 2
-            attention = (outcome.attention * even).sum()
+            attention = (outcome.attention * equal_weights).sum()
             total = total + phase.attention.weight / objective.mean_area * attention
         if phase.region is not None:
-            region = (outcome.region * even).sum()
+            region = (outcome.region * equal_weights).sum()
             total = total + phase.region.weight * region
         if recipe.loss.prior is not None:
             prior = outcome.diffusion[[row.prior is not None for row in batch.rows]].sum() / examples.pair_rows
@@ -56,8 +62,8 @@ def train_step(objective: Objective, step: int, momentum: Momentum | None) -> di
         diffusion[batch.numbers] = outcome.diffusion.detach()
     text.backward()
 
-    if not known:
+    if not measures_first:
         all_reduce(diffusion)
     all_reduce(terms)
     all_reduce_gradients(objective.parameters)
-    return objective.named(phase, terms, objective.sample_losses(diffusion, rows))
+    return objective.by_name(phase, terms, objective.sample_losses(diffusion, rows))
