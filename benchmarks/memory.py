@@ -82,7 +82,7 @@ class Case:
     def batch(self, images: int) -> Batch:
         maker = self.objective.maker
         latents, times = torch.ones(images, *maker.latent_shape), torch.ones(images, dtype=torch.long)
-        mask, map_masks = (torch.ones(images, 1, *grid) for grid in maker.grids)
+        mask, map_masks = (torch.ones(images, 1, *grid) for grid in (maker.latent_grid, maker.map_grid))
         return Batch(self.rows[:images], latents, times, latents, mask, map_masks)
 
     def step(self, images: int) -> None:

@@ -156,7 +156,7 @@ def personalize(
         options: of a model that is given by name, see `RuntimeOptions`.
 
     Returns:
-        The finished run.
+        The finished run. It loads its model by name when it is first used.
 
     Raises:
         InputError: bad pair, model, recipe or folder, or arguments that would have no effect; nothing has been written.

@@ -13,7 +13,7 @@ from torch import Tensor
 from magictailor.backbones.contract import Backbone
 from magictailor.common.errors import InputError
 
-# Every option that one of them sets is set by all: a pipeline's scheduler may be exchanged again and again.
+# Each sets every option: a base's own configuration may hold another scheduler's.
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddim": (DDIMScheduler, {}),
     "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "use_karras_sigmas": False}),

@@ -308,7 +308,7 @@ class StableDiffusion(Backbone):
             torch.compile(torch.neg, backend=COMPILER)(torch.zeros(1, device=self.device))
         except Exception as error:  # no compiler, or none that works: the library raises nearly anything
             reason = " ".join(str(error).split())[:160]
-            raise InputError(f"no compiler that works here ({reason})", "leave it out", field="compile") from error
+            raise InputError(f"no compiler that works here ({reason})", "leave it out", field="compiled") from error
         self.pipeline.unet.compile_repeated_blocks(backend=COMPILER)
 
     def enable_checkpointing(self) -> None:

@@ -39,22 +39,23 @@ class Batch:
         return [row.number for row in self.rows]
 
 
+def mask_grids(backbone: Backbone, recipe: Recipe) -> list[tuple[int, int]]:
+    """Height and width of the grids on which losses read masks: the latents', and the attention maps' if one reads them."""
+    height, width = backbone.latent_shape(backbone.size, backbone.size)[-2:]
+    blocks = recipe.attention_blocks
+    return [(height, width), *([] if blocks is None else [backbone.map_grid(blocks)])]
+
+
 class BatchMaker:
     """Makes the batches of one pair's run."""
 
     def __init__(self, backbone: Backbone, recipe: Recipe) -> None:
         self.backbone, self.recipe = backbone, recipe
         self.latent_shape = backbone.latent_shape(backbone.size, backbone.size)
-        blocks = recipe.attention_blocks
-        self.map_grid = None if blocks is None else backbone.map_grid(blocks)
+        self.latent_grid, *map_grids = mask_grids(backbone, recipe)
+        self.map_grid = map_grids[0] if map_grids else None
         self._encoded_at = -1
         self._encoded: dict[tuple[tuple[int, ...], Degradation], tuple[Tensor, Tensor, Tensor]] = {}
-
-    @property
-    def grids(self) -> list[tuple[int, int]]:
-        """On which losses read masks: the latents', and the attention maps' if there is an attention loss."""
-        height, width = self.latent_shape[-2:]
-        return [(height, width), *([self.map_grid] if self.map_grid else [])]
 
     @torch.no_grad()
     def batch(self, rows: Sequence[Row], uniform: Tensor, phase: Phase) -> Batch:
@@ -64,7 +65,7 @@ class BatchMaker:
         times = backbone.times(uniform).to(device)
         noise = torch.stack([row.normal(self.latent_shape, "noise") for row in rows]).to(device)
         noisy, union = backbone.add_noise(latents, noise, times), masks.amax(1, keepdim=True)
-        mask, region = shrink(union, self.grids[0]), None
+        mask, region = shrink(union, self.latent_grid), None
         if phase.region is not None:
             alone = self._alone(rows, latents, pixels, union, mask, phase.region)
             masked = noisy * mask if phase.region.masked == "latents" else backbone.add_noise(alone, noise, times)

@@ -98,7 +98,8 @@ class Objective:
             for word in (w for w in self.words if w in prompt):
                 if not own[word]:
                     raise InputError(
-                        f"{word} lies beyond the text encoder's length", "shorten the prompt", field="prompt"
+                        f"{word} lies beyond the text encoder's length in a training prompt",
+                        "shorten the prompt: the settings prompts.*, or the label",
                     )
 
     def micro_batches(self, count: int) -> list[list[int]]:

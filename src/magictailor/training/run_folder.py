@@ -113,13 +113,13 @@ def format_of(folder: Path) -> int:
 def _check(folder: Path, info: RunInfo) -> None:
     if (folder / RUN_FILE).exists():
         existing = read_run(folder)
-        differs = [k for k, v in info.identity().items() if existing.identity()[k] != v]
         if format_of(folder) == 0 and not is_finished(folder):
             raise InputError(
                 f"{folder}: an unfinished run of an earlier version",
                 "choose another folder and train again",
                 field="output",
             )
+        differs = [k for k, v in info.identity().items() if existing.identity()[k] != v]
         # In another precision the same weights have other last digits, and so another digest.
         if existing.base is None or existing.precision != info.precision:
             differs = [k for k in differs if k != "base"]

@@ -14,6 +14,7 @@ from magictailor.data import Pair, overview
 from magictailor.data.training_images import first_references, training_images
 from magictailor.recipe import Recipe
 from magictailor.recipe.naming import Naming
+from magictailor.training.batch import mask_grids
 from magictailor.training.checkpoint import State
 from magictailor.training.memory import expected_peak
 from magictailor.training.objective import Objective
@@ -55,10 +56,9 @@ def build(pair: Pair, recipe: Recipe, backbone: Backbone, start: Start | None = 
     runtime, config = backbone.runtime, recipe.optimisation
     words = {sample.word: sample.label for sample in pair.samples}
     naming = Naming(recipe, words)
-    blocks = recipe.attention_blocks
-    height, width = backbone.latent_shape(backbone.size, backbone.size)[-2:]
-    grids = [(height, width), *([] if blocks is None else [backbone.map_grid(blocks)])]
-    images = training_images(first_references(pair, recipe.data.references), backbone.size, grids)
+    images = training_images(
+        first_references(pair, recipe.data.references), backbone.size, mask_grids(backbone, recipe)
+    )
     if config.checkpointing:
         backbone.enable_checkpointing()
     vectors = backbone.add_words(naming.initial_texts())

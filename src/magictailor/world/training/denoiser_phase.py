@@ -102,8 +102,7 @@ class DenoiserPhase:
 
         captions = sample_captions(session.recipe.samples)
         batch = 64 if session.device.type == "cuda" else 8
-        with self.trainee.averaged():
-            sheet = sample_sheet(self.task, self.latents.autoencoder, captions, time_left, batch)
+        sheet = sample_sheet(session.folder / "base", captions, str(session.device), time_left, batch)
         if sheet is not None:
             save_png(sheet, session.folder / "samples.png")
             write_json(session.folder / "samples.json", captions)
