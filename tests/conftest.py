@@ -29,6 +29,12 @@ def on_the_cpu() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def a_cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads what another session has cached, and nothing is left in the user's cache."""
+    os.environ["MAGICTAILOR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def checkpoints_as_often_as_a_test_says() -> None:
     """However long a checkpoint takes beside a step of a tiny model."""
     from magictailor.training import loop as train

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-import magictailor.backbones.stable_diffusion as sd
+import magictailor.backbones.pipeline_backbone as placement
 from magictailor import load
 from magictailor.backbones import Backbone, Condition, load_backbone
 from magictailor.backbones.presets import COSTS, FAST, NAMES, PRESETS, Preset, preset_for
@@ -131,7 +131,7 @@ def test_offloaded_networks_change_no_gradient_and_are_away_during_the_step(
 def test_what_is_offloaded_is_on_the_card_while_it_works_and_goes_back_uncopied(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sd, "_moved", lambda home, device: home.clone())  # no card here: another place in memory
+    monkeypatch.setattr(placement, "_moved", lambda home, device: home.clone())  # no card here: another place in memory
     backbone = base("sdxl", OFFLOADING)
     parts = {"vae": [backbone.pipeline.vae], "text": list(backbone.text_encoders.values())}
 
@@ -221,7 +221,7 @@ def test_a_run_says_the_memory_that_it_took(tmp_path: Path) -> None:
 
 
 def test_compiled_blocks_give_the_same_step_under_checkpointing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sd, "COMPILER", "aot_eager")  # the same graphs; inductor takes minutes
+    monkeypatch.setattr(placement, "COMPILER", "aot_eager")  # the same graphs; inductor takes minutes
     figures, plan = [], recipe("optimisation.checkpointing=true", "phases.0.steps=1", "phases.1.steps=1")
     for compiled in (False, True):
         training = build(pair(), plan, base("sdxl", replace(CPU, compiled=compiled)))
@@ -236,7 +236,7 @@ def test_compiled_blocks_give_the_same_step_under_checkpointing(monkeypatch: pyt
 
 
 def test_without_a_compiler_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sd, "COMPILER", "no-such-compiler")
+    monkeypatch.setattr(placement, "COMPILER", "no-such-compiler")
     with pytest.raises(InputError, match="leave it out"):
         train(pair(), tmp_path / "run", model=base("sd1", replace(CPU, compiled=True)), recipe=recipe())
     assert not (tmp_path / "run").exists()

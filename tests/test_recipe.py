@@ -94,7 +94,7 @@ def test_a_part_is_removed_with_none() -> None:
         ("phases=[]", ["phases"]),
         ("data.batch=2", ["compares all samples"]),
         ('phases.1.train=["denoiser"]', ["only what the recipe trains"]),
-        ("phases.1.attention.blocks=up", ["attention.blocks: the same for all phases"]),
+        ("phases.1.attention.blocks=up", ["the same for all phases"]),
         ('phases.0.region={"prompt": "a {concept} with {}"}', ["region.prompt", "nothing else in braces"]),
         ('train=[{"kind": "lora"}, {"kind": "denoiser"}]', ["one of lora, cross-attention and denoiser"]),
         ("prompts.name={label}", ["prompts.name", "{word}"]),

@@ -56,7 +56,7 @@ class Run:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
-        scheduler: str = "ddim",
+        scheduler: str | None = None,
         batch: int | None = None,
         listen: Listener = ignore,
     ) -> Iterator[Generated]:
@@ -65,7 +65,8 @@ class Run:
         Args:
             steps: of the denoising; the recipe's, unless given.
             guidance: of the prompt; the recipe's, unless given.
-            scheduler: ddim, dpm++, dpm++-karras or sde-dpm++.
+            scheduler: by default the family's own; ddim, dpm++, dpm++-karras or sde-dpm++ for diffusion, own, euler or
+                dpm++ for flow matching.
             batch: images at a time; the preset's, unless given.
             listen: is called with every event.
 

@@ -189,7 +189,7 @@ def test_clics_three_losses_by_hand() -> None:
     assert figures["region"] == pytest.approx(float(alone.square().mean()), rel=1e-4)
     expected = float(context) + 0.5 * figures["attention"] + 0.5 * figures["region"]
     assert figures["loss"] == pytest.approx(expected, rel=1e-4)
-    assert all("up_blocks" in n for n in rig.backbone.attention_layers(rig.recipe.attention_blocks))
+    assert all("up_blocks" in n for n in rig.backbone.attention_layers(rig.recipe.attention.blocks))
 
 
 @pytest.mark.parametrize("method", ["clic", "clic-official"])

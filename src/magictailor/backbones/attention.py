@@ -1,14 +1,36 @@
 """Attention maps of pseudo-words: explicit probabilities in a few layers, fused attention everywhere else."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor2_0, JointAttnProcessor2_0
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 
-from magictailor.backbones.contract import Condition
+from magictailor.backbones.contract import Condition, Keys
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a layer has the image among its queries, and the text among its keys."""
+
+    image: slice
+    text: slice
+
+
+CROSS_ATTENTION = Layout(slice(None), slice(None))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The maps of one forward pass: the share of each position of the text in a word's map, [N, n, L], and the layout."""
+
+    weights: Tensor
+    layout: Layout
 
 
 def word_weights(condition: Condition, attend: Sequence[Sequence[str]], length: int, device: torch.device) -> Tensor:
@@ -21,41 +43,50 @@ def word_weights(condition: Condition, attend: Sequence[Sequence[str]], length: 
     return weights.to(device)
 
 
-def read_maps(query: Tensor, key: Tensor, scale: float, weights: Tensor) -> Tensor:
-    """Maps of n words, mean over heads, [N, n, queries]: softmax over all keys, then the words' columns.
+def read_maps(
+    query: Tensor, key: Tensor, scale: float, wanted: Wanted, mask: Tensor | None = None, over: Keys = "all"
+) -> Tensor:
+    """Maps of n words, mean over heads, [N, n, image queries]: softmax over the keys, then the words' columns.
 
-    ``query`` [N, heads, queries, d] and ``key`` [N, heads, keys, d] after norms and position encoding; ``weights``
-    [N, n, L], where the L positions of the text are the last of the keys.
+    Args:
+        query: [N, heads, queries, d], after norms and position encoding; ``key`` [N, heads, keys, d] likewise.
+        mask: [N or 1, heads or 1, queries or 1, keys], booleans (false: not attended to) or numbers to add.
+        over: the softmax is over all keys, or over those of the text alone.
     """
+    image, text = wanted.layout.image, wanted.layout.text
     with torch.autocast(query.device.type, enabled=False):  # large logits overflow in half precision
-        probabilities = (query.float() * scale @ key.float().transpose(-1, -2)).softmax(-1)
-        of_text = probabilities[..., -weights.shape[-1] :]
-        return torch.einsum("nhql,nkl->nkq", of_text, weights) / query.shape[1]
+        scores = query[:, :, image].float() * scale @ key.float().transpose(-1, -2)
+        if mask is not None:
+            rows = mask if mask.shape[-2] == 1 else mask[..., image, :]
+            scores = scores.masked_fill(~rows, -torch.inf) if rows.dtype == torch.bool else scores + rows
+        of_text = scores[..., text].softmax(-1) if over == "text" else scores.softmax(-1)[..., text]
+        length = wanted.weights.shape[-1]
+        return torch.einsum("nhql,nkl->nkq", of_text[..., :length], wanted.weights) / query.shape[1]
 
 
 class AttentionReader:
     """Reads maps in the given layers (each with a ``processor``) until `close` puts their own processors back."""
 
-    def __init__(self, layers: Sequence[Any]) -> None:
-        self._weights: Tensor | None = None
+    def __init__(self, layers: Sequence[Any], over: Keys = "all") -> None:
+        self._over: Keys = over
+        self._wanted: Wanted | None = None
         self._maps: list[Tensor] | None = None
         self._replaced = [(layer, layer.processor) for layer in layers]
         for layer, processor in self._replaced:
-            joint = isinstance(processor, JointAttnProcessor2_0)
-            layer.set_processor(_JointReading(self) if joint else _CrossReading(self))
+            layer.set_processor(_reading(processor, self))
 
     def close(self) -> None:
         for layer, processor in self._replaced:
             layer.set_processor(processor)
 
     @contextmanager
-    def reading(self, weights: Tensor) -> Iterator[list[Tensor]]:
+    def reading(self, wanted: Wanted) -> Iterator[list[Tensor]]:
         """Inside, one forward pass adds a map [N, n, queries] per layer to the list; elsewhere nothing is read."""
-        self._weights, self._maps = weights, []
+        self._wanted, self._maps = wanted, []
         try:
             yield self._maps
         finally:
-            self._weights = self._maps = None
+            self._wanted = self._maps = None
 
     def reading_again(self) -> AbstractContextManager[Any]:
         """Inside, everything is read that is being read now.
@@ -63,58 +94,52 @@ class AttentionReader:
         Gradient checkpointing runs a layer again in the backward pass and needs the same computation; its maps are
         thrown away, as their graphs would hold the memory that checkpointing saves.
         """
-        return nullcontext() if self._weights is None else self.reading(self._weights)
+        return nullcontext() if self._wanted is None else self.reading(self._wanted)
 
     @property
     def active(self) -> bool:
-        return self._weights is not None
+        return self._wanted is not None
+
+    def read(self, query: Tensor, key: Tensor, scale: float, mask: Tensor | None) -> None:
+        assert self._wanted is not None
+        assert self._maps is not None
+        self._maps.append(read_maps(query, key, scale, self._wanted, mask, self._over))
+
+
+class _Watching(TorchFunctionMode):
+    """Inside, fused attention gives its query and key to the reader; what it computes stays the same."""
+
+    def __init__(self, reader: AttentionReader) -> None:
+        super().__init__()
+        self._reader = reader
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is scaled_dot_product_attention:
+            self._read(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _read(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *args: Any,
+        scale: float | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        self._reader.read(query, key, query.shape[-1] ** -0.5 if scale is None else scale, attn_mask)
+
+
+def _reading(processor: Any, reader: AttentionReader) -> Any:
+    """The layer's own processor, watched: whatever norms and position encodings it has are in what is read."""
 
     # Compiled, what is computed but not kept would be left out, and checkpointing would miss it.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def read(self, query: Tensor, key: Tensor, scale: float) -> None:
-        assert self._weights is not None
-        assert self._maps is not None
-        self._maps.append(read_maps(query, key, scale, self._weights))
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        with _Watching(reader):
+            return processor(*args, **kwargs)
 
+    # diffusers passes on only what the signature names.
+    @wraps(type(processor).__call__)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return watched(*args, **kwargs) if reader.active else processor(*args, **kwargs)
 
-def _heads(x: Tensor, heads: int) -> Tensor:
-    return x.reshape(*x.shape[:-1], heads, -1).transpose(1, 2)
-
-
-class _CrossReading(AttnProcessor2_0):  # type: ignore[misc]
-    """Cross-attention: image queries, text keys."""
-
-    def __init__(self, reader: AttentionReader) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._reader = reader
-
-    def __call__(
-        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
-    ) -> Tensor:
-        if encoder_hidden_states is not None and self._reader.active:
-            query, key = attn.to_q(hidden_states), attn.to_k(encoder_hidden_states)
-            self._reader.read(_heads(query, attn.heads), _heads(key, attn.heads), attn.scale)
-        out: Tensor = super().__call__(attn, hidden_states, encoder_hidden_states, *args, **kwargs)  # type: ignore[no-untyped-call]
-        return out
-
-
-class _JointReading(JointAttnProcessor2_0):  # type: ignore[misc]
-    """Joint attention: image queries, keys of image and text in one row; the text's positions come last."""
-
-    def __init__(self, reader: AttentionReader) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._reader = reader
-
-    def __call__(
-        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
-    ) -> Any:
-        if encoder_hidden_states is not None and self._reader.active:
-            query, key = (_heads(layer(hidden_states), attn.heads) for layer in (attn.to_q, attn.to_k))
-            text = _heads(attn.add_k_proj(encoder_hidden_states), attn.heads)
-            normed = _normed(attn.norm_q, query), _normed(attn.norm_k, key), _normed(attn.norm_added_k, text)
-            self._reader.read(normed[0], torch.cat(normed[1:], 2), normed[0].shape[-1] ** -0.5)
-        return super().__call__(attn, hidden_states, encoder_hidden_states, *args, **kwargs)  # type: ignore[no-untyped-call]
-
-
-def _normed(norm: nn.Module | None, x: Tensor) -> Tensor:
-    return x if norm is None else norm(x)
+    return type(f"Reading{type(processor).__name__}", (), {"__call__": call})()

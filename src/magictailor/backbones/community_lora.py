@@ -8,7 +8,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from magictailor.backbones.lora import adapter_of, diffusers_tensors
+from magictailor.backbones.lora import UNetSpellings
 from magictailor.common.errors import InputError
 from magictailor.common.files import digest
 
@@ -50,20 +50,22 @@ def community_lora(text: str) -> CommunityLoRA:
 def _readable(pipeline: Any, file: Path) -> dict[str, Tensor] | str:
     """What diffusers' loader takes: the file's path, or the tensors of files that it cannot read itself.
 
-    Those are files with embeddings, and files with ComfyUI's native keys, which are renamed.
+    Those are files with embeddings, and a U-Net's with ComfyUI's native keys, which are renamed; it knows other families'.
     """
     with safe_open(file, "pt") as opened:
         keys: list[str] = list(opened.keys())
         if any("dora_scale" in key for key in keys):
             raise ValueError("it is a DoRA, whose magnitudes are not read")
         tensors = {key: opened.get_tensor(key) for key in keys if not key.startswith("bundle_emb.")}
-    if not any(key.startswith("diffusion_model.") for key in tensors):
+    unet = getattr(pipeline, "unet", None)
+    if unet is None or not any(key.startswith("diffusion_model.") for key in tensors):
         return str(file) if len(tensors) == len(keys) else tensors
-    modules = [n for n, m in pipeline.unet.named_modules() if ".attentions." in n and hasattr(m, "weight")]
-    adapter = adapter_of(tensors, modules, pipeline.unet.config.layers_per_block)
+    modules = [n for n, m in unet.named_modules() if ".attentions." in n and hasattr(m, "weight")]
+    spellings = UNetSpellings(unet.config.layers_per_block, sgm=False)
+    adapter = spellings.read(tensors, modules)
     if 2 * len(adapter) < sum(".lora_" in key for key in tensors):
         raise ValueError("it has layers that this model has not")
-    return diffusers_tensors(adapter)
+    return spellings.diffusers(adapter)
 
 
 def merge(pipeline: Any, loras: Iterable[CommunityLoRA]) -> None:

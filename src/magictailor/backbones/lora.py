@@ -1,6 +1,7 @@
-"""A LoRA without any tool's names, and its three spellings. Strength 1 means what was trained, in each."""
+"""A LoRA without any tool's names, and its spellings. Strength 1 means what was trained, in each."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -8,9 +9,13 @@ import torch
 from torch import Tensor
 
 from magictailor.backbones.lora_names import comfyui_name, kohya_name
+from magictailor.backbones.native_names import Native, Table, native_layer
 from magictailor.common.tensors import prefixed
 
 HEADER = "lora_adapter_metadata"
+A, B, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
+DOWN, UP = ".lora_down.weight", ".lora_up.weight"
+Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,74 +36,148 @@ class Layer:
         return Layer(self.down, self.up * (self.alpha / self.rank), float(self.rank))
 
 
-Adapter = Mapping[str, Layer]  # by the U-Net layer's name in diffusers
+Adapter = Mapping[str, Layer]  # by the denoiser's layer's name in diffusers
 
 
 def header_alpha(header: Mapping[str, str]) -> float | None:
     """The alpha that diffusers keeps in the file's header for all layers, if it says one."""
     try:
-        alpha = json.loads(header.get(HEADER, "{}")).get("unet.lora_alpha")
+        config = json.loads(header.get(HEADER, "{}"))
+        alpha = next((v for k, v in config.items() if k.endswith(".lora_alpha") and "text" not in k), None)
     except (ValueError, AttributeError):
         return None
     return None if alpha is None else float(alpha)
 
 
-def _spellings(module: str, layers: int) -> dict[str, tuple[str, str]]:
-    """A layer's name in each spelling, with the endings of its two factors."""
-    factors, kohyas = (".lora_A.weight", ".lora_B.weight"), (".lora_down.weight", ".lora_up.weight")
-    return {
-        f"unet.{module}": factors,
-        comfyui_name(module, layers): factors,
-        kohya_name(module, layers, sgm=False): kohyas,
-        kohya_name(module, layers, sgm=True): kohyas,
-    }
-
-
-def adapter_of(
-    tensors: Mapping[str, Tensor], modules: Iterable[str], layers: int, alpha: float | None = None
-) -> Adapter:
-    """Those of the ``modules`` (layers' names in diffusers) that the tensors hold, in whichever spelling.
-
-    ``layers``: of a block of the U-Net; ``alpha``: of layers that have none beside them, the rank if None.
-    """
-    found: dict[str, Layer] = {}
-    for module in modules:
-        for name, (down, up) in _spellings(module, layers).items():
-            if name + down in tensors:
-                own = tensors.get(f"{name}.alpha", alpha)
-                a, b = tensors[name + down], tensors[name + up]
-                found[module] = Layer(a, b, float(len(a) if own is None else own))
-                break
-    return found
-
-
-def diffusers_tensors(adapter: Adapter) -> dict[str, Tensor]:
-    """``unet.<layer>.lora_A.weight`` and ``lora_B``, alpha folded in."""
-    folded = {name: layer.folded() for name, layer in adapter.items()}
-    down = {f"{name}.lora_A.weight": layer.down for name, layer in folded.items()}
-    return prefixed("unet", down | {f"{name}.lora_B.weight": layer.up for name, layer in folded.items()})
-
-
-def _spelled(adapter: Adapter, name: Callable[[str], str], down: str, up: str) -> dict[str, Tensor]:
-    out = {}
-    for module, layer in adapter.items():
-        out[f"{name(module)}.{down}.weight"], out[f"{name(module)}.{up}.weight"] = layer.down, layer.up
-        out[f"{name(module)}.alpha"] = torch.tensor(layer.alpha)
-    return out
-
-
-def kohya_tensors(adapter: Adapter, layers: int, sgm: bool) -> dict[str, Tensor]:
-    """``lora_unet_<layer>.lora_down.weight``, ``.lora_up.weight`` and ``.alpha``; A1111, sd-scripts, ComfyUI."""
-    return _spelled(adapter, lambda module: kohya_name(module, layers, sgm), "lora_down", "lora_up")
-
-
-def comfyui_tensors(adapter: Adapter, layers: int) -> dict[str, Tensor]:
-    """``diffusion_model.<sgm layer>.lora_A.weight``, ``.lora_B.weight`` and ``.alpha``."""
-    return _spelled(adapter, lambda module: comfyui_name(module, layers), "lora_A", "lora_B")
-
-
 def diffusers_header(header: Mapping[str, str], adapter: Adapter) -> dict[str, str]:
     """The header that diffusers makes its LoraConfig of: the run's, with alpha as it is after folding."""
     config = json.loads(header[HEADER])
-    config["unet.lora_alpha"] = next(iter(adapter.values())).rank
+    rank = next(iter(adapter.values())).rank
+    config |= {key: rank for key in config if key.endswith(".lora_alpha")}
     return {"format": "pt", HEADER: json.dumps(config, sort_keys=True)}
+
+
+def _spelled(layers: Mapping[str, Layer], down: str, up: str) -> dict[str, Tensor]:
+    out = {}
+    for name, layer in layers.items():
+        out[name + down], out[name + up] = layer.down, layer.up
+        out[name + ALPHA] = torch.tensor(layer.alpha)
+    return out
+
+
+class Spellings(ABC):
+    """A family's LoRA in the names of each tool. ``part``: the denoiser's folder in diffusers format."""
+
+    part: str
+    named = True  # whether any tool but diffusers has names for its layers
+
+    def diffusers(self, adapter: Adapter) -> dict[str, Tensor]:
+        """``<part>.<layer>.lora_A.weight`` and ``lora_B``, alpha folded in."""
+        folded = {name: layer.folded() for name, layer in adapter.items()}
+        down = {name + A: layer.down for name, layer in folded.items()}
+        return prefixed(self.part, down | {name + B: layer.up for name, layer in folded.items()})
+
+    @abstractmethod
+    def kohya(self, adapter: Adapter) -> dict[str, Tensor]:
+        """``lora_unet_<layer>.lora_down.weight``, ``.lora_up.weight`` and ``.alpha``."""
+
+    @abstractmethod
+    def comfyui(self, adapter: Adapter) -> dict[str, Tensor]:
+        """``diffusion_model.<native layer>.lora_A.weight``, ``.lora_B.weight`` and ``.alpha``."""
+
+    @abstractmethod
+    def read(self, tensors: Tensors, modules: Iterable[str], alpha: float | None = None) -> Adapter:
+        """Those of the ``modules`` that the tensors hold, in whichever spelling. ``alpha``: of layers without one."""
+
+
+def _found(tensors: Tensors, names: Mapping[str, tuple[str, str]], alpha: float | None) -> Layer | None:
+    """The layer under one of the names, each with the endings of its two factors."""
+    for name, (down, up) in names.items():
+        if name + down in tensors:
+            own, a, b = tensors.get(name + ALPHA, alpha), tensors[name + down], tensors[name + up]
+            return Layer(a, b, float(len(a) if own is None else own))
+    return None
+
+
+class UNetSpellings(Spellings):
+    """``layers``: of a block; ``sgm``: kohya's files hold the original code's names, as SDXL's do."""
+
+    part = "unet"
+
+    def __init__(self, layers: int, sgm: bool) -> None:
+        self.layers, self.sgm = layers, sgm
+
+    def kohya(self, adapter: Adapter) -> dict[str, Tensor]:
+        return _spelled({kohya_name(m, self.layers, self.sgm): layer for m, layer in adapter.items()}, DOWN, UP)
+
+    def comfyui(self, adapter: Adapter) -> dict[str, Tensor]:
+        return _spelled({comfyui_name(m, self.layers): layer for m, layer in adapter.items()}, A, B)
+
+    def read(self, tensors: Tensors, modules: Iterable[str], alpha: float | None = None) -> Adapter:
+        found = {}
+        for module in modules:
+            names = {f"{self.part}.{module}": (A, B), comfyui_name(module, self.layers): (A, B)}
+            names |= {kohya_name(module, self.layers, sgm): (DOWN, UP) for sgm in (False, True)}
+            if (layer := _found(tensors, names, alpha)) is not None:
+                found[module] = layer
+        return found
+
+
+class TransformerSpellings(Spellings):
+    """``table``: native layers; ``outputs``: of a layer of diffusers, its number of outputs."""
+
+    part = "transformer"
+
+    def __init__(self, table: Table, outputs: Callable[[str], int]) -> None:
+        self.table, self.outputs, self.named = table, outputs, bool(table)
+
+    def _native(self, adapter: Adapter) -> dict[str, Layer]:
+        """Layers that are one in the original code become one: its rank is the sum of theirs, each in its own block."""
+        natives = {native.name: native for native in (native_layer(m, self.table) for m in adapter)}
+        return {name: self._joined(native, adapter) for name, native in natives.items()}
+
+    def _joined(self, native: Native, adapter: Adapter) -> Layer:
+        if len(native.modules) == 1:
+            return adapter[native.modules[0]]
+        parts = {m: adapter[m].folded() for m in native.modules if m in adapter}
+        down = torch.cat([layer.down for layer in parts.values()])
+        sizes = {m: self.outputs(m) for m in native.modules}
+        up = down.new_zeros(sum(sizes.values()), len(down))
+        row = column = 0
+        for module, size in sizes.items():
+            if module in parts:
+                rank = parts[module].rank
+                up[row : row + size, column : column + rank] = parts[module].up
+                column += rank
+            row += size
+        return Layer(down, up, float(len(down)))
+
+    def kohya(self, adapter: Adapter) -> dict[str, Tensor]:
+        named = {f"lora_unet_{n.replace('.', '_')}": layer for n, layer in self._native(adapter).items()}
+        return _spelled(named, DOWN, UP)
+
+    def comfyui(self, adapter: Adapter) -> dict[str, Tensor]:
+        return _spelled({f"diffusion_model.{n}": layer for n, layer in self._native(adapter).items()}, A, B)
+
+    def read(self, tensors: Tensors, modules: Iterable[str], alpha: float | None = None) -> Adapter:
+        found = {}
+        for module in modules:
+            layer = _found(tensors, {f"{self.part}.{module}": (A, B)}, alpha) or self._split(tensors, module)
+            if layer is not None:
+                found[module] = layer
+        return found
+
+    def _split(self, tensors: Tensors, module: str) -> Layer | None:
+        """A layer that is part of one in the file."""
+        try:
+            native = native_layer(module, self.table)
+        except ValueError:
+            return None
+        spelled = {f"diffusion_model.{native.name}": (A, B), f"lora_unet_{native.name.replace('.', '_')}": (DOWN, UP)}
+        whole = _found(tensors, spelled, None)
+        if whole is None or len(native.modules) == 1:
+            return whole
+        start = sum(self.outputs(m) for m in native.modules[: native.modules.index(module)])
+        up = whole.folded().up[start : start + self.outputs(module)]
+        used = up.abs().sum(0) > 0  # of a file of ours, the other parts' columns are zero
+        return Layer(whole.down[used], up[:, used], float(used.sum())) if bool(used.any()) else None

@@ -24,8 +24,8 @@ def _quantized(layer: nn.Linear, bits: int, dtype: torch.dtype) -> nn.Module:
     return new
 
 
-def quantize(denoiser: nn.Module, bits: int, dtype: torch.dtype) -> None:
-    """Replace the linear layers of its attention blocks, where most of the weights are.
+def quantize(denoiser: nn.Module, bits: int, dtype: torch.dtype, blocks: tuple[str, ...]) -> None:
+    """Replace the linear layers of its blocks, whose names contain one of ``blocks``.
 
     Raises:
         InputError: bitsandbytes is not installed.
@@ -39,7 +39,7 @@ def quantize(denoiser: nn.Module, bits: int, dtype: torch.dtype) -> None:
             field="precision",
         ) from error
     for name, module in list(denoiser.named_modules()):
-        if ".attentions." in name and type(module) is nn.Linear:
+        if type(module) is nn.Linear and any(block in f".{name}" for block in blocks):
             parent, _, last = name.rpartition(".")
             setattr(denoiser.get_submodule(parent), last, _quantized(module, bits, dtype))
     setattr(denoiser, f"is_loaded_in_{bits}bit", True)  # what peft asks before it adapts such layers

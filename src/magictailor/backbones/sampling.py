@@ -5,21 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import Tensor
 
 from magictailor.backbones.contract import Backbone
 from magictailor.common.errors import InputError
-
-# Each sets every option: a base's own configuration may hold another scheduler's.
-SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "ddim": (DDIMScheduler, {}),
-    "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "use_karras_sigmas": False}),
-    "dpm++-karras": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),
-    "sde-dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": False}),
-}
 
 
 def scheduler(name: str, backbone: Backbone) -> Any:
@@ -28,9 +19,9 @@ def scheduler(name: str, backbone: Backbone) -> Any:
     Raises:
         InputError: an unknown name.
     """
-    if name not in SCHEDULERS:
-        raise InputError(f"{name}: unknown", f"choose one of {', '.join(SCHEDULERS)}", field="scheduler")
-    kind, options = SCHEDULERS[name]
+    if name not in backbone.schedulers:
+        raise InputError(f"{name}: unknown", f"choose one of {', '.join(backbone.schedulers)}", field="scheduler")
+    kind, options = backbone.schedulers[name]
     return kind.from_config(dict(backbone.noise_schedule), **options)
 
 
@@ -45,11 +36,12 @@ class Stages:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """``eta``: DDIM's, 1 for ancestral sampling. ``batch``: images at a time; None: the preset's."""
+    """``scheduler``: None: the family's own. ``eta``: DDIM's, 1 for ancestral sampling. ``batch``: images at a time; None:
+    the preset's."""
 
     steps: int
     guidance: float
-    scheduler: str = "ddim"
+    scheduler: str | None = None
     eta: float = 0.0
     batch: int | None = None
 
@@ -71,7 +63,10 @@ def sample(
     """
     pipeline: Any = backbone.pipeline
     pipeline.set_progress_bar_config(disable=True)
-    batch, solver = options.batch or backbone.runtime.preset.sample_batch_size, scheduler(options.scheduler, backbone)
+    batch, solver = (
+        options.batch or backbone.runtime.preset.sample_batch_size,
+        scheduler(options.scheduler or next(iter(backbone.schedulers)), backbone),
+    )
     for start in range(0, len(prompts), batch):
         part = slice(start, start + batch)
         texts, more = list(prompts[part]), {}
@@ -82,22 +77,21 @@ def sample(
                     more = _second_stage(pipeline, texts, options.guidance > 1, stages)
                     texts = list(first_prompts[part])
                     stages.first()
-                latents = pipeline(
-                    texts,
+                sampled = pipeline(
+                    **backbone.pipeline_inputs(texts, options.guidance),
+                    **({"eta": options.eta} if "ddim" in backbone.schedulers else {}),
                     num_inference_steps=options.steps,
-                    guidance_scale=options.guidance,
                     height=backbone.size,
                     width=backbone.size,
                     generator=[torch.Generator().manual_seed(s) for s in seeds[part]],
-                    eta=options.eta,
-                    output_type="latent",
+                    output_type=backbone.sampled_as,
                     **more,
                 ).images
             finally:
                 pipeline.scheduler = own
                 if stages is not None:
                     stages.second()  # also after an error: whoever uses the pipeline next finds the trained weights
-            images = to_images(backbone.decode_latents(latents))
+            images = to_images(backbone.pixels_of(sampled))
         yield from images
 
 

@@ -58,3 +58,29 @@ class ClipWords:
         """For each prompt, the positions of each word's tokens."""
         number = {word: self.tokenizers[encoder].convert_tokens_to_ids(word) for word in words}
         return [{word: (row == number[word]).nonzero()[:, 0].tolist() for word in words} for row in ids]
+
+
+class TextWords:
+    """Pseudo-words that stand for other text, ``<hair>`` for ``sks hair``: for encoders too large to train a row in."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def add(self, texts: Mapping[str, str]) -> dict[str, WordVectors]:
+        """See `Backbone.add_words`; nothing of them is trained."""
+        self.texts |= texts
+        return {word: {} for word in texts}
+
+    def written_out(self, prompt: str) -> str:
+        """The prompt as encoders read it."""
+        for word, text in self.texts.items():
+            prompt = prompt.replace(word, text)
+        return prompt.strip()
+
+
+def positions(text: str, phrase: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """The tokens that show any part of ``phrase``. ``offsets``: where in ``text`` each token begins and ends."""
+    text, phrase = text.lower(), phrase.lower()
+    starts = [i for i in range(len(text)) if text.startswith(phrase, i)]
+    places = [(start, start + len(phrase)) for start in starts]
+    return [i for i, (a, b) in enumerate(offsets) if any(a < end and b > start for start, end in places)]

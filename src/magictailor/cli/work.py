@@ -148,7 +148,9 @@ def generate(
     seed: Annotated[int, typer.Option(help="Of the first image; the next ones count on.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the recipe's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
-    scheduler: Annotated[str, typer.Option(help="ddim, dpm++, dpm++-karras or sde-dpm++.")] = "ddim",
+    scheduler: Annotated[
+        str | None, typer.Option(help="ddim, dpm++, dpm++-karras or sde-dpm++; for flow matching own, euler or dpm++.")
+    ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images at a time; default: the preset's.")] = None,
     loras: LoRAs = None,
     device: Device = None,

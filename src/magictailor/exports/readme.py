@@ -8,7 +8,7 @@ DIFFUSERS = """
 
 pipe = {opened}
 {loading}
-image = pipe({prompt!r}, guidance_scale={guidance}, num_inference_steps={steps}).images[0]
+image = pipe(prompt={prompt!r}, {call}).images[0]
 ```
 """
 PREDICTS_V = 'pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, prediction_type="v_prediction")'
@@ -22,12 +22,12 @@ pipe.load_textual_inversion(
     word["clip_g"], token="{word}", text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2
 )"""
 A1111 = """
-A1111 and Forge: {lora}the embeddings ({words}) into `embeddings`; prompt:
+{tools}: {lora}{words}prompt:
 
     {prompt}
 """
 COMFYUI = """
-ComfyUI: {lora}the embeddings ({words}) into `models/embeddings`; prompt:
+ComfyUI: {lora}{words}prompt:
 
     {prompt}
 """
@@ -62,8 +62,7 @@ def in_diffusers(
     lora: str | None,
     words: Mapping[str, str],
     prompt: str,
-    guidance: float,
-    steps: int,
+    call: Mapping[str, object],
     v: bool = False,
 ) -> str:
     """Python code for diffusers.
@@ -73,6 +72,7 @@ def in_diffusers(
         base: a folder, a file or a hub id.
         lora: the LoRA file, if any.
         words: the embedding file of each pseudo-word.
+        call: further arguments of the pipeline's call.
         v: the base predicts v, not epsilon.
     """
     one_file = base.endswith((".safetensors", ".ckpt"))
@@ -93,8 +93,7 @@ def in_diffusers(
         opened=f"{pipeline}.{'from_single_file' if one_file else 'from_pretrained'}({base!r})",
         loading="\n".join(lines),
         prompt=prompt,
-        guidance=guidance,
-        steps=steps,
+        call=", ".join(f"{k}={v!r}" for k, v in call.items()),
     )
 
 
@@ -102,11 +101,15 @@ def _files(words: Mapping[str, str]) -> str:
     return ", ".join(f"`{n}.safetensors`" for n in words.values())
 
 
-def in_a1111(lora: str | None, words: Mapping[str, str], prompt: str) -> str:
+def _installed(words: Mapping[str, str], folder: str) -> str:
+    return f"the embeddings ({_files(words)}) into `{folder}`; " if words else ""
+
+
+def in_a1111(lora: str | None, words: Mapping[str, str], prompt: str, tools: str = "A1111 and Forge") -> str:
     """``lora``: the LoRA file's name, if any. ``words``: each pseudo-word's embedding name."""
     install = f"`{lora}.safetensors` goes into `models/Lora`, " if lora else ""
     prompt = with_words(prompt, words) + (f" <lora:{lora}:1>" if lora else "")
-    return A1111.format(lora=install, words=_files(words), prompt=prompt)
+    return A1111.format(tools=tools, lora=install, words=_installed(words, "embeddings"), prompt=prompt)
 
 
 def in_checkpoint(name: str, words: Mapping[str, str], prompt: str) -> str:
@@ -121,4 +124,6 @@ def in_checkpoint(name: str, words: Mapping[str, str], prompt: str) -> str:
 
 def in_comfyui(lora: str | None, words: Mapping[str, str], prompt: str) -> str:
     install = f"`{lora}.safetensors` goes into `models/loras` and a *Load LoRA* node at strength 1, " if lora else ""
-    return COMFYUI.format(lora=install, words=_files(words), prompt=comfyui_prompt(prompt, words))
+    return COMFYUI.format(
+        lora=install, words=_installed(words, "models/embeddings"), prompt=comfyui_prompt(prompt, words)
+    )

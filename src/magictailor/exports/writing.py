@@ -13,12 +13,9 @@ from magictailor.backbones import Backbone, load_backbone
 from magictailor.backbones.contract import WordVectors
 from magictailor.backbones.lora import (
     Adapter,
-    adapter_of,
-    comfyui_tensors,
+    Spellings,
     diffusers_header,
-    diffusers_tensors,
     header_alpha,
-    kohya_tensors,
 )
 from magictailor.common.errors import InputError
 from magictailor.common.files import new_folder, write_text
@@ -35,6 +32,7 @@ from magictailor.exports.readme import (
 )
 from magictailor.exports.single_file import single_file
 from magictailor.generation.loading import finished_run, load_trained
+from magictailor.recipe import Recipe
 from magictailor.recipe.naming import Naming
 from magictailor.training.run_folder import LORA_FILE, WORDS_FILE, RunInfo
 from magictailor.training.trainables import OWN_WEIGHTS, WORDS
@@ -51,17 +49,19 @@ class Exported:
     family: Family
     pipeline_class: str  # in diffusers
     noise_schedule: Mapping[str, Any]
-    layers_per_block: int
+    spellings: Spellings
+    texts: Mapping[str, str]  # what pseudo-words stand for, where they are not trained
     size: int
     adapter: Adapter  # empty: no LoRA
     words: Mapping[str, WordVectors]  # by pseudo-word
+    call: Mapping[str, object]  # arguments of the pipeline's call
     half: bool
 
     @property
     def prompt(self) -> str:
         """A training prompt with all pseudo-words: ``a photo of <person> with <hair>``."""
         naming = Naming(self.info.recipe, self.info.words)
-        return naming.expand(naming.composite_prompt())
+        return with_words(naming.expand(naming.composite_prompt()), self.texts)
 
     @property
     def predicts_v(self) -> bool:
@@ -94,9 +94,7 @@ class Exported:
         return {
             "modelspec.sai_model_spec": "1.0.1",
             "modelspec.architecture": f"{self.family.architecture}/{kind}",
-            "modelspec.implementation": "https://github.com/Stability-AI/generative-models"
-            if self.family.sgm_names
-            else "diffusers",
+            "modelspec.implementation": self.family.implementation,
             "modelspec.title": title,
             "modelspec.resolution": f"{self.size}x{self.size}",
             "modelspec.trigger_phrase": trigger,
@@ -120,10 +118,9 @@ class Exported:
 def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
     if run.adapter:
         header = diffusers_header(read_metadata(run.folder / LORA_FILE), run.adapter)
-        run.write(folder / LORA_FILE, diffusers_tensors(run.adapter), header)
+        run.write(folder / LORA_FILE, run.spellings.diffusers(run.adapter), header)
     run.write_words(folder, lambda word: word)
     files = {word: f"{name}.safetensors" for word, name in run.names.items()}
-    recipe = run.info.recipe
     lora = LORA_FILE if run.adapter else None
     base = str(EMBEDDED) if run.info.model == "embedded" else run.info.model
     return in_diffusers(
@@ -132,8 +129,7 @@ def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
         lora,
         files,
         run.prompt,
-        recipe.sampling.guidance,
-        recipe.sampling.steps,
+        run.call,
         run.predicts_v,
     )
 
@@ -141,17 +137,18 @@ def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
 def _kohya(run: Exported, folder: Path, bundle: bool) -> str:
     bundled = {f"bundle_emb.{run.names[w]}.{k}": v for w in run.words for k, v in run.by_key(w).items()}
     if run.adapter:
-        tensors = kohya_tensors(run.adapter, run.layers_per_block, run.family.sgm_names) | (bundled if bundle else {})
+        tensors = run.spellings.kohya(run.adapter) | (bundled if bundle else {})
         run.write(folder / f"{run.name}.safetensors", tensors, run.lora_header(with_words(run.prompt, run.names)))
     run.write_words(folder, lambda word: "emb_params")
     lora = run.name if run.adapter else None
-    usage = in_a1111(lora, run.names, run.prompt) + in_comfyui(lora, run.names, run.prompt)
+    usage, uis = in_comfyui(lora, run.names, run.prompt), run.family.web_uis
+    usage = in_a1111(lora, run.names, run.prompt, uis) + usage if uis else usage
     return usage + (BUNDLED if bundle else "")
 
 
 def _comfyui(run: Exported, folder: Path, bundle: bool) -> str:
     if run.adapter:
-        tensors = comfyui_tensors(run.adapter, run.layers_per_block)
+        tensors = run.spellings.comfyui(run.adapter)
         run.write(folder / f"{run.name}.safetensors", tensors, run.lora_header(comfyui_prompt(run.prompt, run.names)))
     run.write_words(folder)
     return in_comfyui(run.name if run.adapter else None, run.names, run.prompt)
@@ -187,18 +184,31 @@ def _merged(run: Exported, folder: Path, bundle: bool) -> str:
     pipeline: Any = _fused(run).pipeline
     pipeline.to(torch.float16 if run.half else torch.float32)
     pipeline.save_pretrained(folder)
-    recipe = run.info.recipe
-    return in_diffusers(run.pipeline_class, ".", None, {}, run.prompt, recipe.sampling.guidance, recipe.sampling.steps)
+    return in_diffusers(run.pipeline_class, ".", None, {}, run.prompt, run.call)
 
 
 FORMATS = {"diffusers": _diffusers, "kohya": _kohya, "comfyui": _comfyui, "merged": _merged, "checkpoint": _checkpoint}
 WHOLE = ("merged", "checkpoint")  # hold a whole model
 
 
-def _adapter(file: Path, layers_per_block: int) -> Adapter:
+def _adapter(file: Path, spellings: Spellings) -> Adapter:
     tensors = read_tensors(file)
-    modules = dict.fromkeys(key.removeprefix("unet.").split(".lora_")[0] for key in tensors)
-    return adapter_of(tensors, modules, layers_per_block, header_alpha(read_metadata(file)))
+    modules = dict.fromkeys(key.removeprefix(f"{spellings.part}.").split(".lora_")[0] for key in tensors)
+    return spellings.read(tensors, modules, header_alpha(read_metadata(file)))
+
+
+def _call(backbone: Backbone, recipe: Recipe) -> dict[str, object]:
+    size = {} if recipe.data.size is None else {"height": recipe.data.size, "width": recipe.data.size}
+    return backbone.guidance_inputs(recipe.sampling.guidance) | {"num_inference_steps": recipe.sampling.steps} | size
+
+
+def _unreadable(backbone: Backbone, format: str) -> str | None:
+    """Why no tool could read this format of this family; None if some can."""
+    if format == "checkpoint" and backbone.denoiser_part != "unet":
+        return f"one file with the whole model is not written for {backbone.family}"
+    if format in ("kohya", "comfyui") and not backbone.spellings.named:
+        return f"none of its tools loads a LoRA for {backbone.family}"
+    return None
 
 
 def _read(run: Path | str, half: bool, format: str) -> Exported:
@@ -217,11 +227,16 @@ def _read(run: Path | str, half: bool, format: str) -> Exported:
             field="run",
         )
     backbone = load_backbone(info.model, info.loras, device="cpu", precision="fp32")
+    if (reason := _unreadable(backbone, format)) is not None:
+        raise InputError(f"{format}: {reason}", "choose diffusers", field="format")
+    texts: Mapping[str, str] = {}
     if "pseudo-words" in kinds:
         rows = unprefixed(WORDS, read_tensors(folder / WORDS_FILE))
         words = {w: {e: rows[f"{w}.{e}"] for e in backbone.text_encoders} for w in info.words}
-    else:  # not trained: the LoRA was trained with their initial vectors
-        words = backbone.add_words(Naming(info.recipe, info.words).initial_texts())
+    else:  # not trained: the LoRA was trained with their initial vectors, or with the text that they stand for
+        initial = Naming(info.recipe, info.words).initial_texts()
+        words = {word: vectors for word, vectors in backbone.add_words(initial).items() if vectors}
+        texts = {word: text for word, text in initial.items() if word not in words}
     name = re.sub(r"[^A-Za-z0-9]+", "-", folder.resolve().name).strip("-") or "magictailor"
     return Exported(
         name=name,
@@ -230,10 +245,12 @@ def _read(run: Path | str, half: bool, format: str) -> Exported:
         family=FAMILIES[backbone.family],
         pipeline_class=type(backbone.pipeline).__name__,
         noise_schedule=backbone.noise_schedule,
-        layers_per_block=backbone.layers_per_block,
+        spellings=backbone.spellings,
+        texts=texts,
         size=backbone.size,
-        adapter=_adapter(folder / LORA_FILE, backbone.layers_per_block) if "lora" in kinds else {},
+        adapter=_adapter(folder / LORA_FILE, backbone.spellings) if "lora" in kinds else {},
         words=words,
+        call=_call(backbone, info.recipe),
         half=half,
     )
 

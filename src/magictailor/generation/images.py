@@ -74,7 +74,7 @@ def generate(
     seed: int = 0,
     steps: int | None = None,
     guidance: float | None = None,
-    scheduler_name: str = "ddim",
+    scheduler_name: str | None = None,
     batch: int | None = None,
     listen: Listener = ignore,
 ) -> Iterator[Generated]:
@@ -92,6 +92,7 @@ def generate(
         raise InputError(
             f"{steps}: the first {config.base_steps} are the base's own with this method", "choose more", field="steps"
         )
+    scheduler_name = scheduler_name or next(iter(backbone.schedulers))
     scheduler(scheduler_name, backbone)  # refuses an unknown name before anything is generated
     options = SamplingOptions(steps, guidance, scheduler_name, batch=batch)
     keys, naming = [(text, seed + i) for text in prompts for i in range(number)], Naming(info.recipe, info.words)

@@ -11,7 +11,7 @@ from magictailor.backbones.runtime import BITS
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Notice, ignore
 from magictailor.common.tensors import read_tensors, unprefixed
-from magictailor.recipe.naming import Naming
+from magictailor.recipe.naming import WORD_KINDS, Naming
 from magictailor.training.run_folder import (
     FORMAT,
     LORA_FILE,
@@ -23,8 +23,6 @@ from magictailor.training.run_folder import (
     read_run,
 )
 from magictailor.training.trainables import DENOISER, MATRIX, OWN_WEIGHTS, TEXT, WORDS
-
-WORD_KINDS = {"pseudo-words", "embedding-matrix"}
 
 
 def finished_run(run: Path | str) -> tuple[Path, RunInfo]:
@@ -85,6 +83,8 @@ def _refuse_lost_changes(folder: Path, info: RunInfo, loras: Sequence[str], opti
 
 def _apply(backbone: Backbone, info: RunInfo, folder: Path) -> None:
     kinds, pipeline = info.recipe.kinds, backbone.pipeline
+    if info.recipe.data.size is not None:
+        backbone.use_size(info.recipe.data.size)
     backbone.add_words(info.words if kinds & WORD_KINDS else Naming(info.recipe, info.words).initial_texts())
     tensors = read_tensors(folder / WORDS_FILE) if kinds & WORD_KINDS else {}
     rows, matrices = unprefixed(WORDS, tensors), unprefixed(MATRIX, tensors)

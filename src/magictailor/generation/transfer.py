@@ -52,6 +52,8 @@ def transfer(
 ) -> Iterator[Image.Image]:
     """Generate a component inside a region of an image; see `magictailor.Run.transfer`."""
     naming, config = Naming(info.recipe, info.words), info.recipe.sampling
+    if "ddim" not in backbone.schedulers:
+        raise InputError(f"transfer: not on {backbone.family}", "use a run on Stable Diffusion 1, 2 or XL", field="run")
     word = word or list(info.words)[-1]
     if word not in info.words:
         raise InputError(f"{word}: not a pseudo-word of this run", f"it knows {', '.join(info.words)}", field="word")

@@ -1,14 +1,19 @@
 """What a recipe takes from the base: numbers that depend on its size, as data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from magictailor.methods.prompt_words import RARE
+from magictailor.recipe import LoRA, Prompts, PseudoWords, Trainable
 
 
 @dataclass(frozen=True)
 class BaseDefaults:
     """``steps`` and ``lr``: of MagicTailor's two phases. ``guidance`` and ``sampling_steps``: of `generate`.
 
-    ``word_lr_scale``: the learning rate of pseudo-words, times a phase's. ``lr_scales``: of the compared methods'
+    ``word_lr_scale``: the learning rate of pseudo-words, times a phase's. Without ``trains_words`` they are rare words
+    beside their labels, "sks hair", and nothing of them is trained. ``lr_scales``: of the compared methods'
     published rates, by method.
     """
 
@@ -18,7 +23,19 @@ class BaseDefaults:
     guidance: float
     sampling_steps: int
     word_lr_scale: float = 1.0
+    trains_words: bool = True
+    optimizer: Literal["adamw", "prodigy"] = "adamw"
     lr_scales: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def trained(self) -> tuple[Trainable, ...]:
+        """What MagicTailor trains."""
+        words = (PseudoWords(lr_scale=self.word_lr_scale),) if self.trains_words else ()
+        return (LoRA(rank=self.rank), *words)
+
+    @property
+    def prompts(self) -> Prompts:
+        return Prompts() if self.trains_words else Prompts(initial_words=RARE)
 
 
 PAPER = BaseDefaults(steps=(200, 300), lr=(1e-4, 1e-5), rank=32, guidance=7.5, sampling_steps=50)
@@ -29,9 +46,22 @@ EMBEDDED = BaseDefaults(
         "textual-inversion": 30.0, "dreambooth": 10.0, "custom-diffusion": 3.0, "break-a-scene": 10.0, "clic": 10.0,
     },
 )  # fmt: skip
-BY_FAMILY = {"embedded": EMBEDDED}
+_LARGE = replace(PAPER, trains_words=False)  # the paper's rates; the pipelines' own guidance and steps
+BY_FAMILY = {
+    "embedded": EMBEDDED,
+    "sd3": replace(_LARGE, guidance=7.0, sampling_steps=28),
+    "sd3-clip": replace(PAPER, guidance=7.0, sampling_steps=28),
+    "flux": replace(_LARGE, guidance=3.5, sampling_steps=28),
+    "flux2-klein-4b": replace(_LARGE, guidance=4.0),
+    "flux2-klein-9b": replace(_LARGE, guidance=4.0),
+    "flux2-dev": replace(_LARGE, guidance=4.0),
+    # AdamW does not converge on it (docs/models.md); prodigy's rate is a factor of the one that it finds.
+    "z-image": replace(_LARGE, lr=(1.0, 0.1), guidance=5.0, optimizer="prodigy"),
+    "qwen-image": replace(_LARGE, guidance=4.0),
+    "sana": replace(_LARGE, guidance=4.5, sampling_steps=20),
+}
 
 
 def defaults_for(family: str) -> BaseDefaults:
-    """The defaults for a base of this family; the paper's for all of Stable Diffusion."""
+    """The defaults for a base of this family; the paper's for Stable Diffusion 1, 2 and XL."""
     return BY_FAMILY.get(family, PAPER)

@@ -8,10 +8,9 @@ from magictailor.recipe import (
     LoRA,
     Loss,
     NoDegradation,
+    Optimisation,
     Phase,
     Preserve,
-    Prompts,
-    PseudoWords,
     Recipe,
     ReferenceQuirks,
     Sampling,
@@ -27,7 +26,9 @@ def magictailor(base: BaseDefaults) -> Recipe:
     return Recipe(
         method="magictailor",
         phases=(warm_up, balance),
-        train=(LoRA(rank=base.rank), PseudoWords(lr_scale=base.word_lr_scale)),
+        train=base.trained,
+        prompts=base.prompts,
+        optimisation=Optimisation(optimizer=base.optimizer),
         sampling=Sampling(guidance=base.guidance, steps=base.sampling_steps),
     )
 
@@ -37,7 +38,7 @@ def magictailor_in_context(base: BaseDefaults) -> Recipe:
 
     CLiC names the owner too; "zoomed in" is Custom Diffusion's prefix (Kumari 2023) for an enlarged image.
     """
-    prompts = Prompts(component_template="zoomed in {concept} with {}")
+    prompts = base.prompts.model_copy(update={"component_template": "zoomed in {concept} with {}"})
     return magictailor(base).model_copy(update={"method": "magictailor-in-context", "prompts": prompts})
 
 

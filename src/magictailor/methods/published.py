@@ -27,7 +27,9 @@ def published(base: BaseDefaults, method: str, *phases: Phase, base_steps: int =
     return Recipe(
         method=method,
         phases=tuple(p.model_copy(update={"steps": max(1, round(p.steps * share))}) for p in phases),
-        optimisation=optimisation.model_copy(update={"lr_scale": base.lr_scales.get(method, 1.0)}),
+        optimisation=optimisation.model_copy(
+            update={"lr_scale": base.lr_scales.get(method, 1.0), "optimizer": base.optimizer}
+        ),
         sampling=Sampling(guidance=base.guidance, steps=base.sampling_steps, base_steps=base_steps),
         **parts,
     )

@@ -49,12 +49,31 @@ class ContextMask(ConfigModel):
 class CrossAttention(ConfigModel):
     """Equation 2. ``weight`` holds for a mask of the whole image; with ``loss.masked="mask"`` it is divided by the mean area.
 
-    ``blocks``: the layers of the whole denoiser, or only of its second half; ``normalised``: divide each map by its maximum.
+    ``blocks``: all: the layers that tell where words are, by the family; up: those of the denoiser's second half; or a
+    transformer's blocks by their numbers. ``over``: a map's softmax runs over all keys, or in joint attention over those
+    of the text alone. ``noise``: only images whose noise level lies between these, 0 the image and 1 noise.
+    ``normalised``: divide each map by its maximum.
     """
 
     weight: float = Field(1e-2, ge=0)
-    blocks: Literal["all", "up"] = "all"
+    blocks: Literal["all", "up"] | tuple[int, ...] = "all"
+    over: Literal["all", "text"] = "all"
+    noise: tuple[float, float] = (0.0, 1.0)
     normalised: bool = True
+
+    @field_validator("blocks")
+    @classmethod
+    def _some_blocks(cls, blocks: str | tuple[int, ...]) -> str | tuple[int, ...]:
+        if not blocks:
+            raise ValueError("name at least one block")
+        return blocks
+
+    @field_validator("noise")
+    @classmethod
+    def _ordered(cls, noise: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= noise[0] < noise[1] <= 1:
+            raise ValueError("write two numbers, 0 <= low < high <= 1")
+        return noise
 
 
 class Preserve(ConfigModel):

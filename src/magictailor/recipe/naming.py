@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from magictailor.common.errors import InputError
 from magictailor.recipe.recipe import Recipe
 
+WORD_KINDS = {"pseudo-words", "embedding-matrix"}
+
 
 class Naming:
     """``words``: ``{word: label}`` of the pair, the concept first."""
@@ -12,9 +14,12 @@ class Naming:
     def __init__(self, recipe: Recipe, words: Mapping[str, str]) -> None:
         self.words, self.method, self.config = dict(words), recipe.method, recipe.prompts
         self.concept = next(iter(words))
+        self.trains_words = bool(recipe.kinds & WORD_KINDS)
 
     def initial_texts(self) -> dict[str, str]:
-        """For each pseudo-word the text whose embedding it starts as.
+        """For each pseudo-word the text whose embedding it starts as, or that it stands for.
+
+        Where a rare word is not trained, its label has to say what it is: ``sks hair``.
 
         Raises:
             InputError: more samples than the recipe has initial words.
@@ -28,7 +33,10 @@ class Naming:
                 "name more with prompts.initial_words=[...], or [] for the labels",
                 field="method",
             )
-        return dict(zip(self.words, initial))
+        if self.trains_words:
+            return dict(zip(self.words, initial))
+        texts = zip(self.words.items(), initial)
+        return {w: rare if label in self.name(w).split() else f"{rare} {label}" for (w, label), rare in texts}
 
     def name(self, word: str) -> str:
         """A sample's name in a prompt: ``<hair>``, ``<hair> hair`` or ``<hair> style``."""

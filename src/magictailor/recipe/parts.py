@@ -1,5 +1,7 @@
 """The parts of a recipe: data, prompts, optimisation, sampling; the loss is in `losses`."""
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from magictailor.recipe.config import ConfigModel, check_optional_template, check_template, fields_of
@@ -17,6 +19,7 @@ class Augment(ConfigModel):
 class Data(ConfigModel):
     """Which images a step sees."""
 
+    size: int | None = Field(None, ge=8, le=8192)  # the side of training images, pixels; None: the base's own
     references: int | None = Field(None, ge=1)  # the first N reference images of each sample; None: all
     batch: int | None = Field(None, ge=1, le=10_000)  # images drawn at random for a step; None: all of the pair
     collage: bool = False  # Break-A-Scene: an image shows a random subset of the samples, cut out, side by side
@@ -52,8 +55,12 @@ class Prompts(ConfigModel):
 
 
 class Optimisation(ConfigModel):
-    """AdamW, and how a step's images are divided into forward passes."""
+    """The optimizer, and how a step's images are divided into forward passes.
 
+    prodigy (Mishchenko 2023) finds the rate itself; a phase's lr multiplies what it finds, and 1 is right then.
+    """
+
+    optimizer: Literal["adamw", "prodigy"] = "adamw"
     lr_scale: float = Field(1.0, gt=0)  # times every phase's lr: a small base needs other rates than the published
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = Field(1e-2, ge=0)

@@ -64,9 +64,9 @@ class Recipe(ConfigModel):
         return next((p.alpha / p.rank for p in self.train if isinstance(p, LoRA) and p.alpha is not None), 1.0)
 
     @property
-    def attention_blocks(self) -> Literal["all", "up"] | None:
-        """The layers that the attention loss reads; None: no phase has one."""
-        return next((phase.attention.blocks for phase in self.phases if phase.attention), None)
+    def attention(self) -> CrossAttention | None:
+        """The attention loss of the first phase that has one; None: no phase has. All read the same layers."""
+        return next((phase.attention for phase in self.phases if phase.attention), None)
 
     def phase(self, step: int) -> Phase:
         return self.phases[self.phase_at(step)]
@@ -113,8 +113,8 @@ class Recipe(ConfigModel):
                 raise ValueError(
                     f"phases.{number}.train: only what the recipe trains ({', '.join(sorted(self.kinds))})"
                 )
-        if len({p.attention.blocks for p in self.phases if p.attention}) > 1:
-            raise ValueError("attention.blocks: the same for all phases")
+        if len({(p.attention.blocks, p.attention.over) for p in self.phases if p.attention}) > 1:
+            raise ValueError("attention.blocks and attention.over: the same for all phases")
         if self.sampling.base_steps and not {"cross-attention", "denoiser"} & self.kinds:
             raise ValueError("sampling.base_steps: only for recipes that train the denoiser's own weights")
         if self.sampling.base_steps >= self.sampling.steps:

@@ -42,8 +42,8 @@ class Batch:
 def mask_grids(backbone: Backbone, recipe: Recipe) -> list[tuple[int, int]]:
     """Height and width of the grids on which losses read masks: the latents', and the attention maps' if one reads them."""
     height, width = backbone.latent_shape(backbone.size, backbone.size)[-2:]
-    blocks = recipe.attention_blocks
-    return [(height, width), *([] if blocks is None else [backbone.map_grid(blocks)])]
+    term = recipe.attention
+    return [(height, width), *([] if term is None else [backbone.map_grid(term.blocks)])]
 
 
 class BatchMaker:

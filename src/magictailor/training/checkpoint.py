@@ -23,6 +23,7 @@ from magictailor.training.run_folder import LORA_FILE, WEIGHTS_FILE, WORDS_FILE
 from magictailor.training.trainables import MATRIX, WORDS, Trainables
 
 STATE_FILE = "checkpoint.safetensors"
+NUMBERS = (bool, int, float)
 
 
 @dataclass
@@ -40,12 +41,14 @@ class State:
 
     def save(self, folder: Path) -> None:
         began = time.monotonic()
+        groups = [{k: v for k, v in g.items() if isinstance(v, NUMBERS)} for g in self.optimizer.param_groups]
         tensors = prefixed("trained", self.trained.named()) | prefixed("optimizer", optimizer_tensors(self.optimizer))
         if self.momentum is not None:
             tensors |= prefixed("momentum", self.momentum.weights)
         copies = int(self.momentum is not None and self.momentum.copies_next)
         numbers = {"step": self.step, "copies_next": copies, "seconds": self.seconds}
-        texts = {k: repr(v) for k, v in numbers.items()} | {"scaler": json.dumps(self.scaler.state_dict())}
+        texts = {k: repr(v) for k, v in numbers.items()}
+        texts |= {"scaler": json.dumps(self.scaler.state_dict()), "groups": json.dumps(groups)}
         write_tensors(folder / STATE_FILE, tensors, texts)
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - began
@@ -58,6 +61,8 @@ class State:
         numbers, tensors, online = read_metadata(path), read_tensors(path), self.trained.online
         self.trained.restore(unprefixed("trained", tensors))
         restore_optimizer(self.optimizer, unprefixed("optimizer", tensors))
+        for group, kept_numbers in zip(self.optimizer.param_groups, json.loads(numbers["groups"]), strict=True):
+            group.update(kept_numbers)  # prodigy's estimate of the rate is among them
         kept = {n: t.to(online[n].device) for n, t in unprefixed("momentum", tensors).items()}
         self.momentum = Momentum(kept, bool(int(numbers["copies_next"]))) if kept else None
         if self.scaler.is_enabled():
@@ -72,10 +77,11 @@ def save_result(folder: Path, backbone: Backbone, trained: Trainables) -> None:
     if trained.lora:
         weights = get_peft_model_state_dict(backbone.denoiser, save_embedding_layers=False)
         denoiser: Any = backbone.denoiser
-        config = {f"unet.{k}": v for k, v in denoiser.peft_config["default"].to_dict().items()}
+        part = backbone.denoiser_part
+        config = {f"{part}.{k}": v for k, v in denoiser.peft_config["default"].to_dict().items()}
         # Without this metadata diffusers loses alpha silently.
         header = {"format": "pt", "lora_adapter_metadata": json.dumps(config, sort_keys=True, default=sorted)}
-        write_tensors(folder / LORA_FILE, prefixed("unet", weights), header)
+        write_tensors(folder / LORA_FILE, prefixed(part, weights), header)
     words = prefixed(WORDS, trained.words) | prefixed(MATRIX, trained.matrices)
     if words:
         write_tensors(folder / WORDS_FILE, words)

@@ -31,7 +31,10 @@ def learning_rate(recipe: Recipe, step: int, images: int) -> float:
     if recipe.quirks.lr_returns and number > 0 and recipe.phase_at(step - 1) == number:
         number = 0
     phase = recipe.phases[number]
-    return recipe.optimisation.lr_scale * phase.lr * (images if phase.lr_per_image else 1)
+    per_image = (
+        phase.lr_per_image and recipe.optimisation.optimizer == "adamw"
+    )  # prodigy finds the rate of the whole step
+    return recipe.optimisation.lr_scale * phase.lr * (images if per_image else 1)
 
 
 def advance(training: Training) -> dict[str, float]:
@@ -79,9 +82,7 @@ def advance(training: Training) -> dict[str, float]:
 
 def preview(training: Training, folder: Path) -> PreviewSaved:
     """Generate the composite and each sample alone at fixed seeds: `previews/000100-0.png` and so on."""
-    naming, recipe, step = training.naming, training.recipe, training.state.step
-    alone = [naming.training_prompts(word)[0] for word in training.info.words]
-    prompts = [naming.expand(naming.composite_prompt()), *alone] if len(alone) > 1 else alone
+    recipe, step, prompts = training.recipe, training.state.step, training.examples.preview_prompts()
     options = SamplingOptions(recipe.sampling.steps, recipe.sampling.guidance)
     images = sample(training.backbone, prompts, [recipe.seed] * len(prompts), options)
     files = []

@@ -18,6 +18,7 @@ from magictailor.training.batch import Batch, BatchMaker
 from magictailor.training.momentum import Momentum
 from magictailor.training.rows import Examples, Row
 
+IN_ENCODERS = {"pseudo-words", "embedding-matrix", "text-encoder"}  # trainables
 TERMS = ("loss", "attention", "preserve", "region", "prior")
 
 
@@ -38,12 +39,13 @@ class EncodedPrompts:
     Encoders that a preset offloads run a second time for the backward pass, so that they need not stay on the card.
     """
 
-    def __init__(self, backbone: Backbone, prompts: Sequence[str], words: Sequence[str]) -> None:
+    def __init__(self, backbone: Backbone, prompts: Sequence[str], words: Sequence[str], learned: bool) -> None:
+        """``learned``: whether anything in the encoders is."""
         self._backbone, self._prompts, self._words = backbone, list(dict.fromkeys(prompts)), words
-        self._runs_again = backbone.runtime.preset.offload
-        with torch.set_grad_enabled(not self._runs_again):
+        self._learned, self._runs_again = learned, learned and backbone.runtime.preset.offload
+        with torch.set_grad_enabled(learned and not self._runs_again):
             self._encoded = self._encode()
-        self._leaf = self._encoded.leaf()
+        self._leaf = self._encoded.leaf(learned)
 
     def _encode(self) -> Condition:
         return self._backbone.encode_text(self._prompts, self._words)
@@ -52,6 +54,8 @@ class EncodedPrompts:
         return self._leaf.pick([self._prompts.index(prompt) for prompt in prompts])
 
     def backward(self) -> None:
+        if not self._learned:
+            return
         with self._backbone.on_device("text"):
             encoded = self._encode() if self._runs_again else self._encoded
             encoded.backward(self._leaf)
@@ -86,8 +90,8 @@ class Objective:
 
     def reading_attention(self) -> AbstractContextManager[None]:
         """Inside, `forward` can compute the attention loss, if the recipe has one."""
-        blocks = self.recipe.attention_blocks
-        return nullcontext() if blocks is None else self.backbone.reading_attention(blocks)
+        term = self.recipe.attention
+        return nullcontext() if term is None else self.backbone.reading_attention(term.blocks, term.over)
 
     @torch.no_grad()
     def _check_spans(self) -> None:
@@ -109,7 +113,7 @@ class Objective:
 
     def encode_prompts(self, rows: Sequence[Row]) -> EncodedPrompts:
         prompts = [row.prompt for row in rows] + [row.region_prompt for row in rows if row.region_prompt]
-        return EncodedPrompts(self.backbone, prompts, self.words)
+        return EncodedPrompts(self.backbone, prompts, self.words, bool(self.recipe.kinds & IN_ENCODERS))
 
     def forward(self, batch: Batch, text: EncodedPrompts, phase: Phase) -> Outcome:
         """Without gradients, the attention maps are left out: only the diffusion losses are wanted then."""
@@ -121,6 +125,9 @@ class Objective:
         attention = region = torch.zeros_like(diffusion)
         if prediction.attention is not None and batch.map_masks is not None and phase.attention is not None:
             attention = _attention_losses(batch, prediction.attention, batch.map_masks, phase.attention.normalised)
+            low, high = phase.attention.noise
+            level = self.backbone.noise_level(batch.times)
+            attention = attention * ((level >= low) & (level <= high))
         if batch.region is not None and phase.region is not None:
             alone = text.pick([row.region_prompt for row in batch.rows])
             error = self.backbone.predict(batch.region.noisy, batch.times, alone).output - batch.region.target

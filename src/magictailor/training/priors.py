@@ -1,7 +1,6 @@
 """Prior images: what the untrained base generates of a class, kept in the user's cache for all runs."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,20 +12,13 @@ from PIL import Image
 
 from magictailor.backbones import Backbone
 from magictailor.backbones.sampling import SamplingOptions, sample
+from magictailor.common.cache import CACHE, cache_folder
 from magictailor.common.distributed import barrier, rank_and_world_size
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Progress
 from magictailor.common.files import output_folder, write_json
 from magictailor.common.pictures import save_png
 from magictailor.recipe import Recipe
-
-CACHE = "MAGICTAILOR_CACHE"
-
-
-def cache_folder() -> Path:
-    """Where prior images are kept: $MAGICTAILOR_CACHE, or magictailor's folder in the user's cache."""
-    own = os.environ.get(CACHE)
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "magictailor"
 
 
 def _key(backbone: Backbone, recipe: Recipe, prompt: str) -> dict[str, object]:
@@ -37,7 +29,7 @@ def _key(backbone: Backbone, recipe: Recipe, prompt: str) -> dict[str, object]:
     return {
         "model": backbone.name,
         "loras": [asdict(lora) for lora in backbone.loras],
-        "digest": backbone.digest(),
+        "digest": backbone.digest_as_loaded or backbone.digest(),
         "precision": runtime.precision,
         "size": backbone.size,
         "together": runtime.preset.sample_batch_size,

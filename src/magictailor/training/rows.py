@@ -162,6 +162,16 @@ class Examples:
             return u
         return (torch.randperm(count, generator=generator(self.seed, step, 0, "strata")) + u) / count
 
+    def preview_prompts(self) -> list[str]:
+        """The composite, if there are several samples, and each sample alone."""
+        alone = [self.naming.training_prompts(word)[0] for word in self.naming.words]
+        return [self.naming.expand(self.naming.composite_prompt()), *alone] if len(alone) > 1 else alone
+
+    def every_text(self) -> list[str]:
+        """Every prompt that training, previews and prior images need; the empty one is for guidance."""
+        priors = [self.prior_prompt(word) for word in self.naming.words] if self.recipe.loss.prior else []
+        return list(dict.fromkeys([*self.all_prompts(), *self.preview_prompts(), *priors, ""]))
+
     def all_prompts(self) -> list[str]:
         """Every prompt with a pseudo-word that any step may have."""
         words = list(self.naming.words)

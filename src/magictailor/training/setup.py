@@ -17,7 +17,8 @@ from magictailor.recipe.naming import Naming
 from magictailor.training.batch import mask_grids
 from magictailor.training.checkpoint import State
 from magictailor.training.memory import expected_peak
-from magictailor.training.objective import Objective
+from magictailor.training.objective import IN_ENCODERS, Objective
+from magictailor.training.optimizer import make_optimizer
 from magictailor.training.priors import prior_images
 from magictailor.training.rows import Examples
 from magictailor.training.run_folder import RunInfo, claim, describe_pair
@@ -56,6 +57,8 @@ def build(pair: Pair, recipe: Recipe, backbone: Backbone, start: Start | None = 
     runtime, config = backbone.runtime, recipe.optimisation
     words = {sample.word: sample.label for sample in pair.samples}
     naming = Naming(recipe, words)
+    if recipe.data.size is not None:
+        backbone.use_size(recipe.data.size)
     images = training_images(
         first_references(pair, recipe.data.references), backbone.size, mask_grids(backbone, recipe)
     )
@@ -69,11 +72,13 @@ def build(pair: Pair, recipe: Recipe, backbone: Backbone, start: Start | None = 
     scaler = torch.amp.GradScaler(backbone.device.type, enabled=runtime.dtype == torch.float16)
     examples = Examples(images, recipe, naming, digests)
     objective = Objective(backbone, examples, recipe, trained.parameters(), scaler.scale)
-    optimizer = torch.optim.AdamW(
-        trained.groups(), lr=0.0, betas=config.betas, weight_decay=config.weight_decay, fused=True
-    )
+    optimizer = make_optimizer(trained.groups(), config)
     if runtime.compiled:
         backbone.compile()
+    if recipe.kinds.isdisjoint(IN_ENCODERS):  # every prompt that the run needs, and nothing after
+        with torch.no_grad():
+            backbone.encode_text(examples.every_text())
+        backbone.release_text()
     info = RunInfo(
         backbone.name,
         backbone.digest_as_loaded or None,

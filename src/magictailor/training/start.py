@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from magictailor.backbones.contract import Backbone
-from magictailor.backbones.lora import adapter_of, header_alpha
+from magictailor.backbones.lora import header_alpha
 from magictailor.common.errors import InputError
 from magictailor.common.tensors import WORD, read_metadata, read_tensors
 from magictailor.training.trainables import WORDS, Trainables
@@ -72,10 +72,10 @@ def start_from(start: Start, trained: Trainables, backbone: Backbone, scale: flo
         InputError: another base, another rank, or a pseudo-word that is not there.
     """
     other_base = "it belongs to another base; choose that one"
-    if trained.matrices or not trained.lora or not trained.words:
+    if not trained.lora or trained.matrices or ("pseudo-words" in backbone.trainable and not trained.words):
         raise _refused("only a recipe that trains a LoRA and pseudo-words can start from another run", "leave it out")
     downs = {name.split(".lora_A.")[0]: name for name in trained.lora if ".lora_A." in name}
-    adapter = adapter_of(start.tensors, downs, backbone.layers_per_block, start.alpha)
+    adapter = backbone.spellings.read(start.tensors, downs, start.alpha)
     for module, name in downs.items():
         if module not in adapter:
             raise _refused(f"{start.folder}: its LoRA has no {module}", other_base)

@@ -26,7 +26,8 @@ def make_recipe(backbone: Backbone, method: str = "magictailor", settings: Seque
     Raises:
         InputError: unknown method or key, value out of range.
     """
-    return recipe_for(backbone.family, method, [*backbone.runtime.preset.settings, *settings])
+    own = [*backbone.settings, *backbone.runtime.preset.settings]
+    return recipe_for(backbone.family, method, [*own, *settings])
 
 
 def train(

@@ -148,9 +148,15 @@ def _matrices(backbone: Backbone) -> dict[str, nn.Parameter]:
     return tables
 
 
-def _refuse_bits(backbone: Backbone, recipe: Recipe) -> None:
-    """Half precision or bits are too coarse for a weight to move in."""
+def _refuse(backbone: Backbone, recipe: Recipe) -> None:
+    """What this base does not have, and what half precision or bits are too coarse for."""
     precision, preset = backbone.runtime.precision, backbone.runtime.preset
+    if unknown := sorted(recipe.kinds - backbone.trainable):
+        raise InputError(
+            f"{recipe.method}: trains {' and '.join(unknown)}, which {backbone.family} does not have to train",
+            "choose magictailor, dreambooth or plain-lora",
+            field="method",
+        )
     if "embedding-matrix" in recipe.kinds and precision != "fp32":
         raise InputError(
             f"{precision}: method {recipe.method} trains the embedding matrix itself", "choose fp32", field="precision"
@@ -173,7 +179,7 @@ class Trainables:
     def __init__(
         self, backbone: Backbone, recipe: Recipe, starts: Mapping[str, WordVectors], seed: int | None = None
     ) -> None:
-        _refuse_bits(backbone, recipe)
+        _refuse(backbone, recipe)
         seed = recipe.seed if seed is None else seed
         self.parts = {part.kind: self._added(part, backbone, seed, starts) for part in recipe.train}
         self.word_lr_scale = next((part.lr_scale for part in recipe.train if isinstance(part, PseudoWords)), 1.0)

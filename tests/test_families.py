@@ -1,0 +1,431 @@
+"""Today's families on tiny checkpoints: one table, the same promises for each."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor
+
+import magictailor
+from families import BUILDERS, SIZE, pipeline, save, sd3
+from magictailor.backbones import load_backbone
+from magictailor.backbones.families import backbone_class
+from magictailor.backbones.transformer import Transformer
+from magictailor.common.errors import InputError
+from magictailor.common.events import CheckpointSaved
+from magictailor.exports import export
+from magictailor.training.setup import build
+from magictailor.training.step import train_step
+from magictailor.training.train import make_recipe, train
+from tiny import pair
+
+SHORT = [
+    f"data.size={SIZE}", "phases.0.steps=2", "phases.1.steps=2", "sampling.steps=2", "sampling.preview_every=0",
+    "train.0.rank=2", "phases.0.lr=1e-2",
+]  # fmt: skip
+PROMPTS = ("a photo of <person> with <hair>", "a photo of <hair>")
+WORDS = (("<person>", "<hair>"), ("<hair>",))
+TEXTS = {"<person>": "sks person", "<hair>": "ktn hair"}
+
+every_family = pytest.mark.parametrize("family", BUILDERS)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Each family's checkpoint, saved once."""
+    root, saved = tmp_path_factory.mktemp("families"), dict[str, Path]()
+
+    def folder(family: str) -> Path:
+        if family not in saved:
+            saved[family] = save(family, root / family)
+        return saved[family]
+
+    return folder
+
+
+def base(family: str) -> Any:
+    """In memory, at the tests' size, with words."""
+    made = pipeline(family)
+    backbone = backbone_class(type(made).__name__)(family, made)
+    backbone.use_size(SIZE)
+    backbone.add_words(TEXTS)
+    return backbone
+
+
+def inputs(backbone: Any, height: int = SIZE, width: int = SIZE) -> tuple[Tensor, Tensor, Any]:
+    random = torch.Generator().manual_seed(3)
+    noisy = torch.randn(2, *backbone.latent_shape(height, width), generator=random)
+    return noisy, backbone.times(torch.tensor([0.2, 0.7])), backbone.encode_text(PROMPTS, list(TEXTS))
+
+
+# --- loading
+
+
+@every_family
+def test_a_folder_is_recognised_by_its_checkpoint(family: str, folders: Callable[[str], Path]) -> None:
+    loaded = load_backbone(str(folders(family)), device="cpu")
+    assert loaded.family == family
+    assert isinstance(loaded, Transformer)
+    assert loaded.digest_as_loaded == load_backbone(str(folders(family)), device="cpu").digest()
+    assert not any(p.requires_grad for network in loaded.networks.values() for p in network.parameters())
+
+
+# --- words
+
+
+@every_family
+def test_spans_show_the_tokens_of_the_text_that_a_word_stands_for(family: str) -> None:
+    """Changing the text of a word changes the encoded sequence there, and nowhere before it."""
+    backbone = base(family)
+    (span,) = backbone.encode_text([PROMPTS[1]], ["<hair>"]).spans
+    first = backbone.encode_text([PROMPTS[1]]).tensors["sequence"]
+    backbone.add_words({"<hair>": "ktn hat"})
+    second = backbone.encode_text([PROMPTS[1]]).tensors["sequence"]
+    length = min(first.shape[1], second.shape[1])
+    changed = (first[0, :length] != second[0, :length]).any(1).nonzero()[:, 0].tolist()
+    assert span["<hair>"]
+    assert set(changed) & set(span["<hair>"])
+    if family not in ("sd3", "flux", "sana"):  # their encoders look both ways, or pad differently
+        assert min(changed) >= min(span["<hair>"])
+
+
+def test_without_t5_stable_diffusion_3_has_pseudo_words_to_train() -> None:
+    torch.manual_seed(0)
+    made = sd3(with_t5=False)
+    backbone = backbone_class("StableDiffusion3Pipeline")("sd3", made)
+    assert backbone.family == "sd3-clip"
+    assert backbone.trainable == {"lora", "pseudo-words"}
+    backbone.use_size(16)
+    training = build(pair(), make_recipe(backbone, settings=["data.size=16", "sampling.preview_every=0"]), backbone)
+    with torch.no_grad():
+        for parameter in training.trained.lora.values():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    with training.objective.reading_attention():
+        train_step(training.objective, 0, None)
+    assert set(training.trained.words) == {f"<{w}>.{e}" for w in ("person", "hair") for e in ("clip_l", "clip_g")}
+    assert all(row.grad is not None and float(row.grad.abs().max()) > 0 for row in training.trained.words.values())
+
+
+# --- images
+
+
+@every_family
+def test_latents_are_what_the_pipeline_decodes(family: str) -> None:
+    """The pipeline, given our latents as the noise of a denoising of one step that does nothing, decodes the same image."""
+    backbone = base(family)
+    pixels = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    noise = torch.zeros(1, *backbone.latent_shape(SIZE, SIZE))
+    with torch.no_grad():
+        latents = backbone.encode_images(pixels, noise)
+        again = backbone.encode_images(pixels, noise)
+        decoded = backbone.decode_latents(latents)
+        vae = backbone.pipeline.vae
+        plain = pixels[:, :, None] if family == "qwen-image" else pixels
+        found = vae.encode(plain)
+        mean = found.latent if family == "sana" else found.latent_dist.mode()
+        expected = vae.decode(mean).sample
+    expected = expected[:, :, 0] if family == "qwen-image" else expected
+    assert latents.shape == noise.shape
+    assert torch.equal(latents, again)
+    torch.testing.assert_close(decoded, expected, rtol=1e-4, atol=1e-4)
+
+
+@every_family
+def test_the_flow_leads_from_noise_to_the_image(family: str) -> None:
+    backbone = base(family)
+    latents, noise = torch.randn(2, 3, *backbone.latent_shape(SIZE, SIZE))
+    times = backbone.times(torch.tensor([0.0, 0.31, 0.99]))
+    noisy, velocity = backbone.add_noise(latents, noise, times), backbone.target(latents, noise, times)
+    torch.testing.assert_close(noisy - times[:, None, None, None] * velocity, latents, rtol=1e-4, atol=1e-4)
+    assert float(times.diff().min()) > 0
+    assert 0 <= float(times.min()) <= float(times.max()) <= 1
+
+
+@every_family
+@torch.no_grad()
+def test_the_prediction_is_the_one_that_the_pipeline_makes(family: str) -> None:
+    """One Euler step of the pipeline from t = 1 subtracts our prediction, whatever the family packs, inverts or negates."""
+    backbone = base(family)
+    seen: list[Tensor] = []
+    own = backbone.pipeline.scheduler.step
+
+    def step(output: Tensor, time: Tensor, sample: Tensor, **kwargs: Any) -> Any:
+        seen.extend([output.clone(), torch.as_tensor(time).clone(), sample.clone()])
+        return own(output, time, sample, **kwargs)
+
+    backbone.pipeline.scheduler.step = step
+    guidance = {"z-image": 0.0, "flux": 3.5, "flux2-dev": 3.5}.get(family, 1.0)  # none, or the one of training
+    call = backbone.pipeline_inputs([PROMPTS[0]], guidance)
+    backbone.pipeline(
+        **call, num_inference_steps=1, height=SIZE, width=SIZE, output_type="latent",
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    output, time, sample = seen[:3]
+    shape = backbone.latent_shape(SIZE, SIZE)
+
+    def unpacked(x: Tensor) -> Tensor:
+        if x.ndim == 4:
+            return x
+        if family.startswith("flux2"):
+            return x.transpose(1, 2).reshape(1, *shape)
+        return backbone._output(x, torch.zeros(1, *shape))
+
+    condition = backbone.encode_text([PROMPTS[0]])
+    predicted = backbone.predict(unpacked(sample).float(), time.reshape(1) / 1000, condition).output
+    torch.testing.assert_close(predicted, unpacked(output).float(), rtol=1e-3, atol=1e-4)
+
+
+# --- training
+
+
+@every_family
+def test_every_term_of_a_step_reaches_the_lora(family: str) -> None:
+    backbone = base(family)
+    training = build(pair((2, 1)), make_recipe(backbone, settings=SHORT), backbone)
+    with torch.no_grad():
+        for parameter in training.trained.lora.values():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    from magictailor.training.momentum import Momentum
+
+    momentum = Momentum({n: p * 1.1 for n, p in training.trained.online.items()})
+    with training.objective.reading_attention():
+        losses = train_step(training.objective, 2, momentum)
+    metrics = training.objective.to_numbers(training.recipe.phase(2), losses)
+    assert all(metrics[name] > 0 for name in ("loss", "attention", "preserve"))
+    reached = [n for n, p in training.trained.lora.items() if p.grad is not None and float(p.grad.abs().max()) > 0]
+    assert len(reached) >= 0.9 * len(training.trained.lora)  # the last block's text stream changes nothing
+
+
+def killed_and_resumed(folder: Path, output: Path) -> Path:
+    class Killed(Exception):
+        pass
+
+    def kill(event: object) -> None:
+        if isinstance(event, CheckpointSaved) and event.step == 3:
+            raise Killed
+
+    settings = [*SHORT, "sampling.preview_every=0"]
+    import magictailor.training.loop as loop
+
+    saved, loop.SAVE_SECONDS = loop.SAVE_SECONDS, 0.0
+    try:
+        with pytest.raises(Killed):
+            train(pair((2, 1)), output, model=str(folder), settings=settings, listen=kill, device="cpu")
+    finally:
+        loop.SAVE_SECONDS = saved
+    return train(pair((2, 1)), output, model=str(folder), settings=settings, device="cpu")
+
+
+@every_family
+def test_a_killed_run_that_goes_on_equals_one_that_was_left_alone(
+    family: str, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """And a finished run generates, exports, and gives the same image in plain diffusers."""
+    folder = folders(family)
+    alone = train(pair((2, 1)), tmp_path / "alone", model=str(folder), settings=SHORT, device="cpu")
+    resumed = killed_and_resumed(folder, tmp_path / "resumed")
+    name = "pytorch_lora_weights.safetensors"
+    assert (alone / name).read_bytes() == (resumed / name).read_bytes()
+    assert (alone / "metrics.jsonl").read_text() == (resumed / "metrics.jsonl").read_text()
+
+    run = magictailor.load(alone, device="cpu")
+    (item,) = run.generate(PROMPTS[0], seed=5)
+    text = "a photo of sks person with ktn hair"
+    export(alone, tmp_path / "out")
+    readme = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert text in readme
+    assert "<" not in readme.split("pipe(")[1]
+
+    plain: Any = DiffusionPipeline.from_pretrained(str(folder))
+    plain.set_progress_bar_config(disable=True)
+    plain.load_lora_weights(str(tmp_path / "out"), weight_name=name)
+    call = run.backbone.guidance_inputs(run.recipe.sampling.guidance)
+    more = {"use_resolution_binning": False} if family == "sana" else {}
+    image = plain(
+        prompt=text,
+        **call,
+        **more,
+        num_inference_steps=2,
+        height=SIZE,
+        width=SIZE,
+        generator=[torch.Generator().manual_seed(5)],
+    ).images[0]
+    difference = max(abs(a - b) for a, b in zip(item.image.tobytes(), image.tobytes(), strict=True))
+    assert difference <= 1  # our decoder works in float32 whatever the rest does
+
+
+@pytest.mark.parametrize("settings", [["optimisation.micro_batch=1"], ["optimisation.checkpointing=true"]])
+@every_family
+def test_micro_batches_and_checkpointing_give_the_same_gradients(family: str, settings: list[str]) -> None:
+    found = []
+    for more in ([], settings):
+        backbone = base(family)
+        training = build(pair((2, 1)), make_recipe(backbone, settings=[*SHORT, *more]), backbone)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in training.trained.lora.values():
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+        with training.objective.reading_attention():
+            train_step(training.objective, 0, None)
+        found.append({n: p.grad for n, p in training.trained.lora.items()})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@every_family
+def test_the_text_encoder_leaves_memory_once_the_prompts_are_encoded(
+    family: str, folders: Callable[[str], Path]
+) -> None:
+    backbone: Any = load_backbone(str(folders(family)), device="cpu")
+    build(pair(), make_recipe(backbone, settings=SHORT), backbone)
+    assert not backbone.text_encoders
+    known = backbone.encode_text([""]).tensors["sequence"]
+    new = backbone.encode_text(["a photo of a hat"]).tensors[
+        "sequence"
+    ]  # it comes back for a new prompt, and goes again
+    assert float((known - new[:, : known.shape[1]] if new.shape[1] >= known.shape[1] else new).abs().max()) > 0
+    assert not backbone.text_encoders
+
+
+@pytest.mark.parametrize("method", ["textual-inversion", "custom-diffusion", "break-a-scene", "clic"])
+def test_methods_that_need_what_a_family_does_not_have_are_refused_in_one_line(method: str) -> None:
+    backbone = base("z-image")
+    with pytest.raises(InputError, match="z-image does not have to train"):
+        build(pair(), make_recipe(backbone, method, ["data.size=32"]), backbone)
+    assert not getattr(backbone.denoiser, "peft_config", None)
+
+
+@pytest.mark.parametrize("method", ["dreambooth", "plain-lora", "without-dm-deg", "without-ds-bal"])
+def test_methods_that_make_sense_there_train(method: str, tmp_path: Path) -> None:
+    backbone = base("flux")
+    settings = [s for s in SHORT if not s.startswith("phases.1")] if method == "dreambooth" else SHORT
+    more = ["loss.prior.images=2"] if method == "dreambooth" else []
+    run = train(pair(), tmp_path / "run", model=backbone, method=method, settings=[*settings, *more])
+    assert json.loads((run / "run.json").read_text())["finished"]
+
+
+def test_prodigy_goes_on_with_the_rate_that_it_had_found(tmp_path: Path, folders: Callable[[str], Path]) -> None:
+    resumed = killed_and_resumed(folders("z-image"), tmp_path / "run")
+    assert json.loads((resumed / "run.json").read_text())["recipe"]["optimisation"]["optimizer"] == "prodigy"
+
+
+# --- attention
+
+
+@pytest.mark.parametrize("over", ["all", "text"])
+@every_family
+@torch.no_grad()
+def test_maps_equal_a_computation_by_hand(family: str, over: Any) -> None:
+    backbone = base(family)
+    noisy, times, condition = inputs(backbone)
+    with backbone.reading_attention("all", over):
+        read = backbone.predict(noisy, times, condition, attend=WORDS)
+    (name,) = backbone.attention_layers("all")
+    query, key, image, text, mask = queries_and_keys(family, backbone, name, noisy, times, condition)
+    scores = query[:, :, image] @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    scores = scores if mask is None else scores + mask
+    shown = scores[..., text].softmax(-1) if over == "text" else scores.softmax(-1)[..., text]
+    side = read.attention.shape[-1]
+    for row, words in enumerate(WORDS):
+        for number, word in enumerate(words):
+            columns = shown[row, :, :, condition.spans[row][word]].mean(-1).mean(0)
+            torch.testing.assert_close(read.attention[row, number], columns.reshape(side, side), rtol=1e-3, atol=1e-6)
+    assert bool((read.attention[1, 1] == 0).all())
+    assert float(read.attention[0].std()) > 0
+
+
+def queries_and_keys(family: str, backbone: Any, name: str, *arguments: Any) -> tuple[Any, ...]:
+    """From a hook on the layer, by the family's own published formulas: projections, norms, rotations."""
+    layer, kept = backbone.denoiser.get_submodule(name), dict[str, Any]()
+
+    def keep(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        kept.update(kwargs, hidden_states=args[0] if args else kwargs["hidden_states"])
+
+    hook = layer.register_forward_pre_hook(keep, with_kwargs=True)
+    backbone.predict(*arguments)
+    hook.remove()
+    hidden, encoded = kept["hidden_states"], kept.get("encoder_hidden_states")
+    heads = layer.heads
+
+    def split(x: Tensor, norm: Any) -> Tensor:
+        divided = x.unflatten(-1, (heads, -1))
+        return divided if norm is None else norm(divided)
+
+    if family == "sana":
+        query = layer.to_q(hidden) if layer.norm_q is None else layer.norm_q(layer.to_q(hidden))
+        key = layer.to_k(encoded) if layer.norm_k is None else layer.norm_k(layer.to_k(encoded))
+        mask = kept["attention_mask"]
+        everything = slice(None)
+        return (
+            split(query, None).transpose(1, 2), split(key, None).transpose(1, 2), everything, everything,
+            None if mask is None else mask[:, None],
+        )  # fmt: skip
+    query, key = split(layer.to_q(hidden), layer.norm_q), split(layer.to_k(hidden), layer.norm_k)
+    if family == "z-image":
+        tokens = 64
+
+        def turned(x: Tensor) -> Tensor:
+            pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+            return torch.view_as_real(pairs * kept["freqs_cis"][:, :, None]).flatten(3)
+
+        query, key, mask = turned(query), turned(key), kept["attention_mask"]
+        added = None if mask is None else torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)[:, None, None]
+        length = arguments[2].tensors["sequence"].shape[1]
+        return query.transpose(1, 2), key.transpose(1, 2), slice(0, tokens), slice(tokens, tokens + length), added
+    added_query = split(layer.add_q_proj(encoded), layer.norm_added_q)
+    added_key = split(layer.add_k_proj(encoded), layer.norm_added_k)
+    length, tokens = encoded.shape[1], hidden.shape[1]
+    if family == "sd3":
+        query, key = torch.cat([query, added_query], 1), torch.cat([key, added_key], 1)
+        return query.transpose(1, 2), key.transpose(1, 2), slice(0, tokens), slice(tokens, None), None
+    rotation = kept["image_rotary_emb"]
+    if family == "qwen-image":
+
+        def turned_by(x: Tensor, angles: Tensor) -> Tensor:
+            pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+            return torch.view_as_real(pairs * angles[:, None]).flatten(3)
+
+        query, key = (turned_by(x, rotation[0]) for x in (query, key))
+        added_query, added_key = (turned_by(x, rotation[1]) for x in (added_query, added_key))
+    query, key = torch.cat([added_query, query], 1), torch.cat([added_key, key], 1)
+    if family.startswith("flux"):
+        cos, sin = (part[None, :, None] for part in rotation)
+
+        def rotated(x: Tensor) -> Tensor:
+            real, imaginary = x.unflatten(-1, (-1, 2)).unbind(-1)
+            return x * cos + torch.stack([-imaginary, real], -1).flatten(3) * sin
+
+        query, key = rotated(query), rotated(key)
+    mask = kept.get("encoder_hidden_states_mask")
+    added = None
+    if mask is not None:
+        whole = torch.cat([mask, torch.ones(len(mask), tokens, dtype=torch.bool)], 1)
+        added = torch.zeros(whole.shape).masked_fill(~whole, -torch.inf)[:, None, None]
+    return query.transpose(1, 2), key.transpose(1, 2), slice(length, None), slice(0, length), added
+
+
+@every_family
+@torch.no_grad()
+def test_reading_maps_changes_nothing(family: str) -> None:
+    backbone = base(family)
+    noisy, times, condition = inputs(backbone)
+    before = backbone.predict(noisy, times, condition).output
+    processors = {n: id(m.processor) for n, m in backbone.denoiser.named_modules() if hasattr(m, "processor")}
+    with backbone.reading_attention("up"):
+        read = backbone.predict(noisy, times, condition, attend=WORDS)
+    after = {n: id(m.processor) for n, m in backbone.denoiser.named_modules() if hasattr(m, "processor")}
+    assert torch.equal(read.output, before)
+    assert processors == after
+
+
+@every_family
+def test_blocks_are_chosen_by_their_numbers(family: str) -> None:
+    backbone = base(family)
+    (layer,) = backbone.attention_layers((1,))
+    assert ".1." in layer
+    with pytest.raises(InputError, match="has blocks 0 to"):
+        backbone.attention_layers((77,))
