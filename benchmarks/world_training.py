@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from magictailor.world.embedded import CHANNELS, SIZE, new_autoencoder, new_scheduler, new_text_encoder, new_unet
+from magictailor.world.embedded import CHANNELS, SIZE, new_autoencoder
 from magictailor.world.training.autoencoder import CROP, crops, initialise, reconstruction_loss
-from magictailor.world.training.denoiser import Denoising
+from magictailor.world.training.denoiser import ARCHITECTURES
 from magictailor.world.training.rendering import GRID, LENGTH
 from magictailor.world.training.state import Trainee, generator
 
@@ -65,12 +65,15 @@ def _autoencoder(device: torch.device, batch: int, half: bool, compiled: bool, s
     return _speed(step, seconds, device)
 
 
-def _denoiser(device: torch.device, batch: int, half: bool, compiled: bool, seconds: float) -> tuple[float, float]:
-    unet, text_encoder = new_unet().to(device), new_text_encoder().to(device)
-    trainee = _trainee([unet, text_encoder], half)
-    task = Denoising(unet, text_encoder, new_scheduler())
+def _denoiser(
+    architecture: str, device: torch.device, batch: int, half: bool, compiled: bool, seconds: float
+) -> tuple[float, float]:
+    kind = ARCHITECTURES[architecture]
+    networks = {name: network.to(device) for name, network in kind.new_networks().items()}
+    trainee = _trainee(list(networks.values()), half)
+    task = kind.denoising(networks)
     if compiled:
-        task.predict = torch.compile(unet)
+        task.predict = torch.compile(task.denoiser)
     latents = torch.randn(batch, CHANNELS, GRID, GRID, device=device)
     tokens = torch.randint(500, (batch, LENGTH), device=device)
     weights = torch.ones(batch, 1, GRID, GRID, device=device)
@@ -87,6 +90,7 @@ def main() -> None:
     """Print samples per second (whole images for the autoencoder) of each variant."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--architecture", default="unet", choices=ARCHITECTURES)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--autoencoder-batch", type=int, default=256)
     parser.add_argument("--batches", type=int, nargs="+", default=[256, 512])
@@ -102,7 +106,7 @@ def main() -> None:
     for half, compiled in variants:
         name = f"{'bfloat16' if half else 'autocast'}{', compiled' if compiled else ''}"
         jobs = [("autoencoder", given.autoencoder_batch, 0.25, _autoencoder)]
-        jobs += [("denoiser", batch, 1.0, _denoiser) for batch in given.batches]
+        jobs += [("denoiser", batch, 1.0, partial(_denoiser, given.architecture)) for batch in given.batches]
         for network, batch, images_per_sample, measure in jobs:
             try:
                 speed, first = partial(measure, device, batch, half, compiled, given.seconds)()

@@ -29,7 +29,7 @@ from diffusers import (
     ZImageTransformer2DModel,
 )
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -51,6 +51,7 @@ from transformers import (
     T5Tokenizer,
 )
 
+from magictailor.backbones.native_names import FLUX2, QWEN_IMAGE, Z_IMAGE, native_layer
 from magictailor.weights import EMBEDDED
 
 TEXT = ["a photo of sks person with ktn hair and pll hat on the beach, system user assistant"] * 4
@@ -293,3 +294,54 @@ def save(family: str, folder: Path) -> Path:
     """The pipeline in diffusers format."""
     pipeline(family).save_pretrained(folder)
     return folder
+
+
+# --- in the names of the authors' own code, in one file, as ComfyUI keeps it
+
+_FLUX2 = {
+    "x_embedder": "img_in", "context_embedder": "txt_in", "proj_out": "final_layer.linear",
+    "time_guidance_embed.timestep_embedder.linear_1": "time_in.in_layer",
+    "time_guidance_embed.timestep_embedder.linear_2": "time_in.out_layer",
+    "double_stream_modulation_img.linear": "double_stream_modulation_img.lin",
+    "double_stream_modulation_txt.linear": "double_stream_modulation_txt.lin",
+    "single_stream_modulation.linear": "single_stream_modulation.lin",
+    ".attn.norm_q.weight": ".img_attn.norm.query_norm.scale", ".attn.norm_k.weight": ".img_attn.norm.key_norm.scale",
+    ".attn.norm_added_q.weight": ".txt_attn.norm.query_norm.scale",
+    ".attn.norm_added_k.weight": ".txt_attn.norm.key_norm.scale",
+    ".ff.linear_in": ".img_mlp.0", ".ff.linear_out": ".img_mlp.2",
+    ".ff_context.linear_in": ".txt_mlp.0", ".ff_context.linear_out": ".txt_mlp.2",
+}  # fmt: skip
+_Z_IMAGE = {
+    "all_final_layer.2-1.": "final_layer.",
+    "all_x_embedder.2-1.": "x_embedder.",
+    ".norm_q.": ".q_norm.",
+    ".norm_k.": ".k_norm.",
+}
+NATIVE = {"flux2-klein-4b": (FLUX2, _FLUX2), "z-image": (Z_IMAGE, _Z_IMAGE), "qwen-image": (QWEN_IMAGE, {})}
+
+
+def native_state(family: str, transformer: Any) -> dict[str, Tensor]:
+    """The transformer's weights in one file's names; layers that are one there are stacked."""
+    table, renamed = NATIVE[family]
+    out: dict[str, Tensor] = {}
+    state = transformer.state_dict()
+    for key, tensor in state.items():
+        module, _, kind = key.rpartition(".")
+        try:
+            native = native_layer(module, table)
+        except ValueError:
+            if family == "flux2-klein-4b" and key.startswith("single_transformer_blocks"):
+                key = key.replace(".attn.norm_q.weight", ".norm.query_norm.scale").replace(
+                    ".attn.norm_k.weight", ".norm.key_norm.scale"
+                )
+            if family.startswith("flux2") and key.startswith("norm_out.linear"):  # scale and shift change places
+                key, tensor = "final_layer.adaLN_modulation.1.weight", torch.cat(tensor.chunk(2)[::-1])
+            for old, new in renamed.items():
+                key = key.replace(old, new)
+            blocks = {"single_transformer_blocks.": "single_blocks.", "transformer_blocks.": "double_blocks."}
+            for old, new in blocks.items() if family.startswith("flux2") else ():
+                key = key.replace(old, new) if key.startswith(old) else key
+            out[key] = tensor
+            continue
+        out[f"{native.name}.{kind}"] = torch.cat([state[f"{part}.{kind}"] for part in native.modules]).contiguous()
+    return {k: v.contiguous() for k, v in out.items()}

@@ -1,6 +1,7 @@
 """Today's families on tiny checkpoints: one table, the same promises for each."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 
 import magictailor
-from families import BUILDERS, SIZE, pipeline, save, sd3
+from families import BUILDERS, NATIVE, SIZE, native_state, pipeline, save, sd3
 from magictailor.backbones import load_backbone
 from magictailor.backbones.families import backbone_class
 from magictailor.backbones.transformer import Transformer
 from magictailor.common.errors import InputError
 from magictailor.common.events import CheckpointSaved
+from magictailor.common.tensors import write_tensors
 from magictailor.exports import export
 from magictailor.training.setup import build
 from magictailor.training.step import train_step
@@ -74,6 +76,51 @@ def test_a_folder_is_recognised_by_its_checkpoint(family: str, folders: Callable
     assert not any(p.requires_grad for network in loaded.networks.values() for p in network.parameters())
 
 
+@pytest.mark.parametrize("family", NATIVE)
+def test_a_transformer_in_one_file_is_the_same_with_the_rest_of_its_model(
+    family: str, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder, file = folders(family), tmp_path / "own.safetensors"
+    other = pipeline(family).transformer
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.5)
+    write_tensors(file, native_state(family, other))
+    loaded: Any = load_backbone(f"{file}@{folder}", device="cpu")
+    assert loaded.family == family
+    state = loaded.denoiser.state_dict()
+    assert state.keys() == other.state_dict().keys()
+    assert all(torch.equal(state[name], value) for name, value in other.state_dict().items())
+    assert loaded.name == f"{file}@{folder}"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ({"double_blocks.0.img_attn.qkv.weight": torch.zeros(4, 4).to(torch.float8_e4m3fn)}, "F8_E4M3, which cannot be trained"),
+        ({"double_blocks.0.img_attn.qkv.weight": torch.zeros(4, 4), "double_blocks.0.img_attn.qkv.scale_weight": torch.zeros(1)}, "quantised"),
+        ({"unknown.weight": torch.zeros(4, 4)}, "not a transformer of"),
+    ],
+)  # fmt: skip
+def test_a_transformer_that_cannot_be_trained_is_refused_in_one_line(
+    content: Any, message: str, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "own.safetensors"
+    if content is not None:
+        write_tensors(file, content)
+    with pytest.raises(InputError, match=message):
+        load_backbone(f"{file}@{folders('flux2-klein-4b')}", device="cpu")
+
+
+def test_a_model_without_its_text_encoder_is_refused_by_name(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(folders("z-image"), folder)
+    shutil.rmtree(folder / "text_encoder")
+    with pytest.raises(InputError, match="has no text_encoder"):
+        load_backbone(str(folder), device="cpu")
+
+
 # --- words
 
 
@@ -97,7 +144,7 @@ def test_without_t5_stable_diffusion_3_has_pseudo_words_to_train() -> None:
     torch.manual_seed(0)
     made = sd3(with_t5=False)
     backbone = backbone_class("StableDiffusion3Pipeline")("sd3", made)
-    assert backbone.family == "sd3-clip"
+    assert backbone.family == "embedded-dit"  # by the size of its vocabulary
     assert backbone.trainable == {"lora", "pseudo-words"}
     backbone.use_size(16)
     training = build(pair(), make_recipe(backbone, settings=["data.size=16", "sampling.preview_every=0"]), backbone)

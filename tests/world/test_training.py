@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from magictailor.world.scene import random_scene
 from magictailor.world.training import WorldTraining, train_world
 from magictailor.world.training.autoencoder import encode, held_out_psnr, initialise, normalise, round_trip
 from magictailor.world.training.bank import loss_weights
-from magictailor.world.training.denoiser import stratified_times, time_density
+from magictailor.world.training.denoiser import ARCHITECTURES, stratified_times, time_density
 from magictailor.world.training.optimizers import orthogonalise
 from magictailor.world.training.rendering import HELD_OUT, render_chunk, token_ids
 from magictailor.world.training.state import Trainee, generator, lr_scale
@@ -157,3 +158,25 @@ def test_the_shipped_base_is_small_and_has_its_record() -> None:
     size = sum(p.stat().st_size for p in EMBEDDED.parent.rglob("*.safetensors"))
     assert size <= 36 * 2**20
     assert (EMBEDDED / "training.json").is_file()
+
+
+def test_a_whole_training_of_the_transformer_ends_in_a_base_with_words_to_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It starts from the shipped autoencoder and text encoder, and what it trained on is what its pipeline predicts."""
+    monkeypatch.setattr(train_module, "_workers", lambda device: 1)
+    kept = {"start": "embedded", "autoencoder_steps": 0, "architecture": "dit"}
+    base = train_world(tmp_path / "run", WorldTraining.model_validate({**TINY, **kept}), "cpu")
+    backbone = load_backbone(str(base), device="cpu", precision="fp32")
+    assert backbone.family == "embedded-dit"
+    assert backbone.trainable == {"lora", "pseudo-words"}
+    parameters = sum(p.numel() for n, m in backbone.networks.items() if n != "vae" for p in m.parameters())
+    assert 2 * parameters < 18e6  # bytes in half precision
+    names = ("transformer", "text_encoder", "text_encoder_2")
+    task: Any = ARCHITECTURES["dit"].denoising({name: backbone.networks[name] for name in names})
+    text = "a photo of a dog"
+    tokens = torch.from_numpy(token_ids([text])).long()
+    sequence, pooled = task._encode(tokens[:, :48])
+    condition = backbone.encode_text([text])
+    torch.testing.assert_close(sequence, condition.tensors["sequence"])
+    torch.testing.assert_close(pooled, condition.tensors["pooled"])

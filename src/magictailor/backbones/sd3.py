@@ -12,6 +12,7 @@ from magictailor.backbones.process import FlowMatching, NoiseProcess
 from magictailor.backbones.transformer import ATTENTION, Names, Offsets, Parts, Transformer
 from magictailor.backbones.words import ClipWords
 
+CLIP_VOCABULARY = 49_408
 T5_LENGTH = 256  # the pipeline's own
 
 
@@ -48,7 +49,19 @@ class StableDiffusion3(Transformer):
 
     @property
     def family(self) -> str:
-        return "sd3-clip" if self.trains_words else "sd3"
+        if not self.trains_words:
+            return "sd3"
+        small = self.pipeline.text_encoder.config.vocab_size < CLIP_VOCABULARY // 2
+        return "embedded-dit" if small else "sd3-clip"
+
+    @property
+    def _t5_length(self) -> int:
+        """The embedded base was trained with as many zeros in T5's place as CLIP has tokens."""
+        return int(self.pipeline.tokenizer_max_length) if self.family == "embedded-dit" else T5_LENGTH
+
+    def guidance_inputs(self, guidance: float) -> dict[str, Any]:
+        length = {"max_sequence_length": self._t5_length} if self.family == "embedded-dit" else {}
+        return super().guidance_inputs(guidance) | length
 
     @property
     def trains_words(self) -> bool:
@@ -72,12 +85,15 @@ class StableDiffusion3(Transformer):
             None,
             device=self.device,
             do_classifier_free_guidance=False,
-            max_sequence_length=T5_LENGTH,
+            max_sequence_length=self._t5_length,
         )
         return {"sequence": sequence, "pooled": pooled}
 
     def _tokens(self, text: str) -> tuple[str, Offsets]:
-        clip, t5 = (self.pipeline.tokenizer, self.pipeline.tokenizer_max_length), (self.pipeline.tokenizer_3, T5_LENGTH)
+        clip, t5 = (
+            (self.pipeline.tokenizer, self.pipeline.tokenizer_max_length),
+            (self.pipeline.tokenizer_3, self._t5_length),
+        )
         found: Offsets = []
         for tokenizer, length in (clip, t5):
             found += tokenizer(

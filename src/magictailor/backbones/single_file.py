@@ -17,9 +17,6 @@ ALLOW_PICKLE = "MAGICTAILOR_ALLOW_PICKLE"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 # The start of a name in the file, and the model that has it; the first match decides.
 UNKNOWN = {
-    "model.diffusion_model.joint_blocks.0": "Stable Diffusion 3",
-    "model.diffusion_model.double_blocks.0": "FLUX.1",
-    "double_blocks.0": "FLUX.1",
     "conditioner.embedders.0.model.": "SDXL's refiner",
     "lora_": "a LoRA, which needs a base next to it",
     "edm_mean": "Playground 2.5, which has another noise schedule",
@@ -35,6 +32,14 @@ CLIP = "cond_stage_model.transformer."
 UNET = "model.diffusion_model."
 FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"
 LAST_SHIFTS, SPREAD = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias", 0.09  # as ComfyUI tells them apart
+# Parts of names of transformers, which come without their text encoders; see `single_transformer`.
+TRANSFORMERS = (
+    "joint_blocks.0.",
+    "double_blocks.0.",
+    "transformer_blocks.0.attn.",
+    "noise_refiner.0.",
+    "cap_embedder.",
+)
 SUPPORTED = "Stable Diffusion 1.x, 2.x and SDXL"
 
 
@@ -109,6 +114,12 @@ def family_of(file: Path) -> Detected:
         InputError: no checkpoint of these, a damaged file, or a pickle that the user has not allowed.
     """
     shapes, header = _header(file)
+    if any(part in key for key in shapes for part in TRANSFORMERS):
+        raise InputError(
+            f"{file}: a transformer alone",
+            f"name the model with its text encoder and VAE after an @: {file.name}@black-forest-labs/FLUX.2-klein-base-4B",
+            field="model",
+        )
     for start, other in UNKNOWN.items():
         if any(key.startswith(start) for key in shapes):
             raise InputError(f"{file}: it is {other}", f"choose one of {SUPPORTED}", field="model")

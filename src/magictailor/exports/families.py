@@ -18,6 +18,7 @@ BOTH = {"clip_l": "clip_l", "clip_g": "clip_g"}
 CLIP_L, CLIP_H = {"clip": "clip_l"}, {"clip": "clip_h"}
 FAMILIES = {
     "embedded": Family("magictailor_embedded", "magictailor-embedded", CLIP_L),
+    "embedded-dit": Family("magictailor_embedded_dit", "magictailor-embedded-dit", BOTH, web_uis=""),
     "sd1": Family("sd_v1", "stable-diffusion-v1", CLIP_L),
     "sd2": Family("sd_v2", "stable-diffusion-v2-512", CLIP_H),
     "sd2-v": Family("sd_v2", "stable-diffusion-v2-768-v", CLIP_H),

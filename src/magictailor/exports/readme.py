@@ -1,6 +1,6 @@
 """The README of an export: its use in each tool, with the exact prompt."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 DIFFUSERS = """
 ```python
@@ -64,6 +64,7 @@ def in_diffusers(
     prompt: str,
     call: Mapping[str, object],
     v: bool = False,
+    absent: Sequence[str] = (),
 ) -> str:
     """Python code for diffusers.
 
@@ -74,7 +75,9 @@ def in_diffusers(
         words: the embedding file of each pseudo-word.
         call: further arguments of the pipeline's call.
         v: the base predicts v, not epsilon.
+        absent: parts that the base does without.
     """
+    without = "".join(f", {part}=None" for part in absent)
     one_file = base.endswith((".safetensors", ".ckpt"))
     imports = [f"from diffusers import {pipeline}"]
     lines = []
@@ -90,7 +93,7 @@ def in_diffusers(
         lines += [f'pipe.load_textual_inversion("{file}", token="{word}")' for word, file in words.items()]
     return DIFFUSERS.format(
         imports="\n".join(imports),
-        opened=f"{pipeline}.{'from_single_file' if one_file else 'from_pretrained'}({base!r})",
+        opened=f"{pipeline}.{'from_single_file' if one_file else 'from_pretrained'}({base!r}{without})",
         loading="\n".join(lines),
         prompt=prompt,
         call=", ".join(f"{k}={v!r}" for k, v in call.items()),

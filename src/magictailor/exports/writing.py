@@ -1,7 +1,7 @@
 """Export a finished run as files that other tools load."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class Exported:
     size: int
     adapter: Adapter  # empty: no LoRA
     words: Mapping[str, WordVectors]  # by pseudo-word
+    absent: Sequence[str]  # parts of the pipeline that the base does without
     call: Mapping[str, object]  # arguments of the pipeline's call
     half: bool
 
@@ -131,6 +132,7 @@ def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
         run.prompt,
         run.call,
         run.predicts_v,
+        run.absent,
     )
 
 
@@ -184,7 +186,7 @@ def _merged(run: Exported, folder: Path, bundle: bool) -> str:
     pipeline: Any = _fused(run).pipeline
     pipeline.to(torch.float16 if run.half else torch.float32)
     pipeline.save_pretrained(folder)
-    return in_diffusers(run.pipeline_class, ".", None, {}, run.prompt, run.call)
+    return in_diffusers(run.pipeline_class, ".", None, {}, run.prompt, run.call, absent=run.absent)
 
 
 FORMATS = {"diffusers": _diffusers, "kohya": _kohya, "comfyui": _comfyui, "merged": _merged, "checkpoint": _checkpoint}
@@ -250,6 +252,7 @@ def _read(run: Path | str, half: bool, format: str) -> Exported:
         size=backbone.size,
         adapter=_adapter(folder / LORA_FILE, backbone.spellings) if "lora" in kinds else {},
         words=words,
+        absent=[part for part in ("text_encoder_3", "tokenizer_3") if getattr(backbone.pipeline, part, 0) is None],
         call=_call(backbone, info.recipe),
         half=half,
     )

@@ -49,6 +49,7 @@ EMBEDDED = BaseDefaults(
 _LARGE = replace(PAPER, trains_words=False)  # the paper's rates; the pipelines' own guidance and steps
 BY_FAMILY = {
     "embedded": EMBEDDED,
+    "embedded-dit": replace(EMBEDDED, guidance=4.0),  # not searched
     "sd3": replace(_LARGE, guidance=7.0, sampling_steps=28),
     "sd3-clip": replace(PAPER, guidance=7.0, sampling_steps=28),
     "flux": replace(_LARGE, guidance=3.5, sampling_steps=28),

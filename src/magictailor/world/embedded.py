@@ -1,5 +1,6 @@
 """The embedded base: a small but real ``StableDiffusionPipeline``, shipped inside the package."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +88,17 @@ def new_scheduler() -> DDIMScheduler:
     return DDIMScheduler(**SCHEDULE)
 
 
-def assemble(
-    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, autoencoder: AutoencoderKL
-) -> StableDiffusionPipeline:
+def new_networks() -> dict[str, Any]:
+    """What is trained together, by its folder in diffusers format, the denoiser first."""
+    return {"unet": new_unet(), "text_encoder": new_text_encoder()}
+
+
+def assemble(networks: Mapping[str, Any], autoencoder: AutoencoderKL) -> StableDiffusionPipeline:
     """Combine the networks into a plain diffusers pipeline."""
     return StableDiffusionPipeline(
         vae=autoencoder,
-        text_encoder=text_encoder,
+        **networks,
         tokenizer=build_tokenizer(),
-        unet=unet,
         scheduler=new_scheduler(),
         safety_checker=None,
         feature_extractor=None,
@@ -110,9 +113,3 @@ def load_autoencoder(folder: Path = EMBEDDED) -> AutoencoderKL:
         folder / "vae", torch_dtype=torch.float32, local_files_only=True
     )
     return loaded.eval().requires_grad_(False)
-
-
-def load_embedded(folder: Path = EMBEDDED) -> StableDiffusionPipeline:
-    """The shipped base, or that of another folder, in single precision."""
-    quiet_loading()
-    return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)

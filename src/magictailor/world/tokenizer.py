@@ -36,10 +36,10 @@ def learn_tokenizer() -> CLIPTokenizer:
     )  # fmt: skip
 
 
-def build_tokenizer() -> CLIPTokenizer:
-    """Load the shipped tokenizer.
+def build_tokenizer(length: int = LENGTH) -> CLIPTokenizer:
+    """Load the shipped tokenizer, for texts of ``length`` tokens at most.
 
     Token ids are frozen with the weights. Learning them again would give another order, since ties between merges are
     resolved differently in each process.
     """
-    return CLIPTokenizer.from_pretrained(SHIPPED, local_files_only=True)
+    return CLIPTokenizer.from_pretrained(SHIPPED, local_files_only=True, model_max_length=length)

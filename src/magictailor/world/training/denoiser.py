@@ -1,14 +1,17 @@
-"""The denoiser and its text encoder, trained together on latents and captions."""
+"""The denoiser and its text encoders, trained together on latents and captions."""
 
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
-from transformers import CLIPTextModel
 
+from magictailor.world import embedded, embedded_dit
 from magictailor.world.training.examples import Examples
 from magictailor.world.training.state import Log, Trainee, generator
 
@@ -32,33 +35,21 @@ def stratified_times(count: int, density: Tensor, random: torch.Generator) -> Te
     return times[torch.randperm(count, generator=random, device=device)]
 
 
-class Denoising:
-    """The training loss and the held-out loss of a U-Net and its text encoder."""
+class Denoising(ABC):
+    """The training loss and the held-out loss of a denoiser, the first of ``networks``, and its text encoders."""
 
-    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, scheduler: DDIMScheduler) -> None:
-        self.unet, self.text_encoder = unet, text_encoder
-        self.device = next(unet.parameters()).device
-        self.density = time_density(scheduler).to(self.device)
-        alphas = scheduler.alphas_cumprod.float().to(self.device)
-        self.signal, self.noise = alphas.sqrt(), (1 - alphas).sqrt()
-        unet.to(memory_format=torch.channels_last)
-        if self.device.type == "cpu":  # there the backward pass of fused attention is slow at these small sizes
-            unet.set_attn_processor(AttnProcessor())
-            text_encoder.set_attn_implementation("eager")
-        self.predict = unet  # or its compiled version
+    def __init__(self, networks: Mapping[str, Any]) -> None:
+        self.networks = networks
+        self.denoiser: Any = next(iter(networks.values()))
+        self.device = next(self.denoiser.parameters()).device
+        self.predict: Callable[..., Any] = self.denoiser  # or its compiled version
 
+    @abstractmethod
     def error(self, latents: Tensor, tokens: Tensor, random: torch.Generator) -> Tensor:
-        """(v - v_theta(z_t, t, e))^2 for ``latents`` [N, 16, 16, 16] and ``tokens`` [N, 77], with random times and noise."""
-        times = stratified_times(len(latents), self.density, random)
-        noise = torch.randn(latents.shape, generator=random, device=self.device)
-        signal, spread = self.signal[times][:, None, None, None], self.noise[times][:, None, None, None]
-        dtype = next(self.unet.parameters()).dtype
-        noisy = (signal * latents + spread * noise).to(dtype, memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.float32):
-            text = self.text_encoder(input_ids=tokens).last_hidden_state
-            predicted = self.predict(noisy, times, encoder_hidden_states=text.to(dtype), return_dict=False)[0]
-        velocity = signal * noise - spread * latents
-        return (predicted.float() - velocity).square()
+        """The squared error of the prediction for ``latents`` [N, 16, 16, 16] and ``tokens`` [N, 77], with random times and noise."""
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.denoiser.dtype == torch.float32)
 
     def loss(self, latents: Tensor, tokens: Tensor, weights: Tensor, random: torch.Generator) -> Tensor:
         """The weighted loss; ``weights`` [N, 1, 16, 16] are divided by their mean."""
@@ -71,6 +62,76 @@ class Denoising:
         for i, (z, ids) in enumerate(zip(torch.split(latents, batch), torch.split(tokens, batch), strict=True)):
             total += self.error(z, ids, generator(0, i, self.device)).mean() * len(z)
         return total.item() / len(latents)
+
+
+class Velocity(Denoising):
+    """A U-Net that predicts v, with one text encoder."""
+
+    def __init__(self, networks: Mapping[str, Any]) -> None:
+        super().__init__(networks)
+        scheduler = embedded.new_scheduler()
+        self.density = time_density(scheduler).to(self.device)
+        alphas = scheduler.alphas_cumprod.float().to(self.device)
+        self.signal, self.noise = alphas.sqrt(), (1 - alphas).sqrt()
+        self.denoiser.to(memory_format=torch.channels_last)
+        if self.device.type == "cpu":  # there the backward pass of fused attention is slow at these small sizes
+            self.denoiser.set_attn_processor(AttnProcessor())
+            networks["text_encoder"].set_attn_implementation("eager")
+
+    def error(self, latents: Tensor, tokens: Tensor, random: torch.Generator) -> Tensor:
+        """(v - v_theta(z_t, t, e))^2"""
+        times = stratified_times(len(latents), self.density, random)
+        noise = torch.randn(latents.shape, generator=random, device=self.device)
+        signal, spread = self.signal[times][:, None, None, None], self.noise[times][:, None, None, None]
+        dtype = self.denoiser.dtype
+        noisy = (signal * latents + spread * noise).to(dtype, memory_format=torch.channels_last)
+        with self._autocast():
+            text = self.networks["text_encoder"](input_ids=tokens).last_hidden_state
+            predicted = self.predict(noisy, times, encoder_hidden_states=text.to(dtype), return_dict=False)[0]
+        velocity = signal * noise - spread * latents
+        return (predicted.float() - velocity).square()
+
+
+class Flow(Denoising):
+    """A transformer that predicts noise - image, with two text encoders, as `StableDiffusion3Pipeline` reads them."""
+
+    def error(self, latents: Tensor, tokens: Tensor, random: torch.Generator) -> Tensor:
+        """(noise - z - f_theta(z_t, t, e))^2 at logit-normal times (Esser 2024), one from each of N equal parts."""
+        count, device = len(latents), self.device
+        u = (torch.arange(count, device=device) + torch.rand(count, generator=random, device=device)) / count
+        u = u[torch.randperm(count, generator=random, device=device)]
+        times = torch.special.ndtri(u.clamp(1e-5, 1 - 1e-5)).sigmoid()
+        noise, t = torch.randn(latents.shape, generator=random, device=device), times[:, None, None, None]
+        dtype = self.denoiser.dtype
+        with self._autocast():
+            sequence, pooled = self._encode(tokens[:, : embedded_dit.LENGTH])
+            predicted = self.predict(
+                ((1 - t) * latents + t * noise).to(dtype), sequence.to(dtype), pooled.to(dtype), times * 1000,
+                return_dict=False,
+            )[0]  # fmt: skip
+        return (predicted.float() - (noise - latents)).square()
+
+    def _encode(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The last layers but one side by side, as many zeros for the text encoder that is left out, and both pooled."""
+        outputs = [n(tokens, output_hidden_states=True) for k, n in self.networks.items() if k.startswith("text")]
+        sequence = torch.cat([out.hidden_states[-2] for out in outputs], -1)
+        pooled = torch.cat([out.text_embeds for out in outputs], -1)
+        return torch.cat([sequence, torch.zeros_like(sequence)], 1), pooled
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A kind of embedded base: its networks, the pipeline that they make, and how they are trained."""
+
+    new_networks: Callable[[], dict[str, Any]]
+    assemble: Callable[[Mapping[str, Any], AutoencoderKL], Any]
+    denoising: Callable[[Mapping[str, Any]], Denoising]
+
+
+ARCHITECTURES = {
+    "unet": Architecture(embedded.new_networks, embedded.assemble, Velocity),
+    "dit": Architecture(embedded_dit.new_networks, embedded_dit.assemble, Flow),
+}
 
 
 def train_denoiser(

@@ -7,10 +7,9 @@ import torch
 
 from magictailor.common.files import write_json
 from magictailor.common.pictures import save_png
-from magictailor.world.embedded import new_scheduler, new_text_encoder, new_unet
 from magictailor.world.training.autoencoder import encode
 from magictailor.world.training.bank import Bank
-from magictailor.world.training.denoiser import Denoising, train_denoiser
+from magictailor.world.training.denoiser import ARCHITECTURES, train_denoiser
 from magictailor.world.training.examples import Examples
 from magictailor.world.training.latents import Latents
 from magictailor.world.training.output import Weights, write_base, write_state
@@ -35,19 +34,20 @@ class DenoiserPhase:
         self.session, self.bank, self.examples, self.latents = session, bank, examples, latents
         recipe, device = session.recipe, session.device
         torch.manual_seed(recipe.seed)
-        unet, text_encoder = new_unet(), new_text_encoder()
-        if start:
-            unet.load_state_dict(start["unet"])
-            text_encoder.load_state_dict(start["text_encoder"])
-        unet, text_encoder = unet.to(device), text_encoder.to(device)
+        self.networks = {
+            n: module.to(device) for n, module in ARCHITECTURES[recipe.architecture].new_networks().items()
+        }
+        for name, module in self.networks.items():
+            if name in start:  # another architecture's text encoder has no projection
+                module.load_state_dict(start[name], strict="unet" in self.networks)
         seconds = (session.clock.limit or 0.0) - session.reserve - session.clock.begin("denoiser")
         self.trainee = Trainee(
-            [unet, text_encoder], session.folder / "denoiser.safetensors", recipe.lr, recipe.ema,
+            list(self.networks.values()), session.folder / "denoiser.safetensors", recipe.lr, recipe.ema,
             session.begin_phase("denoiser", seconds, recipe.steps), half=recipe.half, moments=session.on_cpu,
         )  # fmt: skip
-        self.task = Denoising(unet, text_encoder, new_scheduler())
+        self.task = ARCHITECTURES[recipe.architecture].denoising(self.networks)
         if recipe.compile:
-            self.task.predict = torch.compile(unet)
+            self.task.predict = torch.compile(self.task.denoiser)
         self.held_out_latents = encode(latents.autoencoder, torch.from_numpy(held_out.images).to(device))
         self.held_out_tokens = torch.from_numpy(held_out.tokens[:, 0]).long().to(device)
 
@@ -73,13 +73,15 @@ class DenoiserPhase:
             loss = self.task.held_out(self.held_out_latents, self.held_out_tokens)
         self.session.log("held out", self.trainee.step, {"loss": loss})
 
+    def _weights(self, *, average: bool) -> dict[str, Weights]:
+        return {name: self.trainee.state_dict(i, average=average) for i, name in enumerate(self.networks)}
+
     def _save(self) -> None:
         session, trainee, folder = self.session, self.trainee, self.session.folder
         session.clock.save()
         if session.on_cpu:
             trainee.save()
-        raw = {"unet": trainee.state_dict(0, average=False), "text_encoder": trainee.state_dict(1, average=False)}
-        write_state(folder / "state", raw, trainee.step)
+        write_state(folder / "state", self._weights(average=False), trainee.step)
         session.record |= {
             "pictures_seen": trainee.step * session.recipe.batch,
             "distinct_pictures": self.examples.count,
@@ -89,8 +91,8 @@ class DenoiserPhase:
             "held_out_loss": session.logged("held out", "loss"),
             "loss": session.logged("denoiser", "loss"),
         }
-        averages = trainee.state_dict(0, average=True), trainee.state_dict(1, average=True)
-        write_base(folder / "base", *averages, self.latents.autoencoder, session.record)
+        architecture = ARCHITECTURES[session.recipe.architecture]
+        write_base(folder / "base", architecture, self._weights(average=True), self.latents.autoencoder, session.record)
         write_json(folder / "training.json", session.record)
         session.attempt("pack", session.pack)
 

@@ -11,11 +11,12 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from magictailor.backbones import load_backbone
 from magictailor.common.errors import InputError
 from magictailor.common.files import write_json
 from magictailor.common.tensors import read_tensors, write_tensors
 from magictailor.weights import EMBEDDED
-from magictailor.world.embedded import assemble, load_autoencoder, load_embedded, new_text_encoder, new_unet
+from magictailor.world.training.denoiser import Architecture
 
 SHARD = 14_000_000  # bytes per file of weights
 PIECE = 15 * 1024 * 1024  # bytes per piece of the archive
@@ -32,13 +33,18 @@ def _replace_folder(new: Path, target: Path) -> None:
 
 
 def write_base(
-    target: Path, unet: Weights, text_encoder: Weights, autoencoder: AutoencoderKL, record: Mapping[str, object]
+    target: Path,
+    architecture: Architecture,
+    weights: Mapping[str, Weights],
+    autoencoder: AutoencoderKL,
+    record: Mapping[str, object],
 ) -> None:
-    """Write the pipeline in half precision, the U-Net in shards, with its record."""
-    network, encoder = new_unet(), new_text_encoder()
-    network.load_state_dict(unet)
-    encoder.load_state_dict(text_encoder)
-    pipeline = assemble(network.half(), encoder.half(), copy.deepcopy(autoencoder).cpu().half())
+    """Write the pipeline in half precision, the denoiser in shards, with its record."""
+    networks = architecture.new_networks()
+    for name, network in networks.items():
+        network.load_state_dict(dict(network.state_dict()) | weights[name])  # buffers are made, not trained
+        network.half()
+    pipeline = architecture.assemble(networks, copy.deepcopy(autoencoder).cpu().half())
     new = target.with_name(f".{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     pipeline.save_pretrained(new, max_shard_size=f"{SHARD // 1_000_000}MB")
@@ -65,16 +71,16 @@ def write_state(target: Path, networks: Mapping[str, Weights], step: int) -> Non
 
 
 def _read_state(folder: Path) -> dict[str, Weights]:
-    networks: dict[str, Weights] = {"unet": {}, "text_encoder": {}}
+    networks: dict[str, Weights] = {}
     for path in sorted(folder.glob("*.safetensors")):
         for name, value in read_tensors(path).items():
             network, key = name.split(".", 1)
-            networks[network][key] = value.float()
+            networks.setdefault(network, {})[key] = value.float()
     return networks
 
 
 def starting_weights(start: str) -> dict[str, Weights]:
-    """Weights of "unet", "text_encoder" and "vae" to start from: "embedded", or a folder with base/, perhaps state/.
+    """Weights to start from, by the network's folder: of "embedded", or of a folder with base/, perhaps state/.
 
     Raises:
         InputError: the folder holds no base.
@@ -87,9 +93,8 @@ def starting_weights(start: str) -> dict[str, Weights]:
         raise InputError(
             f"{start}: has no base/model_index.json", "give the folder of a training, or embedded", field="start"
         )
-    pipeline = load_embedded(base)
-    weights = {n: dict(getattr(pipeline, n).state_dict()) for n in ("unet", "text_encoder")}
-    weights["vae"] = dict(load_autoencoder(base).state_dict())
+    backbone = load_backbone(str(base), device="cpu", precision="fp32")
+    weights = {name: dict(network.state_dict()) for name, network in backbone.networks.items()}
     if start != "embedded" and (folder / "state" / "00.safetensors").is_file():
         weights |= _read_state(folder / "state")
     return weights

@@ -1,5 +1,7 @@
 """The recipe of the embedded base."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from magictailor.recipe import ConfigModel
@@ -13,6 +15,7 @@ class WorldTraining(ConfigModel):
     and an interrupted training gives the same result as an uninterrupted one.
     """
 
+    architecture: Literal["unet", "dit"] = "unet"  # dit: a transformer with joint attention
     pictures: int = Field(80_000, ge=16, lt=100_000_000)
     captions: int = Field(6, ge=1, le=64)  # per render
     held_out: int = Field(256, ge=8, le=100_000)
