@@ -157,7 +157,10 @@ class TransformerSpellings(Spellings):
         return _spelled(named, DOWN, UP)
 
     def comfyui(self, adapter: Adapter) -> dict[str, Tensor]:
-        return _spelled({f"diffusion_model.{n}": layer for n, layer in self._native(adapter).items()}, A, B)
+        """Alpha is folded in: ComfyUI needs none, and diffusers' converters of such files refuse one."""
+        folded = {f"diffusion_model.{n}": layer.folded() for n, layer in self._native(adapter).items()}
+        spelled = _spelled(folded, A, B)
+        return {key: tensor for key, tensor in spelled.items() if not key.endswith(ALPHA)}
 
     def read(self, tensors: Tensors, modules: Iterable[str], alpha: float | None = None) -> Adapter:
         found = {}
@@ -180,4 +183,6 @@ class TransformerSpellings(Spellings):
         start = sum(self.outputs(m) for m in native.modules[: native.modules.index(module)])
         up = whole.folded().up[start : start + self.outputs(module)]
         used = up.abs().sum(0) > 0  # of a file of ours, the other parts' columns are zero
-        return Layer(whole.down[used], up[:, used], float(used.sum())) if bool(used.any()) else None
+        if not bool(used.any()):  # a part that changes nothing
+            used = torch.arange(whole.rank) < whole.rank // len(native.modules)
+        return Layer(whole.down[used], up[:, used], float(used.sum()))
