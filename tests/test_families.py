@@ -31,7 +31,12 @@ from magictailor.backbones.transformer import Transformer
 from magictailor.common.errors import InputError
 from magictailor.common.events import CheckpointSaved
 from magictailor.common.tensors import read_tensors, write_tensors
+from magictailor.data import Pair, ReferenceImage, Sample
+from magictailor.evaluate.bench import run_bench
+from magictailor.evaluate.spec import Spec, sources
 from magictailor.exports import export
+from magictailor.generation.reference_only import ReferenceOnly
+from magictailor.recipe import Sampling
 from magictailor.training.setup import build
 from magictailor.training.step import train_step
 from magictailor.training.train import make_recipe, train
@@ -467,6 +472,25 @@ def queries_and_keys(family: str, backbone: Any, name: str, *arguments: Any) -> 
     return query.transpose(1, 2), key.transpose(1, 2), slice(length, None), slice(0, length), added
 
 
+@pytest.mark.parametrize("family", ["flux", "sana", "z-image"])
+def test_maps_of_large_images_are_read_head_by_head_with_the_same_gradients(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for limit in (2**40, 0):
+        monkeypatch.setattr("magictailor.backbones.attention.MANY_SCORES", limit)
+        backbone = base(family)
+        training = build(pair(), make_recipe(backbone, settings=[*SHORT, "phases.0.attention.weight=10"]), backbone)
+        with torch.no_grad():
+            for parameter in training.trained.lora.values():
+                parameter.fill_(0.05)
+        with training.objective.reading_attention():
+            train_step(training.objective, 0, None)
+        found.append({n: p.grad for n, p in training.trained.lora.items()})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
 @every_family
 @torch.no_grad()
 def test_reading_maps_changes_nothing(family: str) -> None:
@@ -681,3 +705,52 @@ def test_an_export_is_read_back_as_what_was_trained(
         loaded: Any = DiffusionPipeline.from_pretrained(str(folders(family)))
         loaded.load_lora_weights(read_tensors(file))
         assert loaded.get_list_adapters()
+
+
+# --- without training
+
+
+def test_a_bench_compares_with_the_model_that_is_only_given_the_photos(
+    folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    spec = Spec(
+        model=str(folders("flux2-klein-4b")), pairs=("world:100000060",), methods=("reference-only", "plain-lora"),
+        prompts=("{concept} with {component}",), seeds=1, settings=tuple(SHORT), metrics=("quality",),
+    )  # fmt: skip
+    assert run_bench(spec, sources(spec, tmp_path), tmp_path / "bench", device="cpu") == 0
+    images = {p.parent.name: p.read_bytes() for p in (tmp_path / "bench" / "images").rglob("*.png")}
+    assert set(images) == {"reference-only", "plain-lora"}
+    assert not (tmp_path / "bench" / "runs" / "world-100000060" / "reference-only").exists()
+    refused = spec.model_copy(update={"model": str(folders("z-image"))})
+    with pytest.raises(InputError, match="z-image takes no reference images"):
+        run_bench(refused, sources(refused, tmp_path), tmp_path / "other", device="cpu")
+
+
+def large(given: Pair) -> Pair:
+    """The pipeline takes no photo below 64 pixels."""
+
+    def enlarged(sample: Sample) -> Sample:
+        photos = (
+            [r.image.resize((64, 64)) for r in sample.references],
+            [r.mask.resize((64, 64)) for r in sample.references],
+        )
+        references = tuple(ReferenceImage.of(Path("x.png"), image, mask) for image, mask in zip(*photos))
+        return Sample(sample.label, sample.word, references)
+
+    return Pair(given.name, tuple(map(enlarged, given.samples)))
+
+
+def test_the_photos_decide_the_image_and_the_prompt_says_which_is_which() -> None:
+    backbone = base("flux2-klein-4b")
+    sampling = Sampling(steps=1, guidance=1.0)
+    first, second = (ReferenceOnly(large(pair(start=start)), backbone, sampling) for start in (0, 5))
+    assert (
+        first.prompt("<person> with <hair>, on the beach")
+        == "the person in image 1 with the hair in image 2, on the beach"
+    )
+    images = [
+        next(iter(one.generate("<person> with <hair>", seed=seed))).image
+        for one, seed in ((first, 3), (first, 3), (second, 3), (first, 4))
+    ]
+    assert images[0].tobytes() == images[1].tobytes()
+    assert len({image.tobytes() for image in images}) == 3

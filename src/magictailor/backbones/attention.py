@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
 
 from magictailor.backbones.contract import Condition, Keys
 
@@ -22,6 +23,7 @@ class Layout:
     text: slice
 
 
+MANY_SCORES = 2**26  # 0.25 GB in float32
 CROSS_ATTENTION = Layout(slice(None), slice(None))
 
 
@@ -53,15 +55,28 @@ def read_maps(
         mask: [N or 1, heads or 1, queries or 1, keys], booleans (false: not attended to) or numbers to add.
         over: the softmax is over all keys, or over those of the text alone.
     """
-    image, text = wanted.layout.image, wanted.layout.text
-    with torch.autocast(query.device.type, enabled=False):  # large logits overflow in half precision
-        scores = query[:, :, image].float() * scale @ key.float().transpose(-1, -2)
-        if mask is not None:
-            rows = mask if mask.shape[-2] == 1 else mask[..., image, :]
-            scores = scores.masked_fill(~rows, -torch.inf) if rows.dtype == torch.bool else scores + rows
-        of_text = scores[..., text].softmax(-1) if over == "text" else scores.softmax(-1)[..., text]
-        length = wanted.weights.shape[-1]
-        return torch.einsum("nhql,nkl->nkq", of_text[..., :length], wanted.weights) / query.shape[1]
+    image, heads = query[:, :, wanted.layout.image], query.shape[1]
+    if mask is not None and mask.shape[-2] > 1:
+        mask = mask[..., wanted.layout.image, :]
+
+    def summed(image: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+        """The sum over these heads."""
+        with torch.autocast(image.device.type, enabled=False):  # large logits overflow in half precision
+            scores = image.float() * scale @ key.float().transpose(-1, -2)
+            if mask is not None:
+                scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+            text = wanted.layout.text
+            of_text = scores[..., text].softmax(-1) if over == "text" else scores.softmax(-1)[..., text]
+            return torch.einsum("nhql,nkl->nkq", of_text[..., : wanted.weights.shape[-1]], wanted.weights)
+
+    if image.shape[:3].numel() * key.shape[2] <= MANY_SCORES:
+        return summed(image, key, mask) / heads
+    total = torch.zeros((), device=query.device)
+    for head in range(heads):  # kept for the backward pass, all scores of a large image would be its peak
+        one = slice(head, head + 1)
+        own = mask[:, one] if mask is not None and mask.shape[1] > 1 else mask
+        total = total + checkpoint(summed, image[:, one], key[:, one], own, use_reentrant=False)
+    return total / heads
 
 
 class AttentionReader:

@@ -94,6 +94,7 @@ class Backbone(ABC):
     runtime: Runtime  # where it runs, and how precise
     loras: tuple[CommunityLoRA, ...] = ()  # merged into its weights
     digest_as_loaded: str = ""  # before anything was merged, moved or quantized
+    takes_references: bool = False  # its pipeline's call takes a list of images to refer to
     autocast: bool = False  # weights are kept in float32 and computed with in the runtime's precision
     sampled_as: Literal["latent", "pt"]  # what is asked of the pipeline's call: latents, or decoded pixels
     assumption: str = ""  # about a file that does not say it, for the user to check

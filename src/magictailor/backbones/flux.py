@@ -39,7 +39,7 @@ class Flux(Transformer):
 
     def _encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
         sequence, pooled, _ = self.pipeline.encode_prompt(
-            list(texts), None, device=self.device, max_sequence_length=T5_LENGTH
+            list(texts), None, device=self.text_device, max_sequence_length=T5_LENGTH
         )
         return {"sequence": sequence, "pooled": pooled}
 

@@ -21,6 +21,7 @@ class Flux2Klein(Transformer):
     encoders: Parts = {"qwen3": ("text_encoder", "tokenizer")}
     blocks = ("transformer_blocks.", "single_transformer_blocks.")
     native = FLUX2
+    takes_references = True
     read = (0.6, 1.0)
     patch = 1
 
@@ -43,7 +44,7 @@ class Flux2Klein(Transformer):
         return (*ATTENTION, "to_qkv_mlp_proj", *(f"single_transformer_blocks.{i}.attn.to_out" for i in single))
 
     def _encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        sequence, _ = self.pipeline.encode_prompt(list(texts), device=self.device, max_sequence_length=LENGTH)
+        sequence, _ = self.pipeline.encode_prompt(list(texts), device=self.text_device, max_sequence_length=LENGTH)
         return {"sequence": sequence}
 
     def _tokens(self, text: str) -> tuple[str, Offsets]:

@@ -27,7 +27,7 @@ class QwenImage(Transformer):
         return "qwen-image"
 
     def _encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        sequence, mask = self.pipeline.encode_prompt(list(texts), device=self.device)
+        sequence, mask = self.pipeline.encode_prompt(list(texts), device=self.text_device)
         return {
             "sequence": sequence,
             "mask": torch.ones(sequence.shape[:2], dtype=torch.bool) if mask is None else mask.bool(),
@@ -45,7 +45,7 @@ class QwenImage(Transformer):
         return {
             "hidden_states": self.pipeline._pack_latents(noisy, number, channels, height, width),
             "encoder_hidden_states": tensors["sequence"],
-            "encoder_hidden_states_mask": None if bool(tensors["mask"].all()) else tensors["mask"],
+            "encoder_hidden_states_mask": tensors["mask"],
             "timestep": time,
             "img_shapes": [[(1, height // 2, width // 2)]] * number,
         }

@@ -43,7 +43,11 @@ class Sana(Transformer):
     def _encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
         instruction = self._instruction if all(texts) else None  # the pipeline has none for the unconditional
         sequence, mask, _, _ = self.pipeline.encode_prompt(
-            list(texts), False, device=self.device, max_sequence_length=LENGTH, complex_human_instruction=instruction
+            list(texts),
+            False,
+            device=self.text_device,
+            max_sequence_length=LENGTH,
+            complex_human_instruction=instruction,
         )
         return {"sequence": sequence, "mask": mask}
 

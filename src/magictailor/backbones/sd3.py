@@ -83,7 +83,7 @@ class StableDiffusion3(Transformer):
             list(texts),
             None,
             None,
-            device=self.device,
+            device=self.text_device,
             do_classifier_free_guidance=False,
             max_sequence_length=self._t5_length,
         )

@@ -151,16 +151,21 @@ class Transformer(PipelineBackbone):
         """Of all that encodes a text; empty where that is not known."""
         return self.digest_as_loaded and f"{self.digest_as_loaded} {self.runtime.dtype} {self._tokens(text)}"
 
+    @property
+    def text_device(self) -> torch.device:
+        """Where prompts are encoded. A preset that saves memory does it on the CPU: once, and a card may be too small."""
+        waits = self.runtime.preset.offload and not self.trains_words
+        return torch.device("cpu") if waits else self.device
+
     @contextmanager
     def _with_encoders(self) -> Iterator[None]:
-        """Inside, the text encoders are on the device; those that were released are read again, and go afterwards."""
+        """Inside, the text encoders are there; those that were released are read again, and go afterwards."""
         released = [part for part, _ in self.encoders.values() if part in self._released]
         for part in released:
             encoder = self._released[part]().requires_grad_(False).eval()
-            setattr(self.pipeline, part, encoder.to(self.device, self.runtime.dtype))
+            setattr(self.pipeline, part, encoder.to(self.text_device, self.runtime.dtype))
         try:
-            with self.on_device("text"), self._autocast():
-                yield
+            yield
         finally:
             for part in released:
                 setattr(self.pipeline, part, None)

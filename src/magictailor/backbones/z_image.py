@@ -37,7 +37,7 @@ class ZImage(Transformer):
         return ("sampling.steps=9", "sampling.guidance=0") if "turbo" in self.name.lower() else ()
 
     def _encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        rows, _ = self.pipeline.encode_prompt(list(texts), device=self.device, do_classifier_free_guidance=False)
+        rows, _ = self.pipeline.encode_prompt(list(texts), device=self.text_device, do_classifier_free_guidance=False)
         sequence = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         lengths = torch.tensor([len(row) for row in rows])
         return {"sequence": sequence, "mask": torch.arange(sequence.shape[1]) < lengths[:, None]}

@@ -20,9 +20,12 @@ from magictailor.evaluate.metrics.scorer import ScoredImage, Scorer, Target
 from magictailor.evaluate.records import Row, read_cost, read_unit, write_rows
 from magictailor.evaluate.spec import Source, Spec
 from magictailor.evaluate.units import Key, Unit, make_units
+from magictailor.generation.reference_only import REFERENCE_ONLY, ReferenceOnly
 from magictailor.training.checkpoint import STATE_FILE
 from magictailor.training.run_folder import RUN_FILE, describe_pair, is_finished, stored_bytes
 from magictailor.training.train import make_recipe, train
+
+OF_GENERATING = ("data.size=", "sampling.")  # settings that also hold where nothing is trained
 
 
 def spec_scorers(spec: Spec) -> dict[str, Scorer]:
@@ -49,8 +52,26 @@ def _check_inputs(unit: Unit, pair: Pair, spec: Spec) -> None:
 def _check_recipes(spec: Spec, runtime: RuntimeOptions) -> None:
     """Raises InputError if a method's settings do not fit its recipe."""
     backbone = load_backbone(spec.model, **runtime)
-    for method in spec.methods:
+    if REFERENCE_ONLY in spec.methods and not backbone.takes_references:
+        problem = f"{REFERENCE_ONLY}: {backbone.family} takes no reference images"
+        raise InputError(problem, "leave it out, or choose FLUX.2", field="methods")
+    for method in (m for m in spec.methods if m != REFERENCE_ONLY):
         make_recipe(backbone, method, spec.settings_of(method))
+
+
+def _generator(unit: Unit, pair: Pair, spec: Spec, runtime: RuntimeOptions, listen: Listener) -> Run | ReferenceOnly:
+    """What generates the unit's images, trained if its method trains."""
+    if unit.method != REFERENCE_ONLY:
+        _train(unit, pair, spec, runtime, listen)
+        return load(unit.run, **runtime)
+    backbone = load_backbone(spec.model, **runtime)
+    own = [s for s in spec.settings_of(unit.method) if s.startswith(OF_GENERATING)]
+    recipe = make_recipe(backbone, settings=own)
+    if recipe.data.size is not None:
+        backbone.use_size(recipe.data.size)
+    nothing = {"steps": 0, "seconds": 0.0, "peak_gb": None, "bytes": 0}
+    write_json(unit.cost, {**nothing, "of": _inputs(unit, pair, spec)})
+    return ReferenceOnly(pair, backbone, recipe.sampling)
 
 
 def _train(unit: Unit, pair: Pair, spec: Spec, runtime: RuntimeOptions, listen: Listener) -> None:
@@ -71,7 +92,7 @@ def _train(unit: Unit, pair: Pair, spec: Spec, runtime: RuntimeOptions, listen: 
     (unit.run / STATE_FILE).unlink(missing_ok=True)  # up to 140 MB that nothing reads any more
 
 
-def _generate(unit: Unit, spec: Spec, prompt: str, run: Run) -> None:
+def _generate(unit: Unit, spec: Spec, prompt: str, run: Run | ReferenceOnly) -> None:
     """Generate a prompt's missing images, ``spec.batch`` seeds at a time.
 
     A batch with a missing image is generated as a whole, so that the bytes do not depend on interruptions.
@@ -135,8 +156,7 @@ def _run_unit(unit: Unit, spec: Spec, scorers: Mapping[str, Scorer], runtime: Ru
         return False
     keys = unit.keys(spec, words)
     if not all(unit.image(prompt, seed).exists() for prompt, seed in keys):
-        _train(unit, pair, spec, runtime, listen)
-        run, prompts = load(unit.run, **runtime), spec.texts(words)
+        run, prompts = _generator(unit, pair, spec, runtime, listen), spec.texts(words)
         for number, prompt in enumerate(prompts):
             _generate(unit, spec, prompt, run)
             listen(Progress(f"{unit.name}, generating", number + 1, len(prompts)))

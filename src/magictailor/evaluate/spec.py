@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from magictailor.common.errors import InputError
 from magictailor.data import Pair, read_pair
+from magictailor.generation.reference_only import REFERENCE_ONLY
 from magictailor.generation.studies import STUDIES, filled, study_prompts
 from magictailor.methods import METHODS
 from magictailor.recipe import ConfigModel, config_from
@@ -26,6 +27,7 @@ class Spec(ConfigModel):
 
     pairs: folders, relative to the TOML file; or ``world:1000000000+8``, eight pairs of the world from that seed on; or
     ``world:1000000000+2-size``, two pairs of one challenge (plain, polluting, unequal, novel, size, category).
+    methods: of `magictailor recipes`, or ``reference-only``, which trains nothing.
     prompts: names of studies, or texts with {concept} and {component}.
     seeds: number of images of each prompt; the first seed depends on the pair.
     batch: number of images generated at once.
@@ -51,7 +53,7 @@ class Spec(ConfigModel):
     @field_validator("methods", "method_settings")
     @classmethod
     def _check_methods(cls, methods: Any) -> Any:
-        unknown = [m for m in methods if m not in METHODS]
+        unknown = [m for m in methods if m not in (*METHODS, REFERENCE_ONLY)]
         if unknown:
             raise ValueError(f"{unknown[0]} is no method (`magictailor recipes` lists them)")
         return methods

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from magictailor.generation.reference_only import REFERENCE_ONLY
 from magictailor.methods import CATALOGUE, COMPARED
 
 OURS = "magictailor"
@@ -51,6 +52,7 @@ class Claim:
 
 def _titles(*methods: str) -> dict[str, str]:
     summaries = {name: entry.summary for group in CATALOGUE.values() for name, entry in group.items()}
+    summaries[REFERENCE_ONLY] = "no training: the model is given one photo of each sample"
     return {method: "MagicTailor" if method == OURS else summaries[method] for method in methods}
 
 

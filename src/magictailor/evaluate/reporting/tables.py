@@ -13,6 +13,7 @@ from magictailor.evaluate.metrics.judging import accuracy_line, judge_name
 from magictailor.evaluate.records import Row, all_rows, read_cost, scorer_models
 from magictailor.evaluate.reporting.paper import TABLES
 from magictailor.evaluate.reporting.statistics import MIN_PAIRS, Interval, bootstrap
+from magictailor.generation.reference_only import REFERENCE_ONLY
 from magictailor.methods import CATALOGUE
 
 DIGITS = 9  # means that agree to this number of decimals are equal
@@ -82,7 +83,7 @@ def _mean_costs(bench: Path, method: str, pairs: Iterable[str]) -> dict[str, flo
 
 def _methods(rows: Sequence[Row]) -> dict[str, str]:
     """The methods in the rows under their own names, in the order of `magictailor recipes`."""
-    known = [name for group in CATALOGUE.values() for name in group]
+    known = [*(name for group in CATALOGUE.values() for name in group), REFERENCE_ONLY]
     present = {row.method for row in rows}
     return {m: m for m in sorted(present, key=lambda m: known.index(m) if m in known else len(known))}
 

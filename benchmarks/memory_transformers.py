@@ -1,0 +1,119 @@
+"""How much memory a step of today's transformers takes, counted on tensors that have sizes and no values.
+
+    python benchmarks/memory_transformers.py                          # all families at 512 and 1024 pixels, in bf16
+    python benchmarks/memory_transformers.py --families sana --sizes 1024
+
+Counted as in `benchmarks/memory.py`, at the family's full width and depth. Printed are GB for the first image of a forward pass and
+for each further one, with all activations kept and with checkpointing: what `backbones/presets.py` expects with. The tests' tiny
+checkpoints lend text encoders and autoencoder, which take no part.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+
+import diffusers
+import torch
+from accelerate import init_empty_weights
+from bases import _allocate
+from memory import Living
+from torch._subclasses import FakeTensorMode
+
+from families import pipeline
+from magictailor.backbones.contract import Condition
+from magictailor.backbones.families import backbone_class
+from magictailor.recipe import LoRA
+from magictailor.training.trainables import add_lora
+
+WORD = {"<person>": "sks person"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A published transformer: its class and configuration, blocks of each kind, latents, text."""
+
+    kind: str
+    config: dict[str, Any]
+    depth: tuple[int, int]
+    channels: int
+    factor: int  # pixels a latent
+    length: int
+    width: int
+    pooled: int = 0
+    tiny: str = ""  # the tests' checkpoint, where its name is another
+
+
+_SD3 = {
+    "qk_norm": "rms_norm",
+    "joint_attention_dim": 4096,
+    "pos_embed_max_size": 384,
+    "sample_size": 128,
+    "in_channels": 16,
+}
+SHAPES = {
+    "sd3": Shape("SD3Transformer2DModel", {**_SD3, "num_attention_heads": 24, "caption_projection_dim": 1536, "dual_attention_layers": tuple(range(13))}, (24, 0), 16, 8, 333, 4096, 2048),
+    "flux": Shape("FluxTransformer2DModel", {"guidance_embeds": True}, (19, 38), 16, 8, 512, 4096, 768),
+    "flux2-klein-4b": Shape("Flux2Transformer2DModel", {"num_attention_heads": 24, "joint_attention_dim": 7680, "guidance_embeds": False}, (5, 20), 128, 16, 512, 7680),
+    "flux2-klein-9b": Shape("Flux2Transformer2DModel", {"num_attention_heads": 32, "joint_attention_dim": 12288, "guidance_embeds": False}, (8, 24), 128, 16, 512, 12288, tiny="flux2-klein-4b"),
+    "flux2-dev": Shape("Flux2Transformer2DModel", {}, (8, 48), 128, 16, 512, 15360),
+    "z-image": Shape("ZImageTransformer2DModel", {}, (30, 0), 16, 8, 64, 2560),
+    "qwen-image": Shape("QwenImageTransformer2DModel", {}, (60, 0), 16, 8, 64, 3584),
+    "sana": Shape("SanaTransformer2DModel", {}, (20, 0), 32, 32, 300, 2304),
+}  # fmt: skip
+
+
+def peak(family: str, size: int, images: int, checkpointing: bool) -> float:
+    """GB of forward, momentum forward and backward of so many images."""
+    shape = SHAPES[family]
+    made = pipeline(shape.tiny or family)
+    backbone: Any = backbone_class(type(made).__name__)(family, made)
+    backbone.add_words(WORD)
+    names = ("n_layers",) if family == "z-image" else ("num_layers", "num_single_layers")
+    layers = {name: number for name, number in zip(names, shape.depth) if number}
+    with init_empty_weights():
+        transformer = getattr(diffusers, shape.kind)(**shape.config | layers)
+    made.transformer = _allocate(transformer, torch.bfloat16).requires_grad_(False).eval()
+    backbone.runtime = replace(backbone.runtime, precision="bf16")
+    backbone.codec.factor = shape.factor
+    trained = add_lora(backbone, LoRA(rank=32), 0)
+    if checkpointing:
+        backbone.enable_checkpointing()
+    tensors = {"sequence": torch.ones(images, shape.length, shape.width, dtype=torch.bfloat16)}
+    if shape.pooled:
+        tensors["pooled"] = torch.ones(images, shape.pooled, dtype=torch.bfloat16)
+    tensors["mask"] = torch.ones(images, shape.length, dtype=torch.bool)
+    if family == "z-image":  # it takes lists, whose lengths are not known without values
+        backbone._rows = lambda given: list(given["sequence"])
+    condition = Condition(tensors, [{"<person>": [3]}] * images)
+    latents = torch.ones(images, shape.channels, size // shape.factor, size // shape.factor)
+    times, momentum = torch.full((images,), 0.5), {n: p.detach() for n, p in trained.items()}
+    with FakeTensorMode(allow_non_fake_inputs=True), Living() as living, backbone.reading_attention("all"):
+        read = backbone.predict(latents, times, condition, attend=[["<person>"]] * images)
+        with torch.no_grad():
+            held = backbone.predict(latents, times, condition, weights=momentum).output
+        loss = read.output.square().sum() + read.attention.sum() + (held - read.output).square().mean()
+        torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    return living.peak / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", nargs="*", default=list(SHAPES))
+    parser.add_argument("--sizes", nargs="*", type=int, default=[512, 1024])
+    options = parser.parse_args()
+    for family in options.families:
+        for size in options.sizes:
+            row: dict[str, Any] = {"family": family, "size": size}
+            for name, checkpointing in (("kept", False), ("checkpointed", True)):
+                one, two = (peak(family, size, images, checkpointing) for images in (1, 2))
+                row[name] = [round(one, 2), round(two - one, 2)]
+            print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
