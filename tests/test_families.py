@@ -24,7 +24,7 @@ from torch import Tensor
 
 import magictailor
 from families import BUILDERS, NATIVE, SIZE, native_state, pipeline, save, sd3
-from magictailor.backbones import load_backbone
+from magictailor.backbones import community_lora, load_backbone
 from magictailor.backbones.families import backbone_class
 from magictailor.backbones.lora import Layer
 from magictailor.backbones.transformer import Transformer
@@ -38,6 +38,7 @@ from magictailor.exports import export
 from magictailor.generation.reference_only import ReferenceOnly
 from magictailor.recipe import Sampling
 from magictailor.training.setup import build
+from magictailor.training.start import read_start
 from magictailor.training.step import train_step
 from magictailor.training.train import make_recipe, train
 from tiny import in_child, pair
@@ -754,3 +755,47 @@ def test_the_photos_decide_the_image_and_the_prompt_says_which_is_which() -> Non
     ]
     assert images[0].tobytes() == images[1].tobytes()
     assert len({image.tobytes() for image in images}) == 3
+
+
+# --- LoRAs that exist already
+
+
+@every_family
+def test_a_run_starts_from_another_runs_lora_and_from_its_exports(
+    family: str, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    first = train(pair(), tmp_path / "first", model=str(folders(family)), settings=SHORT, device="cpu")
+    trained = read_tensors(first / "pytorch_lora_weights.safetensors")
+    formats = ["diffusers"] if family == "sana" else ["diffusers", "comfyui", "kohya"]
+    for source in (first, *(export(first, tmp_path / format, format) for format in formats)):
+        backbone: Any = load_backbone(str(folders(family)), device="cpu")
+        training = build(pair(), make_recipe(backbone, settings=SHORT), backbone, read_start(source))
+        own = training.trained.lora
+        for key, down in trained.items():
+            if ".lora_A." in key:
+                name = key.removeprefix("transformer.")
+                a = own[name.replace(".lora_A.", ".lora_A.default.")]
+                b = own[name.replace(".lora_A.", ".lora_B.default.")]
+                change = trained[key.replace("lora_A", "lora_B")] @ down
+                torch.testing.assert_close(b @ a, change, rtol=1e-4, atol=1e-6)
+
+
+@every_family
+def test_a_community_lora_is_merged_at_its_strength(
+    family: str, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    first = train(pair(), tmp_path / "first", model=str(folders(family)), settings=SHORT, device="cpu")
+    file = first / "pytorch_lora_weights.safetensors"
+    trained = read_tensors(file)
+    plain: Any = load_backbone(str(folders(family)), device="cpu")
+    merged: Any = load_backbone(str(folders(family)), [community_lora(f"{file}=0.5")], device="cpu")
+    assert merged.digest_as_loaded == plain.digest_as_loaded
+    for key, down in trained.items():
+        if ".lora_A." in key:
+            name = key.removeprefix("transformer.").replace(".lora_A.weight", ".weight")
+            before, after = (dict(b.denoiser.named_parameters())[name] for b in (plain, merged))
+            change = 0.5 * trained[key.replace("lora_A", "lora_B")] @ down
+            torch.testing.assert_close(after - before, change, rtol=1e-3, atol=1e-6)
+    other = next(f for f in ("z-image", "sana") if f != family)
+    with pytest.raises(InputError, match="not a LoRA for this model"):
+        load_backbone(str(folders(other)), [community_lora(str(file))], device="cpu")

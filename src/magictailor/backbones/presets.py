@@ -1,6 +1,7 @@
 """Presets by a card's memory, and the memory that a step is expected to take.
 
-The numbers were counted with `benchmarks/memory.py`; none was measured on a card (docs/models.md).
+The numbers were counted with `benchmarks/memory.py` and `benchmarks/memory_transformers.py`; none was measured on a card
+(docs/models.md).
 """
 
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ TRAINED_BYTES = 20  # a parameter, its gradient, AdamW's two moments and the mom
 class Preset:
     """``micro_batch`` (images per forward pass; None: all) and ``checkpointing`` go into the recipe.
 
-    precision: of the frozen weights, unless the user names one. offload: text encoders and autoencoder are on the card
-    only while they work. tiling: the autoencoder decodes in tiles. sample_batch_size: images generated at a time.
+    precision: of the frozen weights, unless the user names one. offload: the autoencoder is on the card only while it
+    works, and so are text encoders whose words are trained; others encode on the CPU. tiling: the autoencoder decodes in
+    tiles. sample_batch_size: images generated at a time. size: of the images, unless the model has only one.
     """
 
     name: str
@@ -24,11 +26,13 @@ class Preset:
     offload: bool = False
     tiling: bool = False
     sample_batch_size: int = 8
+    size: int | None = None
 
     @property
     def settings(self) -> list[str]:
         """Its settings in a recipe, as ``key=value``."""
         batch = [] if self.micro_batch is None else [f"optimisation.micro_batch={self.micro_batch}"]
+        batch += [] if self.size is None else [f"data.size={self.size}"]
         return [*batch, *(["optimisation.checkpointing=true"] if self.checkpointing else [])]
 
 
@@ -53,6 +57,30 @@ COSTS = {
     "sd2-v": Cost((2.84, 2.23), (0.63, 0.54), 0.78),
     "sdxl": Cost((12.31, 7.46), (1.07, 0.76), 1.38),
 }
+
+# Of transformers, at 512 and 1024 pixels.
+TRANSFORMER_COSTS: dict[str, tuple[Cost, Cost]] = {
+    "sd3": (Cost((5.80, 2.42), (0.59, 0.51), 0.35), Cost((9.4, 6.22), (1.07, 1.0), 1.38)),
+}
+SMALL, LARGE = 512, 1024
+
+
+def cost_of(family: str, size: int) -> Cost | None:
+    """The counted cost at this size: between the two sizes that were counted by the number of pixels; None if unknown."""
+    if family not in TRANSFORMER_COSTS:
+        return COSTS.get(family)
+    small, large = TRANSFORMER_COSTS[family]
+    share = (size**2 - SMALL**2) / (LARGE**2 - SMALL**2)
+
+    def between(a: float, b: float) -> float:
+        return a + share * (b - a)
+
+    def both(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+        return between(a[0], b[0]), between(a[1], b[1])
+
+    kept, checkpointed = both(small.kept, large.kept), both(small.checkpointed, large.checkpointed)
+    return Cost(kept, checkpointed, between(small.encode, large.encode))
+
 
 FAST = Preset("fast")
 _512 = {"8gb": Preset("8gb", micro_batch=3, sample_batch_size=2), "12gb": Preset("12gb", sample_batch_size=4), "16gb": Preset("16gb"), "24gb": Preset("24gb")}  # fmt: skip

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from magictailor.backbones.contract import Backbone
-from magictailor.backbones.presets import COSTS, GIGABYTE, TRAINED_BYTES
+from magictailor.backbones.presets import GIGABYTE, TRAINED_BYTES, cost_of
 from magictailor.recipe import Recipe
 from magictailor.training.trainables import Trainables
 
@@ -26,7 +26,7 @@ def expected_peak(backbone: Backbone, recipe: Recipe, trained: Trainables, image
 
     ``images``: of a step. Without the allocator's fragments and some 0.5 GB of CUDA's own.
     """
-    cost, runtime = COSTS.get(backbone.family), backbone.runtime
+    cost, runtime = cost_of(backbone.family, backbone.size), backbone.runtime
     if cost is None or runtime.dtype == torch.float32 or runtime.precision == "int8":
         return None
     vae, text = _weigh(backbone.autoencoder), _weigh(*backbone.text_encoders.values())
