@@ -2,6 +2,7 @@
 
     python benchmarks/memory_transformers.py                          # all families at 512 and 1024 pixels, in bf16
     python benchmarks/memory_transformers.py --families sana --sizes 1024
+    python benchmarks/memory_transformers.py --families sana --presets   # what a run on each preset is expected to take
 
 Counted as in `benchmarks/memory.py`, at the family's full width and depth. Printed are GB for the first image of a forward pass and
 for each further one, with all activations kept and with checkpointing: what `backbones/presets.py` expects with. The tests' tiny
@@ -27,6 +28,7 @@ from torch._subclasses import FakeTensorMode
 from families import pipeline
 from magictailor.backbones.contract import Condition
 from magictailor.backbones.families import backbone_class
+from magictailor.backbones.presets import GIGABYTE, LARGE, PRESETS, TRAINED_BYTES, cost_of
 from magictailor.recipe import LoRA
 from magictailor.training.trainables import add_lora
 
@@ -101,12 +103,46 @@ def peak(family: str, size: int, images: int, checkpointing: bool) -> float:
     return living.peak / 1e9
 
 
+VAES = {"sana": 0.71}  # GB in half precision; the others' are as large as Stable Diffusion's
+VAE = 0.17
+NF4 = 0.5 + 4 / 64  # bytes a weight, with a scale for every 64
+
+
+def presets(family: str) -> None:
+    """A line for each preset: what a run of six images is expected to take, with text encoders off the card."""
+    shape = SHAPES[family]
+    names = ("n_layers",) if family == "z-image" else ("num_layers", "num_single_layers")
+    with init_empty_weights():
+        transformer = getattr(diffusers, shape.kind)(**shape.config | dict(zip(names, shape.depth)))
+    made = pipeline(shape.tiny or family)
+    backbone: Any = backbone_class(type(made).__name__)(family, made)
+    made.transformer = transformer
+    layers = {n: m for n, m in transformer.named_modules() if isinstance(m, torch.nn.Linear)}
+    ends = tuple(f".{target}" for target in backbone.lora_targets)
+    lora = sum(32 * (m.in_features + m.out_features) for n, m in layers.items() if f".{n}".endswith(ends))
+    blocks = sum(m.weight.numel() for n, m in layers.items() if any(b in f".{n}" for b in backbone.blocks))
+    rest = sum(p.numel() for p in transformer.parameters()) - blocks
+    for name, preset in PRESETS[family].items():
+        cost = cost_of(family, preset.size or LARGE)
+        if cost is None:
+            print(f"{family} {name}: not counted", flush=True)
+            continue
+        weights = (2 * rest + (NF4 if preset.precision == "nf4" else 2) * blocks) / GIGABYTE
+        step = cost.of_step(preset.micro_batch or 6, preset.checkpointing)
+        total = weights + TRAINED_BYTES * lora / GIGABYTE + max(step, VAES.get(family, VAE) + cost.encode)
+        print(f"{family} {name}: {total:.1f} GB  {preset}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", nargs="*", default=list(SHAPES))
     parser.add_argument("--sizes", nargs="*", type=int, default=[512, 1024])
+    parser.add_argument("--presets", action="store_true", help="what a run on each preset is expected to take")
     options = parser.parse_args()
     for family in options.families:
+        if options.presets:
+            presets(family)
+            continue
         for size in options.sizes:
             row: dict[str, Any] = {"family": family, "size": size}
             for name, checkpointing in (("kept", False), ("checkpointed", True)):

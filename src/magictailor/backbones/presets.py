@@ -4,7 +4,7 @@ The numbers were counted with `benchmarks/memory.py` and `benchmarks/memory_tran
 (docs/models.md).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 GIGABYTE = 1e9
 TRAINED_BYTES = 20  # a parameter, its gradient, AdamW's two moments and the momentum network's value, in float32
@@ -60,7 +60,9 @@ COSTS = {
 
 # Of transformers, at 512 and 1024 pixels.
 TRANSFORMER_COSTS: dict[str, tuple[Cost, Cost]] = {
-    "sd3": (Cost((5.80, 2.42), (0.59, 0.51), 0.35), Cost((9.4, 6.22), (1.07, 1.0), 1.38)),
+    "sd3": (Cost((5.80, 2.42), (0.59, 0.51), 0.35), Cost((11.17, 7.77), (0.82, 0.64), 1.38)),
+    "flux2-klein-4b": (Cost((13.61, 5.63), (1.08, 0.32), 0.34), Cost((25.17, 18.09), (2.02, 1.85), 1.36)),
+    "sana": (Cost((2.20, 0.94), (0.18, 0.07), 0.47), Cost((4.82, 3.62), (0.38, 0.29), 1.90)),
 }
 SMALL, LARGE = 512, 1024
 
@@ -99,6 +101,24 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "16gb": Preset("16gb", checkpointing=True, sample_batch_size=2),
         "24gb": Preset("24gb", checkpointing=True, sample_batch_size=4),
     },
+}
+_BITS = Preset("8gb", 1, checkpointing=True, precision="nf4", offload=True, tiling=True, sample_batch_size=1, size=512)
+_WAITING = Preset("16gb", 2, checkpointing=True, offload=True, sample_batch_size=1)
+
+
+def _transformer(small: Preset, middle: Preset, large: Preset, roomy: Preset) -> dict[str, Preset]:
+    """Presets for 8, 12, 16 and 24 GB. On all, text encoders wait: they are as large as the denoiser."""
+    names = ("8gb", "12gb", "16gb", "24gb")
+    return {name: replace(preset, name=name) for name, preset in zip(names, (small, middle, large, roomy), strict=True)}
+
+
+_ALL = replace(_WAITING, micro_batch=None)
+_ANY = _transformer(_BITS, replace(_BITS, size=768), replace(_BITS, size=None), replace(_WAITING, precision="nf4"))
+PRESETS |= {
+    "sana": _transformer(_WAITING, _WAITING, _ALL, _ALL),
+    "sd3": _transformer(_WAITING, _WAITING, _ALL, _ALL),
+    "flux2-klein-4b": _transformer(replace(_BITS, size=None), replace(_BITS, micro_batch=2, size=None), _WAITING, _ALL),
+    **dict.fromkeys(("flux2-klein-9b", "flux2-dev", "flux", "z-image", "qwen-image"), _ANY),  # not counted
 }
 NAMES = (*_512, FAST.name)
 ROOMY = 60  # GB: such a card holds all activations of any family
