@@ -113,7 +113,9 @@ def presets(family: str) -> None:
     shape = SHAPES[family]
     names = ("n_layers",) if family == "z-image" else ("num_layers", "num_single_layers")
     with init_empty_weights():
-        transformer = getattr(diffusers, shape.kind)(**shape.config | dict(zip(names, shape.depth)))
+        transformer = getattr(diffusers, shape.kind)(
+            **shape.config | {name: n for name, n in zip(names, shape.depth) if n}
+        )
     made = pipeline(shape.tiny or family)
     backbone: Any = backbone_class(type(made).__name__)(family, made)
     made.transformer = transformer
