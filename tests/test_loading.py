@@ -317,3 +317,53 @@ def test_a_name_of_the_hub_is_found_in_its_cache_and_otherwise_refused(tmp_path:
     assert "tiny/other" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+class Card(dict[str, str]):
+    """As much of a hub's model card as is read."""
+
+
+def hub(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[str]:
+    """A hub without a network: nothing is cached, and every question gets this answer. Returns what is downloaded."""
+    import diffusers
+    import huggingface_hub
+
+    asked: list[str] = []
+
+    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
+        asked.append(name)
+        raise OSError("no network here")
+
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "download", missing)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", missing)
+    monkeypatch.setattr(huggingface_hub, "model_info", answer)
+    return asked
+
+
+def test_a_gated_model_is_refused_with_the_page_where_its_licence_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx2
+    from huggingface_hub.errors import GatedRepoError
+
+    def gated(name: str) -> Any:
+        raise GatedRepoError(
+            "403", response=httpx2.Response(403, request=httpx2.Request("GET", "https://huggingface.co"))
+        )
+
+    hub(monkeypatch, gated)
+    with pytest.raises(InputError) as refused:
+        load_backbone("black-forest-labs/FLUX.2-dev", device="cpu")
+    assert "https://huggingface.co/black-forest-labs/FLUX.2-dev" in refused.value.fix
+    assert "hf auth login" in refused.value.fix
+
+
+def test_the_licence_is_said_before_anything_is_downloaded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Info:
+        card_data = Card(license="other", license_name="flux-non-commercial-license")
+
+    asked = hub(monkeypatch, lambda name: Info())
+    with pytest.raises(InputError, match="neither a folder or file here"):
+        load_backbone("black-forest-labs/FLUX.2-dev", device="cpu")
+    assert "flux-non-commercial-license" in caplog.text
+    assert asked[0] == "black-forest-labs/FLUX.2-dev"
