@@ -359,7 +359,7 @@ def test_the_text_encoder_leaves_memory_once_the_prompts_are_encoded(
 @pytest.mark.parametrize("method", ["textual-inversion", "custom-diffusion", "break-a-scene", "clic"])
 def test_methods_that_need_what_a_family_does_not_have_are_refused_in_one_line(method: str) -> None:
     backbone = base("z-image")
-    with pytest.raises(InputError, match="z-image does not have to train"):
+    with pytest.raises(InputError, match="which is not possible on z-image"):
         build(pair(), make_recipe(backbone, method, ["data.size=32"]), backbone)
     assert not getattr(backbone.denoiser, "peft_config", None)
 
@@ -799,3 +799,11 @@ def test_a_community_lora_is_merged_at_its_strength(
     other = next(f for f in ("z-image", "sana") if f != family)
     with pytest.raises(InputError, match="not a LoRA for this model"):
         load_backbone(str(folders(other)), [community_lora(str(file))], device="cpu")
+
+
+@every_family
+def test_a_size_that_a_model_does_not_take_is_refused_with_one_that_it_takes(family: str) -> None:
+    backbone = base(family)
+    with pytest.raises(InputError, match="takes multiples of") as refused:
+        backbone.use_size(SIZE + 1)
+    assert str(SIZE) in refused.value.fix

@@ -23,6 +23,7 @@ class Sana(Transformer):
     targets = ("to_q", "to_k", "to_v")
     attention = "attn2"
     patch = 1
+    multiple = 32
 
     def __init__(self, name: str, pipeline: DiffusionPipeline, runtime: Runtime | None = CPU) -> None:
         super().__init__(name, pipeline, runtime)

@@ -1,5 +1,6 @@
 """What the flow-matching transformers share: encoded prompts, spans of pseudo-words, maps over image and text."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ class Transformer(PipelineBackbone):
     native: Table = {}  # no other tool loads it
     attention = "attn"
     patch = 2
+    multiple = 1  # of pixels, that its pipeline insists on
     read: tuple[float, float] = (0.45, 0.55)
     no_guidance = 1.0  # the guidance that changes nothing
     negative = True  # guidance is classifier-free, and not an input of the denoiser
@@ -121,10 +123,11 @@ class Transformer(PipelineBackbone):
         return TransformerSpellings(self.native, lambda module: int(denoiser.get_submodule(module).out_features))
 
     def use_size(self, size: int) -> None:
-        if size % self.step or size < self.step:
+        step = math.lcm(self.step, self.multiple)
+        if size % step or size < step:
             raise InputError(
-                f"{size}: {self.name} takes multiples of {self.step} pixels",
-                f"choose for instance {max(1, round(size / self.step)) * self.step}",
+                f"{size}: {self.name} takes multiples of {step} pixels",
+                f"choose for instance {max(1, round(size / step)) * step}",
                 field="data.size",
             )
         self.size = size

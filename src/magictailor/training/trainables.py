@@ -153,7 +153,7 @@ def _refuse(backbone: Backbone, recipe: Recipe) -> None:
     precision, preset = backbone.runtime.precision, backbone.runtime.preset
     if unknown := sorted(recipe.kinds - backbone.trainable):
         raise InputError(
-            f"{recipe.method}: trains {' and '.join(unknown)}, which {backbone.family} does not have to train",
+            f"{recipe.method}: trains {' and '.join(unknown)}, which is not possible on {backbone.family}",
             "choose magictailor, dreambooth or plain-lora",
             field="method",
         )
