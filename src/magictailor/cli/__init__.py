@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from magictailor.cli import bench, files, research, work, world
+from magictailor.cli import bench, files, research, study, work, world
 from magictailor.common.errors import InputError, RunError, RunStopped
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -17,6 +17,7 @@ app.add_typer(files.app)
 app.add_typer(research.app)
 app.add_typer(world.app, name="world")
 app.add_typer(bench.app, name="bench")
+app.add_typer(study.app, name="study")
 
 
 def _quiet() -> None:
@@ -33,6 +34,7 @@ SPELLINGS = {
     "": "", "compiled": "--compile", "loras": "--lora", "settings": "--set", "scheduler_name": "--scheduler", "pair": "PAIR", "run": "RUN",
     "runs": "RUNS", "prompts": "PROMPT", "image": "IMAGE", "region": "REGION", "spec": "SPEC", "bench": "BENCH",
     "file": "FILE", "request": "REQUEST", "boxes": "--box", "counts": "--count", "metrics": "--figures",
+    "study": "STUDY", "raters": "RATERS", "names": "--name",
 }  # fmt: skip
 
 

@@ -30,7 +30,6 @@ from magictailor.study.scramble import scrambled
 from magictailor.study.texts import CONSENT, INSTRUCTIONS, QUESTIONS, THANKS, TITLE, welcome
 from magictailor.study.toml import study_toml
 
-
 PHOTOS = 3  # of each sample, next to a prompt
 
 

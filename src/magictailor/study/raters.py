@@ -55,3 +55,19 @@ def invitations(study: Study, secret: bytes) -> list[str]:
 def code_of(rater: str, secret: bytes) -> str:
     """The code that a rater gets at the end, for a crowd platform: eight letters and digits without 0, 1, I and O."""
     return base64.b32encode(_derived(secret, f"code {rater}")).decode()[:8].replace("I", "8").replace("O", "9")
+
+
+def rater_named(text: str) -> str:
+    """The rater's name from a name, a token, or a link with a token.
+
+    Raises:
+        InputError: none of these.
+    """
+    last = text.strip().rstrip("/").rsplit("/", 1)[-1].partition("#")[0]
+    if RATER.fullmatch(last):
+        return last
+    if TOKEN.fullmatch(last):
+        return rater_of(last)
+    raise InputError(
+        f"{text}: no rater", "give the number that the rater sees at the end, or the rater's link", field="raters"
+    )

@@ -5,14 +5,14 @@ change: an answer is stored if it follows the revision that the rater saw, and a
 changes nothing.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from magictailor.common.errors import InputError, RunError
+from magictailor.common.errors import InputError
 from magictailor.study.design import Study
 
 try:
@@ -37,6 +37,7 @@ RATERS = sql.Table(
     "raters", TABLES,
     sql.Column("id", sql.String(16), primary_key=True),
     sql.Column("consented", sql.String(20), nullable=False),
+    sql.Column("source", sql.String(6), nullable=False),  # server, or file
 )  # fmt: skip
 ANSWERS = sql.Table(
     "answers", TABLES,
@@ -121,13 +122,21 @@ class Store:
         with self.engine.connect().execution_options(read_only=True) as connection:
             yield connection
 
-    def add_rater(self, connection: Connection, rater: str, max_raters: int, consented: str = "") -> bool:
+    def add_rater(self, connection: Connection, rater: str, max_raters: int) -> bool:
         """Whether the rater is in the database now; not, if it is full."""
+        return self._add_rater(connection, rater, max_raters, now(), "server")
+
+    def add_rater_of_file(self, connection: Connection, rater: str, max_raters: int, consented: str) -> bool:
+        """As `add_rater`; not, either, if the rater answers on the server: whoever knows the name could write a file."""
+        source = connection.scalar(sql.select(RATERS.c.source).where(RATERS.c.id == rater))
+        return source != "server" and self._add_rater(connection, rater, max_raters, consented, "file")
+
+    def _add_rater(self, connection: Connection, rater: str, max_raters: int, consented: str, source: str) -> bool:
         if self._has_rater(connection, rater):
             return True
         if (connection.scalar(sql.select(sql.func.count()).select_from(RATERS)) or 0) >= max_raters:
             return False
-        _insert(self.dialect, connection, RATERS, {"id": rater, "consented": consented or now()})
+        _insert(self.dialect, connection, RATERS, {"id": rater, "consented": consented, "source": source})
         return True
 
     def has_rater(self, rater: str) -> bool:
@@ -179,11 +188,13 @@ class Store:
             rows = connection.execute(query if rater is None else query.where(ANSWERS.c.rater == rater))
             return [Answer(*row) for row in rows]
 
-    def raters(self) -> dict[str, str]:
-        """When each rater consented, by name."""
+    def raters(self) -> dict[str, tuple[str, str]]:
+        """When each rater consented and where the answers come from, by name."""
         with self.reading() as connection:
-            rows = connection.execute(sql.select(RATERS.c.id, RATERS.c.consented).order_by(RATERS.c.id))
-            return {row[0]: row[1] for row in rows}
+            rows = connection.execute(
+                sql.select(RATERS.c.id, RATERS.c.consented, RATERS.c.source).order_by(RATERS.c.id)
+            )
+            return {row[0]: (row[1], row[2]) for row in rows}
 
     def erase(self, raters: Sequence[str]) -> int:
         """Remove raters with all their answers; returns the number of raters that were there."""
@@ -218,6 +229,8 @@ def _engine(folder: Path, url: str | None) -> sql.Engine:
                 field="database",
             )
         return sql.create_engine(parsed, pool_pre_ping=True, pool_recycle=1800, connect_args={"connect_timeout": 10})
+    except InputError:
+        raise
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise InputError("no database's address", "write postgresql://USER@HOST/DATABASE", field="database") from error
     except ModuleNotFoundError as error:
@@ -251,16 +264,3 @@ def _unusable(engine: sql.Engine, error: SQLAlchemyError) -> InputError:
     reason = str(getattr(error, "orig", error)).strip().split("\n")[0]
     fix = "start the server and check the address" if isinstance(error, OperationalError) else "choose another"
     return InputError(f"{_shown(engine)}: cannot be used ({reason})", fix, field="database")
-
-
-def write_all(store: Store, answers: Iterable[Answer]) -> int:
-    """Store answers from a file in one transaction, all or none; returns the number of new ones.
-
-    Raises:
-        RunError: the database refused.
-    """
-    try:
-        with store.writing() as connection:
-            return sum(store.replace(connection, answer) for answer in answers)
-    except SQLAlchemyError as error:
-        raise RunError(f"the answers could not be stored ({error}); nothing has been changed") from error

@@ -33,10 +33,14 @@ QUALITY = Question(
     text="Which picture is generated best, without errors and unnatural parts?",
 )
 CONCEPT = Question(
-    name="concept", title="concept identity", text="In which picture does the subject look most like that in its photos?"
+    name="concept",
+    title="concept identity",
+    text="In which picture does the subject look most like that in its photos?",
 )
 COMPONENT = Question(
-    name="component", title="component identity", text="In which picture does the part look most like that in its photos?"
+    name="component",
+    title="component identity",
+    text="In which picture does the part look most like that in its photos?",
 )
 QUESTIONS: dict[str, tuple[Question, ...]] = {
     "paper": (TEXT, IDENTITY, QUALITY),

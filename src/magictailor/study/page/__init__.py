@@ -13,7 +13,7 @@ from magictailor.study.design import PICTURES, Study
 from magictailor.study.store import Answer
 from magictailor.web.serving import theme
 
-ANSWERS_FORMAT = "magictailor study answers"
+ANSWERS_FORMAT = "study answers"  # without the package's name, which is a method's too
 ASSETS = {"theme.css": "text/css", "study.css": "text/css", "study.js": "text/javascript"}
 
 
