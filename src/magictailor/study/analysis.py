@@ -10,7 +10,7 @@ from scipy import stats
 from magictailor.common.errors import InputError
 from magictailor.evaluate.reporting.statistics import Interval
 from magictailor.study.design import Question, Study
-from magictailor.study.intervals import chance_test, share_interval, wilson
+from magictailor.study.intervals import Floats, chance_test, share_interval, wilson
 from magictailor.study.results import Choices, RaterRecord, Results
 from magictailor.study.store import Answer
 from magictailor.study.strengths import Strength, strengths
@@ -36,13 +36,16 @@ class Share:
 class QuestionResult:
     """One question's numbers.
 
-    alpha: Krippendorff's, 0 for agreement by chance, 1 for full agreement; NaN if nobody answered the same.
+    agreement: the share of two raters' answers about the same pictures that are equal.
+    alpha: Krippendorff's, of the chosen methods: 1 for full agreement, 0 if raters agree about groups no more than their
+        overall preferences make them. NaN if there is nothing to compare, or one method only.
     positions: answers by the place of the chosen picture. order_p: of the chi-squared test that all places are alike.
     """
 
     question: Question
     shares: tuple[Share, ...]
     strengths: tuple[Strength, ...]
+    agreement: float
     alpha: float
     positions: tuple[int, ...]
     order_p: float
@@ -89,9 +92,10 @@ def _analyse(results: Results, question: Question) -> QuestionResult:
     chosen = choices.positions[choices.positions >= 0]
     positions = tuple(int((chosen == place).sum()) for place in range(shown))
     order_p = float(stats.chisquare(positions).pvalue) if len(chosen) else math.nan
+    table = np.array(results.reliability(question.name), np.float64).reshape(len(results.included), -1)
     shares = tuple(_share(choices, number, 1 / shown) for number in range(len(choices.methods)))
     return QuestionResult(
-        question, shares, tuple(strengths(choices)) if len(chosen) else (), _alpha(results, question.name), positions, order_p,
+        question, shares, tuple(strengths(choices)) if len(chosen) else (), _agreement(table), _alpha(table), positions, order_p,
         len(choices) + choices.cannot_say, choices.ties, choices.cannot_say,
     )  # fmt: skip
 
@@ -108,14 +112,22 @@ def _share(choices: Choices, number: int, chance: float) -> Share:
     return Share(method, interval, wilson(float(values.mean()), len(values)), p, float(values.sum()), len(values))
 
 
-def _alpha(results: Results, question: str) -> float:
+def _agreement(table: Floats) -> float:
+    """Of [raters, units] with NaN: the share of equal ones among all two answers to one unit."""
+    equal = total = 0.0
+    for unit in table.T:
+        counts = np.unique(unit[~np.isnan(unit)], return_counts=True)[1]
+        equal, total = equal + (counts * (counts - 1)).sum(), total + counts.sum() * (counts.sum() - 1)
+    return equal / total if total else math.nan
+
+
+def _alpha(table: Floats) -> float:
     """Krippendorff's alpha for choices without an order."""
     try:
         import krippendorff
     except ImportError as error:
         raise InputError("agreement needs krippendorff", "run `pip install 'magictailor[study]'`") from error
-    table = np.array(results.reliability(question), np.float64)
     filled = ~np.isnan(table)
-    if table.ndim < 2 or (filled.sum(0) < 2).all() or len(np.unique(table[filled])) < 2:
+    if (filled.sum(0) < 2).all() or len(np.unique(table[filled])) < 2:
         return math.nan
     return float(krippendorff.alpha(reliability_data=table, level_of_measurement="nominal"))

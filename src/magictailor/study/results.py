@@ -1,7 +1,8 @@
 """Answers as choices of methods, by the raters who are not excluded."""
 
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -113,18 +114,20 @@ class Results:
         return Choices(study.methods, raters, groups, credit, shown, positions, len(mine) - len(named))
 
     def reliability(self, question: str) -> list[list[float]]:
-        """Raters x units, the number of the chosen picture or NaN, for Krippendorff's alpha.
+        """Raters x units, the number of the chosen method or NaN, for Krippendorff's alpha.
 
         A unit is a group; where pairs are drawn, a group and a pair, since raters agree about the same pictures only.
         """
-        study, cells = self.study, dict[tuple[str, tuple[str, ...]], Mapping[str, str]]()
+        study, included = self.study, set(self.included)
+        codes = {name: number for number, name in enumerate((*study.methods, *study.special))}
+        cells: dict[tuple[str, tuple[str, ...]], dict[str, int]] = defaultdict(dict)
         for answer in self.known:
             group = study.by_name[answer.group]
-            if answer.question == question and group.kind == "study" and answer.rater in self.included:
+            if answer.question == question and group.kind == "study" and answer.rater in included:
                 unit = (group.name, tuple(sorted(shown_pictures(study, answer.rater, group))))
-                cells[unit] = {**cells.get(unit, {}), answer.rater: answer.choice}
-        codes = {choice: i for i, choice in enumerate(sorted({c for unit in cells.values() for c in unit.values()}))}
-        return [[codes[unit[r]] if r in unit else float("nan") for unit in cells.values()] for r in self.included]
+                methods = {picture.file: picture.method for picture in group.pictures}
+                cells[unit][answer.rater] = codes[methods.get(answer.choice, answer.choice)]
+        return [[unit.get(rater, math.nan) for unit in cells.values()] for rater in self.included]
 
 
 def _fits(study: Study, answer: Answer) -> bool:

@@ -61,7 +61,7 @@ def question_notes(result: QuestionResult) -> list[str]:
     places = ", ".join(map(str, result.positions))
     alpha = "unknown" if math.isnan(result.alpha) else f"{result.alpha:.2f}"
     notes = [
-        f"agreement of raters, Krippendorff's alpha: {alpha}",
+        f"two raters choose the same picture in {_percent(result.agreement) or '?'} % (Krippendorff's alpha of the methods: {alpha})",
         f"chosen by place, from the first: {places} (all alike: p {_p(result.order_p) or 'unknown'})",
     ]
     if result.ties or result.cannot_say:
