@@ -150,6 +150,7 @@ def postgresql(folder: Path) -> Iterator[str]:
 
     Its settings are Debian's: in particular, a commit returns after it is on disk.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     programs, data, port = postgresql_bin(), folder / "data", free_port()
     assert programs is not None
     as_user: dict[str, Any] = {}
