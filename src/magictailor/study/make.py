@@ -5,14 +5,14 @@ import random
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Progress, ignore
-from magictailor.common.files import new_folder, output_folder, write_text
-from magictailor.common.pictures import save_png
+from magictailor.common.files import new_folder, output_folder, write_atomically, write_text
 from magictailor.data.images import load_image
 from magictailor.study.bench import Candidate, candidates
 from magictailor.study.design import (
@@ -114,7 +114,7 @@ class _Pictures:
 
     def write(self, folder: Path, listen: Listener) -> None:
         for done, (name, image) in enumerate(sorted(self.images.items()), 1):
-            save_png(image, folder / name)
+            write_atomically(folder / name, partial(image.save, format="PNG", optimize=True))
             os.utime(folder / name, (0, 0))
             listen(Progress("pictures", done, len(self.images)))
 
