@@ -147,22 +147,25 @@ class Store:
         return connection.scalar(sql.select(RATERS.c.id).where(RATERS.c.id == rater)) is not None
 
     def record(self, connection: Connection, answer: Answer) -> Stored | None:
-        """Store an answer, if it follows the revision that is there; None if there is no such rater."""
-        if not self._has_rater(connection, answer.rater):
-            return None
+        """Store an answer, if it follows the revision that is there; None if there is no such rater.
+
+        One statement, unless it changes nothing: with a server in between, each one is a way there and back.
+        """
         key = {"rater": answer.rater, "group_name": answer.group, "question": answer.question}
         values = {
             "choice": answer.choice, "revision": answer.revision, "seconds": answer.seconds, "answered": answer.answered or now(),
         }  # fmt: skip
-        insert = self.dialect.insert(ANSWERS).values(**key, **values)
+        row = {**key, **values}
+        new = sql.select(*(sql.literal(value, ANSWERS.c[name].type) for name, value in row.items()))
+        insert = self.dialect.insert(ANSWERS).from_select(list(row), new.where(RATERS.c.id == answer.rater))
         changes = {**values, "seconds": ANSWERS.c.seconds + answer.seconds}
         follows = (ANSWERS.c.revision == answer.revision - 1) & (ANSWERS.c.choice != answer.choice)
         upsert = insert.on_conflict_do_update(index_elements=list(key), set_=changes, where=follows)
         if connection.execute(upsert.returning(ANSWERS.c.revision)).first() is not None:
             return Stored(True, answer.revision)
         where = sql.and_(*(ANSWERS.c[name] == value for name, value in key.items()))
-        choice, revision = connection.execute(sql.select(ANSWERS.c.choice, ANSWERS.c.revision).where(where)).one()
-        return Stored(choice == answer.choice, revision)
+        found = connection.execute(sql.select(ANSWERS.c.choice, ANSWERS.c.revision).where(where)).first()
+        return None if found is None else Stored(found.choice == answer.choice, found.revision)
 
     def replace(self, connection: Connection, answer: Answer) -> bool:
         """Store an answer from a file, if its revision is higher than the one there; returns whether it is new."""
