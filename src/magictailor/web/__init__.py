@@ -1,0 +1,1 @@
+"""What the package's sites share: the theme, protection of requests, and serving."""
