@@ -34,9 +34,7 @@ def studio(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted.")] = False,
     models: Annotated[Path | None, typer.Option(help="Where bases lie; default: ROOT/models.")] = None,
     loras: Annotated[Path | None, typer.Option(help="Where community LoRAs lie; default: ROOT/loras.")] = None,
-    export_to: Annotated[
-        list[str] | None, typer.Option(help="NAME=FOLDER: exports may go there; many times.")
-    ] = None,
+    export_to: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: exports may go there; many times.")] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
 ) -> None:
     """Open the studio in the browser: photos, masks, training, pictures and exports on one page."""

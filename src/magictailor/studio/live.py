@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from magictailor.common.events import log
 from magictailor.studio.jobs.job import ENDED, EVENTS_FILE, IMAGES_FILE, State, run_folder
 from magictailor.studio.jobs.store import JobStore, Status
 
@@ -222,8 +223,8 @@ class Live:
         while not self._closed.wait(POLL):
             try:
                 self._look()
-            except OSError:  # a file that goes while it is read; the next look finds it
-                continue
+            except Exception:  # a file that goes while it is read; the next look finds it, and pages must hear of it
+                log.warning("the studio could not read its jobs", exc_info=True)
 
     def _look(self) -> None:
         with self._lock:

@@ -244,11 +244,12 @@ class PairStore:
             pair, folder = self.read(id), self.folder(id)
             number = pair.sample_of(photo)
             away = folder / REMOVED / photo
-            away.mkdir(parents=True, exist_ok=True)
-            for file in [folder / PHOTOS / photo, *_masks_of(folder, photo)]:
+            for file in [folder / PHOTOS / photo, *_masks_of(folder, photo)]:  # a photo and its mask may share a name
                 if file.exists():
-                    os.replace(file, away / file.name)
+                    (away / file.parent.name).mkdir(parents=True, exist_ok=True)
+                    os.replace(file, away / file.parent.name / file.name)
             place = pair.samples[number].photos.index(photo)
+            away.mkdir(parents=True, exist_ok=True)
             write_text(away / "place.json", json.dumps({"sample": number, "place": place}))
             self._write(id, _with_photos(pair, number, tuple(p for p in pair.samples[number].photos if p != photo)))
 
@@ -259,9 +260,8 @@ class PairStore:
             away = self.workspace.find("pairs", id, REMOVED, photo)
             before = json.loads((away / "place.json").read_text("utf-8"))
             number = min(before["sample"], len(pair.samples) - 1)
-            for file in away.iterdir():
-                if file.name != "place.json":
-                    os.replace(file, folder / (PHOTOS if file.name == photo else MASKS) / file.name)
+            for file in away.glob("*/*"):
+                os.replace(file, folder / file.parent.name / file.name)
             shutil.rmtree(away)
             photos = list(pair.samples[number].photos)
             photos.insert(before["place"], photo)

@@ -69,6 +69,7 @@ def _run(kind: str, folder: Path) -> dict[str, Any]:
 
 def stem_of(filename: str) -> str:
     """A plain stem for a file that a user names: ``ada-1`` of ``C:\\fotos\\Ada 1.JPG``."""
-    base = re.split(r"[/\\]", filename)[-1].rpartition(".")[0] or filename
+    last = re.split(r"[/\\]", filename)[-1]
+    base = last.rpartition(".")[0] or last
     plain = unicodedata.normalize("NFKD", base).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9]+", "-", plain).strip("-").lower()[:40] or "photo"

@@ -128,13 +128,18 @@ document.addEventListener("keydown", (event) => {
 document.getElementById("help").onclick = help;
 theme();
 drawNav();
-try {
-  await begin();
-  on("jobs", drawActivity);
-  on("connected", drawActivity);
-  addEventListener("hashchange", open);
-  drawActivity();
-  await open();
-} catch (error) {
-  show(main, h("p", { class: "notice bad", role: "alert" }, error.message));
+
+// Not awaited here: pages import this module, which must be complete by then.
+async function start() {
+  try {
+    await begin();
+    on("jobs", drawActivity);
+    on("connected", drawActivity);
+    addEventListener("hashchange", open);
+    drawActivity();
+    await open();
+  } catch (error) {
+    show(main, h("p", { class: "notice bad", role: "alert" }, error.message));
+  }
 }
+start();

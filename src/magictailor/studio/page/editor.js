@@ -14,7 +14,7 @@ export class Editor {
     this.layers[2].setAttribute("role", "application");
     this.layers[2].setAttribute("aria-label", "Mask editor. The tools beside it work from the keyboard: words, grow, shrink, invert, clear.");
     stage.replaceChildren(...this.layers);
-    Object.assign(this, { tool: "brush", size: 24, opacity: 0.55, view: { scale: 1, x: 0, y: 0 }, undoStack: [], redoStack: [], clicks: [], other: null, minus: true });
+    Object.assign(this, { tool: "brush", size: 24, opacity: 0.55, color: "230 60 90", view: { scale: 1, x: 0, y: 0 }, undoStack: [], redoStack: [], clicks: [], other: null, minus: true });
     this.mask = document.createElement("canvas");
     this.pen = this.mask.getContext("2d", { willReadFrequently: true });
     this.cursor = null;
@@ -229,7 +229,7 @@ export class Editor {
     put(this.mask);
     if (this.other && this.minus) { pen.globalCompositeOperation = "destination-out"; put(this.other); }
     pen.globalCompositeOperation = "source-in";
-    pen.fillStyle = `rgb(230 60 90 / ${this.opacity})`;
+    pen.fillStyle = `rgb(${this.color} / ${this.opacity})`;
     pen.fillRect(a, b, c - a, d - b);
     pen.restore();
   }

@@ -137,7 +137,7 @@ export async function open(main, [wanted]) {
       h("section", { class: "card" }, h("h2", {}, current.label), status, saved,
         others.length > 0 && field("Paint", select([["", `${current.label} (what is trained)`], ...others.map((l) => [l, `${l} in this photo (taken away)`])], layer ?? "", async (value) => { if (timer) await save(); layer = value || null; load(); })),
         editor.other && h("label", { class: "choice small" }, minus, `Show ${current.label} without ${others.join(", ")}`)),
-      h("section", { class: "card" }, h("h2", {}, "Brush"), field("Size", size, "[ and ]"), field("Opacity of the mask", opacity)),
+      h("section", { class: "card" }, h("h2", {}, "Brush"), field("Size", size, "[ and ]"), field("Opacity of the mask", opacity), field("Colour of the mask", select([["230 60 90", "red"], ["40 200 120", "green"], ["70 130 255", "blue"], ["255 255 255", "white"]], editor.color, (value) => { editor.color = value; editor.draw(); }))),
       h("section", { class: "card" }, h("h2", {}, "From words"), field("Word", word), field("Model", model), field("Threshold", threshold),
         h("div", { class: "cluster" }, h("button", { class: "small primary", type: "button", onclick: () => suggest({ word: word.value, model: model.value, threshold: Number(threshold.value) }) }, "This photo"),
           h("button", { class: "small", type: "button", onclick: async () => {
