@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attacks import attacks
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -18,6 +17,7 @@ from magictailor.studio.server.app import make_app
 from magictailor.studio.serving import serve_studio, studio_token
 from magictailor.studio.studio import Studio
 from magictailor.web.protection import POLICY
+from studio_attacks import attacks
 
 TOKEN = "a-token-that-nobody-guesses"
 BASE = "http://localhost"
@@ -59,15 +59,17 @@ def test_no_attack_passes(client: TestClient, studio: Studio) -> None:
     before = studio.pair("demo"), studio.pairs.ids(), studio.jobs.ids()
     listed = attacks()
     assert len(listed) >= 200
-    slow = []
+    slow, passed = [], []
     for attack in listed:
         began = time.monotonic()
         answer = sent(client, attack)
         took = time.monotonic() - began
-        assert 400 <= answer.status_code < 500, (attack, answer.status_code, answer.text[:200])
+        if not 400 <= answer.status_code < 500:
+            passed.append((attack, answer.status_code, answer.text[:100]))
         assert answer.headers["content-security-policy"] == POLICY
         assert "root:" not in answer.text
         slow += [(attack["name"], round(took, 2))] if took > 1 else []
+    assert not passed, "\n".join(map(str, passed))
     assert (studio.pair("demo"), studio.pairs.ids(), studio.jobs.ids()) == before
     assert len(slow) <= 8, slow  # decoders are processes, which start slowly where cores are shared
 

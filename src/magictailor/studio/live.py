@@ -155,11 +155,11 @@ class Live:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="live", daemon=True)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._thread.start()
+        self._closed.clear()
+        threading.Thread(target=self._run, name="live", daemon=True).start()
 
     def close(self) -> None:
         """Ends all streams."""

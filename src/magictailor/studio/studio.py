@@ -25,7 +25,7 @@ from magictailor.studio.workspace import Workspace, checked_name
 DEMO_PAIR = 100_000_060
 # The size of a base's images and the grids on which losses read masks, by what the base is. A test compares the first.
 GRIDS: Mapping[str, tuple[int, tuple[tuple[int, int], ...]]] = {
-    "embedded": (128, ((32, 32), (16, 16))),
+    "embedded": (128, ((16, 16), (16, 16))),
     "sd": (512, ((64, 64), (16, 16))),
 }
 MOST_STAGED = 500  # files of a folder that is uploaded

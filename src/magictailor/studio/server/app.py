@@ -46,7 +46,7 @@ def make_app(
         yield
         studio.live.close()
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.studio = studio
     _add_errors(app)
     for part in (pairs, jobs, gallery):
