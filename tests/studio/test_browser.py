@@ -146,7 +146,7 @@ def test_the_walk_from_a_pair_to_files(site: Site, browser: Any) -> None:
 
     page.get_by_role("link", name="Generate", exact=True).last.click()
     page.get_by_text("Guidance, steps, sampler").click()
-    page.get_by_label("Steps", exact=True).fill("2")
+    page.get_by_role("spinbutton", name="Steps").fill("2")
     page.get_by_label("Pictures of each").fill("2")
     page.locator("form button[type=submit]").click()
     page.wait_for_selector(".gallery .tile >> nth=1", timeout=SLOW)

@@ -30,7 +30,7 @@ def studio(
     demo: Annotated[bool, typer.Option("--demo", help="Open with a pair of the world, ready to train.")] = False,
     host: Annotated[str, typer.Option(help="0.0.0.0 serves other computers, too.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any free one.")] = 7860,
-    token: Annotated[bool, typer.Option("--token/--no-token", help="A secret in the address.")] = True,
+    no_token: Annotated[bool, typer.Option("--no-token", help="No secret in the address; this computer alone.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted.")] = False,
     models: Annotated[Path | None, typer.Option(help="Where bases lie; default: ROOT/models.")] = None,
     loras: Annotated[Path | None, typer.Option(help="Where community LoRAs lie; default: ROOT/loras.")] = None,
@@ -50,6 +50,6 @@ def studio(
             webbrowser.open(address)
 
     serve_studio(
-        root, host=host, port=port, token=token, demo=demo, resume=resume, models=models, loras=loras,
+        root, host=host, port=port, token=not no_token, demo=demo, resume=resume, models=models, loras=loras,
         exports=targets, ready=ready,
     )  # fmt: skip

@@ -11,7 +11,7 @@ let draft = null; // kept while the page is left and entered again
 export async function open(main, [wanted]) {
   const runs = finishedRuns();
   const gallery = new VirtualGallery({ open: view });
-  const form = h("form", { class: "card" }), working = h("div", { "aria-live": "polite" }), comparison = h("section"), count = h("span", { class: "soft small" });
+  const form = h("form", { class: "card" }), working = h("div", { "aria-live": "polite" }), comparison = h("section"), count = h("span", { class: "soft small" }), none = h("p", { class: "none", hidden: true });
   draft ??= { runs: [], prompts: "", number: 4, seed: 0, steps: "", guidance: "", scheduler: "ddim", lora: "" };
   if (wanted && runs.some((r) => r.id === wanted)) { draft.runs = [wanted]; draft.prompts = ""; }
   if (!draft.runs.some((id) => runs.some((r) => r.id === id))) draft.runs = runs.slice(0, 1).map((r) => r.id);
@@ -70,7 +70,7 @@ export async function open(main, [wanted]) {
 
   const text = h("input", { type: "search", placeholder: "Find in prompts, methods, pairs", "aria-label": "Find pictures" }), starred = h("input", { type: "checkbox" });
   const query = () => `text=${q(text.value)}&favourite=${starred.checked}`;
-  async function reload() { try { await gallery.load(query()); count.textContent = `${gallery.total} picture${gallery.total === 1 ? "" : "s"}`; gallery.element.dataset.total = gallery.total; } catch (error) { report(error); } }
+  async function reload() { try { await gallery.load(query()); count.textContent = `${gallery.total} picture${gallery.total === 1 ? "" : "s"}`; gallery.element.dataset.total = gallery.total; gallery.element.hidden = gallery.total === 0; none.hidden = gallery.total > 0; none.textContent = text.value || starred.checked ? "No picture fits. Change the search." : "Everything that you generate is kept here."; gallery.ask(); } catch (error) { report(error); } }
   let wait = null;
   const later = () => { clearTimeout(wait); wait = setTimeout(reload, 250); };
   text.oninput = later;
@@ -116,7 +116,7 @@ export async function open(main, [wanted]) {
 
   const keys = (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit(); else if (!typing(event) && event.key === "/") { text.focus(); event.preventDefault(); } };
   document.addEventListener("keydown", keys);
-  show(main, h("div", { class: "head" }, h("h1", {}, "Generate")), h("div", { class: "columns generate" }, form, h("div", { class: "stack" }, working, comparison, h("div", { class: "cluster" }, text, h("label", { class: "choice" }, starred, "Favourites"), count), gallery.element)));
+  show(main, h("div", { class: "head" }, h("h1", {}, "Generate")), h("div", { class: "columns generate" }, form, h("div", { class: "stack" }, working, comparison, h("div", { class: "cluster" }, text, h("label", { class: "choice" }, starred, "Favourites"), count), none, gallery.element)));
   drawForm(); drawWorking();
   await reload();
   const off = [on("jobs", (job) => { drawWorking(); if (job?.kind === "train" && job.state === "done") drawForm(); }), on("images", ({ id, rows }) => { later(); announce(`${rows.length} new pictures`); if (compared === id) compare(id); }), on("gallery", later), on("anew", later)];
