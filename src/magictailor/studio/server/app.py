@@ -1,5 +1,6 @@
 """The application: routes, errors as JSON, and the page's own files."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import as_file, files
@@ -43,7 +44,9 @@ def make_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         studio.live.start()
+        reading = asyncio.create_task(asyncio.to_thread(studio.gallery.find))  # before a page asks
         yield
+        await reading
         studio.live.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
