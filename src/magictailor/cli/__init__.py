@@ -8,13 +8,14 @@ from typing import NoReturn
 
 import typer
 
-from magictailor.cli import bench, files, research, study, work, world
+from magictailor.cli import bench, files, research, studio, study, work, world
 from magictailor.common.errors import InputError, RunError, RunStopped
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(work.app)
 app.add_typer(files.app)
 app.add_typer(research.app)
+app.add_typer(studio.app)
 app.add_typer(world.app, name="world")
 app.add_typer(bench.app, name="bench")
 app.add_typer(study.app, name="study")
@@ -33,7 +34,7 @@ def _quiet() -> None:
 SPELLINGS = {
     "": "", "compiled": "--compile", "loras": "--lora", "settings": "--set", "scheduler_name": "--scheduler", "pair": "PAIR", "run": "RUN",
     "runs": "RUNS", "prompts": "PROMPT", "image": "IMAGE", "region": "REGION", "spec": "SPEC", "bench": "BENCH",
-    "file": "FILE", "request": "REQUEST", "boxes": "--box", "counts": "--count", "metrics": "--figures",
+    "file": "FILE", "request": "REQUEST", "boxes": "--box", "counts": "--count", "root": "ROOT", "metrics": "--figures",
     "study": "STUDY", "raters": "RATERS", "names": "--name",
 }  # fmt: skip
 

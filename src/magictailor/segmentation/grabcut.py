@@ -42,18 +42,41 @@ def grabcut(image: Image.Image, box: Box) -> Floats:
 
 
 def _cut(image: Image.Image, box: Box) -> NDArray[np.uint8]:
-    """GrabCut itself: [H, W], 0 or 1."""
+    """GrabCut inside a box: [H, W], 0 or 1."""
+    left, top, right, bottom = clip_box(box, image.size)
+    possible = np.zeros((image.height, image.width), bool)
+    possible[top:bottom, left:right] = True
+    return cut(image, possible)
+
+
+def cut(
+    image: Image.Image,
+    possible: NDArray[np.bool_],
+    sure: NDArray[np.bool_] | None = None,
+    never: NDArray[np.bool_] | None = None,
+) -> NDArray[np.uint8]:
+    """GrabCut itself: the foreground, [H, W], 0 or 1.
+
+    Args:
+        possible: [H, W], where the foreground may be.
+        sure, never: where it is, and where it is not, whatever the colours say.
+
+    Raises:
+        InputError: opencv is not installed.
+    """
     try:
         import cv2
     except ImportError as error:
         raise InputError(
             "GrabCut: opencv is not installed", "run `pip install 'magictailor[masks]'` (opencv-python-headless)"
         ) from error
-    left, top, right, bottom = clip_box(box, image.size)
-    labels = np.full((image.height, image.width), cv2.GC_BGD, np.uint8)
-    labels[top:bottom, left:right] = cv2.GC_PR_FGD
-    if (labels != cv2.GC_BGD).all():  # the box is the whole image: use its edge as the background
+    labels = np.where(possible, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
+    if (labels != cv2.GC_BGD).all():  # everything is possible: use the image's edge as the background
         labels[[0, -1]], labels[:, [0, -1]] = cv2.GC_BGD, cv2.GC_BGD
+    if sure is not None:
+        labels[sure] = cv2.GC_FGD
+    if never is not None:
+        labels[never] = cv2.GC_BGD
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)
     pixels = np.ascontiguousarray(np.asarray(image)[..., ::-1])

@@ -1,0 +1,1 @@
+"""The studio's server: a thin shell over `magictailor.studio.studio.Studio`."""

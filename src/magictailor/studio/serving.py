@@ -1,0 +1,81 @@
+"""Serving the studio: its address, its token, and its end."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from magictailor.common.errors import InputError
+from magictailor.studio.studio import Studio
+from magictailor.web.protection import LOCAL_HOSTS
+from magictailor.web.serving import bound_socket
+
+TOKEN_FILE = "token"
+STREAMS_END = 2  # seconds that open pages get when the server ends
+
+
+def studio_token(root: Path) -> str:
+    """The studio's token, made once and kept in its folder, readable by its owner alone."""
+    path = root / TOKEN_FILE
+    if path.is_file() and len(kept := path.read_text("utf-8").strip()) >= 20:
+        return kept
+    token = secrets.token_urlsafe(24)
+    path.touch(0o600)
+    path.chmod(0o600)
+    path.write_text(token, "utf-8")
+    return token
+
+
+def serve_studio(
+    root: Path | str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    token: bool = True,
+    demo: bool = False,
+    resume: bool = False,
+    models: Path | None = None,
+    loras: Path | None = None,
+    exports: Mapping[str, Path] | None = None,
+    ready: Callable[[str], None] = print,
+) -> None:
+    """Serve a studio until Ctrl-C or SIGTERM; jobs that run then go on.
+
+    Args:
+        token: whether the address holds a token. Without one, only this computer can be served.
+        demo: open with a pair of the world.
+        resume: queue again what was interrupted.
+        ready: is called with the address to open.
+
+    Raises:
+        InputError: a folder, host or port that cannot be used; a missing extra; no token on another interface.
+    """
+    try:
+        import uvicorn
+
+        from magictailor.studio.server.app import make_app
+    except ImportError as error:
+        raise InputError("the studio needs FastAPI and uvicorn", "run `pip install 'magictailor[studio]'`") from error
+    local = host in LOCAL_HOSTS
+    if not token and not local:
+        raise InputError(f"{host}: other computers reach it", "leave the token on, or serve 127.0.0.1", field="host")
+    studio = Studio(root, models=models, loras=loras, exports=exports)
+    with studio.workspace.locked():
+        bound = bound_socket(host, port)
+        secret = studio_token(studio.workspace.root) if token else None
+        opened = studio.demo_pair() if demo else ""
+        if resume:
+            studio.runner.resume_interrupted()
+        # On another interface any name may lead here; the token guards it.
+        app = make_app(studio, token=secret, hosts=LOCAL_HOSTS if local else None, open_with=opened)
+        shown = f"[{host}]" if ":" in host else host
+        ready(f"http://{shown}:{bound.getsockname()[1]}/" + (f"?token={secret}" if secret else ""))
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=STREAMS_END
+        )
+        with studio:
+            try:
+                uvicorn.Server(config).run(sockets=[bound])
+            except KeyboardInterrupt:
+                pass
+            finally:
+                bound.close()

@@ -1,0 +1,202 @@
+"""The studio as one object: pairs, masks, jobs, gallery. What the page can do, and Python as well."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from uuid import uuid4
+
+from magictailor.common.errors import InputError
+from magictailor.methods import recipe_for
+from magictailor.studio.assistant import Assistant
+from magictailor.studio.gallery import Gallery
+from magictailor.studio.jobs import ExportSpec, GenerateSpec, JobStore, MasksSpec, Runner, Spec, TrainSpec
+from magictailor.studio.jobs.job import RUN
+from magictailor.studio.jobs.store import Status
+from magictailor.studio.live import Live, run_facts
+from magictailor.studio.pairs import PairStore, summary
+from magictailor.studio.uploads import MAX_BYTES
+from magictailor.studio.workspace import Workspace, checked_name
+
+DEMO_PAIR = 100_000_060
+# The size of a base's images and the grids on which losses read masks, by what the base is. A test compares the first.
+GRIDS: Mapping[str, tuple[int, tuple[tuple[int, int], ...]]] = {
+    "embedded": (128, ((16, 16), (16, 16))),
+    "sd": (512, ((64, 64), (16, 16))),
+}
+MOST_STAGED = 500  # files of a folder that is uploaded
+
+
+class Studio:
+    """A folder, and all that works in it.
+
+    Args:
+        root: the studio's folder; it is made if it is not there.
+        models, loras, exports: folders elsewhere that its owner allows, see `Places`.
+
+    Raises:
+        InputError: a folder that cannot be used.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        models: Path | None = None,
+        loras: Path | None = None,
+        exports: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.workspace = Workspace(root)
+        self.places = self.workspace.places(models=models, loras=loras, exports=exports)
+        self.pairs, self.jobs = PairStore(self.workspace), JobStore(self.workspace)
+        self.runner = Runner(self.jobs, self.places, one_card=bool(self.cards))
+        self.live, self.gallery, self.assistant = Live(self.jobs), Gallery(self.jobs), Assistant()
+
+    def __enter__(self) -> "Studio":
+        """Start working on the queue."""
+        self.runner.start()
+        return self
+
+    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Jobs that run go on."""
+        self.close()
+
+    def close(self) -> None:
+        self.runner.close()
+        self.live.close()
+        self.assistant.close()
+
+    @cached_property
+    def cards(self) -> list[dict[str, Any]]:
+        """The machine's NVIDIA cards: name and GB, as their driver says; importing torch would take seconds."""
+        command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+        try:
+            printed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+            rows = [line.rpartition(",") for line in printed.splitlines() if line.strip()]
+            return [{"name": name.strip(), "gigabytes": round(int(mib) * 2**20 / 1e9, 1)} for name, _, mib in rows]
+        except (OSError, ValueError, subprocess.SubprocessError):
+            return []
+
+    # --- pairs
+
+    def pair(self, id: str, model: str = "embedded") -> dict[str, Any]:
+        """All that a page shows of a pair, with warnings for a base."""
+        kind = "embedded" if model == "embedded" else "sd"
+        return summary(self.pairs, id, {kind: GRIDS[kind]})
+
+    def demo_pair(self, seed: int = DEMO_PAIR) -> str:
+        """The demo's pair of the world, made unless the studio has pairs already; returns the id of the newest."""
+        existing = self.pairs.ids()
+        return existing[0] if existing else self.pairs.world(seed)
+
+    def new_folder(self) -> str:
+        """A place for the files of a folder that is uploaded; returns its name."""
+        for old in self.workspace.staging.iterdir():  # one at a time; what was left unfinished goes
+            shutil.rmtree(old, ignore_errors=True)
+        name = uuid4().hex
+        (self.workspace.staging / name).mkdir()
+        return name
+
+    def stage(self, folder: str, path: str, content: bytes) -> None:
+        """Put a file there. Raises InputError: a path that leads elsewhere, too large, or too many files."""
+        root = self.workspace.find("staging", folder)
+        parts = [part for part in path.replace("\\", "/").split("/") if part]
+        if not parts or len(parts) > 4 or any(p in (".", "..") or "\x00" in p or len(p) > 200 for p in parts):
+            raise InputError(f"{path[:80]!r}: not a path inside the folder", "choose the pair's own folder")
+        if len(content) > MAX_BYTES or sum(1 for _ in root.rglob("*")) >= MOST_STAGED:
+            raise InputError("too large a folder", f"at most {MOST_STAGED} files of {MAX_BYTES // 2**20} MB each")
+        target = root.joinpath(*parts)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+    def adopt_folder(self, folder: str, name: str) -> str:
+        """Make a pair of the uploaded folder; returns its id."""
+        root = self.workspace.find("staging", folder)
+        inside = list(root.iterdir())
+        source = inside[0] if len(inside) == 1 and inside[0].is_dir() else root
+        try:
+            return self.pairs.adopt(source, name or source.name)
+        except InputError as error:
+            raise InputError(error.problem.replace(f"{root}/", ""), error.fix) from error
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+
+    # --- jobs
+
+    def submit(self, spec: Spec, title: str = "") -> Status:
+        """Queue a job, after a check of all that can be checked without loading a model.
+
+        Raises:
+            InputError: something about it cannot be; nothing has been written.
+        """
+        if isinstance(spec, TrainSpec):
+            own, copy = self._check_training(spec), self.pairs.snapshot(spec.pair)
+
+            def prepare(folder: Path) -> None:
+                copy(folder)
+                (folder / RUN / spec.pair).mkdir(parents=True)
+
+            return self.jobs.add(spec, title or own, prepare)
+        if isinstance(spec, GenerateSpec):
+            own = self._check_generating(spec)
+        elif isinstance(spec, MasksSpec):
+            own = f"masks of {self.pairs.read(spec.pair).name} by {spec.model}"
+        else:
+            own = self._check_export(spec)
+        return self.jobs.add(spec, title or own)
+
+    def finished(self, id: str) -> Status:
+        """A training that is done. Raises InputError."""
+        found = self.jobs.status(id)
+        if found.job.spec.kind != "train" or found.state != "done":
+            raise InputError(f"{id}: not a finished training", "wait for it, or choose another", field="run")
+        return found
+
+    def _check_training(self, spec: TrainSpec) -> str:
+        found = self.pair(spec.pair, spec.model)
+        if found["problems"]:
+            raise InputError(found["problems"][0], "the pair is not ready to train", field="pair")
+        self.places.model(spec.model)
+        for name in spec.loras:
+            self.places.lora(name)
+        recipe_for("embedded" if spec.model == "embedded" else "sd1", spec.method, spec.settings)
+        if spec.start is not None:
+            self.finished(spec.start)
+        return f"{found['name']}, {spec.method}"
+
+    def _check_generating(self, spec: GenerateSpec) -> str:
+        for run in spec.runs:
+            words = run_facts(self.jobs.folder(self.finished(run).job.id)).get("words", {})
+            for prompt in spec.prompts:
+                _check_prompt(prompt, list(words))
+        for name in spec.loras:
+            self.places.lora(name)
+        return spec.prompts[0] if len(spec.prompts) == 1 else f"{len(spec.prompts)} prompts: {spec.prompts[0]}"
+
+    def _check_export(self, spec: ExportSpec) -> str:
+        title = self.finished(spec.run).job.title
+        if spec.target is not None and spec.target not in self.places.exports:
+            raise InputError(f"{spec.target}: not a folder of this studio", "choose from the list", field="target")
+        return f"{title} for {', '.join(spec.formats)}"
+
+    # --- choices
+
+    def recipe(self, method: str, model: str = "embedded", settings: tuple[str, ...] = ()) -> dict[str, Any]:
+        """A method's whole recipe on a base. Raises InputError: unknown method or setting."""
+        return recipe_for("embedded" if model == "embedded" else "sd1", method, settings).dump()
+
+    def job_file(self, id: str, *names: str) -> Path:
+        return self.workspace.find("jobs", checked_name(id), *names)
+
+
+def _check_prompt(prompt: str, words: list[str]) -> None:
+    """As `magictailor.generation.images.check_prompt`, which imports torch."""
+
+    if not prompt.strip():
+        raise InputError("the prompt is empty", f"write for instance {' with '.join(words)}", field="prompts")
+    if unknown := [w for w in re.findall(r"<[^<>\s]+>", prompt) if w not in words]:
+        raise InputError(f"{unknown[0]}: not a word of this training", f"it knows {', '.join(words)}", field="prompts")
