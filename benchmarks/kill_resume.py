@@ -25,14 +25,14 @@ PAIR_SEED, STAGES = 100_000_000, (range(1, 120), range(120, 300))  # the default
 
 def train_until_killed(pair: Path, folder: Path, kill_at: int | None) -> None:
     """Train; kill this process once ``kill_at`` steps are done."""
+    from magictailor import personalize
     from magictailor.common.events import Event, Progress
-    from magictailor.training.train import train
 
     def kill(event: Event) -> None:
         if isinstance(event, Progress) and event.task == "training" and event.done == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    train(pair, folder, settings=["sampling.preview_every=0"], listen=kill)
+    personalize(pair, folder, settings=["sampling.preview_every=0"], listen=kill)
 
 
 def part(pair: Path, folder: Path, kill_at: int | None = None) -> int:

@@ -30,10 +30,10 @@ from magictailor.methods import CATALOGUE, METHODS, Method, recipe_for
 from magictailor.methods.base_defaults import EMBEDDED, PAPER
 from magictailor.recipe import Recipe, with_settings
 from magictailor.training.metrics import METRICS_FILE
-from magictailor.training.train import train
 from magictailor.world.pairs import world_pair, write_pair
 from magictailor.world.training import WorldTraining
 from magictailor.world.training.judge import JudgeTraining
+from tiny import train
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

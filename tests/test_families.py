@@ -40,8 +40,8 @@ from magictailor.recipe import Sampling
 from magictailor.training.setup import build
 from magictailor.training.start import read_start
 from magictailor.training.step import train_step
-from magictailor.training.train import make_recipe, train
-from tiny import in_child, pair
+from magictailor.training.train import make_recipe
+from tiny import in_child, pair, train
 
 SHORT = [
     f"data.size={SIZE}", "phases.0.steps=2", "phases.1.steps=2", "sampling.steps=2", "sampling.preview_every=0",
@@ -519,8 +519,10 @@ def test_blocks_are_chosen_by_their_numbers(family: str) -> None:
 @torch.no_grad()
 def test_maps_equal_those_of_an_independent_viewer(family: str) -> None:
     """attention-map-diffusers watches one step of the pipeline (it does not know Qwen-Image's layers)."""
-    from attention_map_diffusers import AttentionCapture
-
+    viewer = pytest.importorskip(
+        "attention_map_diffusers",
+        reason="its torchvision may not fit torch: pip install --no-deps attention-map-diffusers ftfy",
+    )
     backbone = base(family)
     seen: list[Tensor] = []
     own = backbone.denoiser.forward
@@ -531,7 +533,7 @@ def test_maps_equal_those_of_an_independent_viewer(family: str) -> None:
 
     backbone.denoiser.forward = forward
     call = backbone.pipeline_inputs([PROMPTS[0]], {"z-image": 0.0, **GUIDED}.get(family, 1.0))
-    with AttentionCapture(backbone.pipeline, mode="exact", heads="mean") as capture:
+    with viewer.AttentionCapture(backbone.pipeline, mode="exact", heads="mean") as capture:
         backbone.pipeline(
             **call, num_inference_steps=1, height=SIZE, width=SIZE, output_type="latent",
             generator=torch.Generator().manual_seed(0),

@@ -24,7 +24,8 @@ from magictailor.backbones.configurations import BANG, CONFIGURATIONS, Configura
 from magictailor.backbones.single_file import ALLOW_PICKLE, Detected, family_of
 from magictailor.common.tensors import write_tensors
 from magictailor.exports.single_file import single_file
-from tiny import SIZE, pair, recipe, sdxl, vae_config
+from magictailor.world.pairs import world_pair, write_pair
+from tiny import SIZE, Call, pair, recipe, sdxl, vae_config
 
 SMALL = {"intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 WIDTHS = {"text_encoder": 16, "text_encoder_2": 24}  # diffusers tells SDXL's two apart by them
@@ -357,13 +358,15 @@ def test_a_gated_model_is_refused_with_the_page_where_its_licence_is_accepted(mo
 
 
 def test_the_licence_is_said_before_anything_is_downloaded(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, call: Call, tmp_path: Path
 ) -> None:
     class Info:
         card_data = Card(license="other", license_name="flux-non-commercial-license")
 
     asked = hub(monkeypatch, lambda name: Info())
-    with pytest.raises(InputError, match="neither a folder or file here"):
-        load_backbone("black-forest-labs/FLUX.2-dev", device="cpu")
-    assert "flux-non-commercial-license" in caplog.text
+    write_pair(world_pair(100000060), tmp_path / "pair")
+    result = call("train", tmp_path / "pair", "--model", "black-forest-labs/FLUX.2-dev", "--output", tmp_path / "run")
+    assert result.code == 2
+    assert "flux-non-commercial-license" in result.err
+    assert "neither a folder or file here" in result.err
     assert asked[0] == "black-forest-labs/FLUX.2-dev"

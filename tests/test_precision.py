@@ -13,8 +13,7 @@ from magictailor.backbones import Backbone, load_backbone
 from magictailor.common.errors import InputError
 from magictailor.training.run_folder import LORA_FILE, WORDS_FILE, read_run
 from magictailor.training.setup import build
-from magictailor.training.train import train
-from tiny import FAMILIES, advance, interrupted_and_resumed, pair, recipe
+from tiny import FAMILIES, advance, interrupted_and_resumed, pair, recipe, train
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -23,9 +23,9 @@ from magictailor.training import loop
 from magictailor.training.memory import expected_peak, seen_peak
 from magictailor.training.run_folder import LORA_FILE, RUN_FILE, WORDS_FILE, read_run
 from magictailor.training.setup import build
-from magictailor.training.train import make_recipe, train
+from magictailor.training.train import make_recipe
 from magictailor.training.trainables import Trainables
-from tiny import FAMILIES, Rig, backward, interrupted_and_resumed, pair, recipe
+from tiny import FAMILIES, Rig, backward, interrupted_and_resumed, pair, recipe, train
 
 BITS = ("int8", "nf4")
 

@@ -13,9 +13,8 @@ import torch.distributed as dist
 from magictailor.common.tensors import read_tensors, write_tensors
 from magictailor.training.metrics import read_metrics
 from magictailor.training.run_folder import LORA_FILE, WORDS_FILE
-from magictailor.training.train import train
 from magictailor.world.pairs import world_pair, write_pair
-from tiny import Rig, in_child, pair, recipe
+from tiny import Rig, in_child, pair, recipe, train
 
 COUNTS, BALANCE = (2, 1, 2), 2
 

@@ -22,8 +22,7 @@ from magictailor.training.checkpoint import STATE_FILE, State
 from magictailor.training.metrics import read_metrics
 from magictailor.training.requests import FOLDER, Request
 from magictailor.training.run_folder import LORA_FILE, RUN_FILE, WORDS_FILE
-from magictailor.training.train import train
-from tiny import backbone, in_child, pair, recipe
+from tiny import backbone, in_child, pair, recipe, train
 
 STEPS = ("phases.0.steps=4", "phases.1.steps=4")
 PLANS = {

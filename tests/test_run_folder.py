@@ -13,8 +13,7 @@ from magictailor.common.errors import InputError
 from magictailor.common.events import Event, Notice
 from magictailor.recipe import with_settings
 from magictailor.training.run_folder import FORMAT, RUN_FILE, RunInfo, claim, read_run
-from magictailor.training.train import train
-from tiny import Call, backbone, pair, pipeline, recipe, sd1
+from tiny import Call, backbone, pair, pipeline, recipe, sd1, train
 
 SHORT = ("phases.0.steps=1", "phases.1.steps=1", "sampling.steps=2", "sampling.preview_every=0")
 

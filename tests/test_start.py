@@ -13,8 +13,7 @@ from magictailor.exports import export
 from magictailor.training.run_folder import LORA_FILE, WORDS_FILE
 from magictailor.training.setup import build
 from magictailor.training.start import read_start
-from magictailor.training.train import train
-from tiny import backbone, pair, recipe
+from tiny import backbone, pair, recipe, train
 
 STRONG = ("phases.0.lr=0.05", "phases.1.lr=0.05", "train.0.alpha=16")
 

@@ -28,8 +28,7 @@ from magictailor.training.metrics import read_metrics
 from magictailor.training.run_folder import LORA_FILE, RUN_FILE, WORDS_FILE, read_run
 from magictailor.training.setup import build, prepare
 from magictailor.training.step import train_step
-from magictailor.training.train import train
-from tiny import DEFAULTS, PREDICTIONS, advance, backbone, base_weights, in_child, pair, pipeline, recipe
+from tiny import DEFAULTS, PREDICTIONS, advance, backbone, base_weights, in_child, pair, pipeline, recipe, train
 
 SHORT = ("phases.0.steps=1", "phases.1.steps=1", "sampling.steps=2")
 

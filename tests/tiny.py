@@ -22,6 +22,7 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from magictailor import personalize
 from magictailor.backbones.stable_diffusion import StableDiffusion
 from magictailor.common.events import Progress
 from magictailor.data import Pair, ReferenceImage, Sample
@@ -32,7 +33,6 @@ from magictailor.training import loop
 from magictailor.training.momentum import Momentum
 from magictailor.training.setup import Training, build
 from magictailor.training.step import train_step
-from magictailor.training.train import train
 from magictailor.weights import EMBEDDED
 
 SIZE, MAPS = 16, 4
@@ -185,6 +185,11 @@ def pair(
         for label, count, share in zip(LABELS, counts, shares)
     ]
     return Pair("tiny", tuple(samples))
+
+
+def train(*args: Any, **options: Any) -> Path:
+    """The folder of `personalize`'s run."""
+    return personalize(*args, **options).folder
 
 
 def recipe(*settings: str, method: str = "magictailor") -> Recipe:

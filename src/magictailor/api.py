@@ -7,16 +7,19 @@ from typing import Any, Unpack
 
 from PIL import Image
 
-from magictailor.backbones import Backbone, RuntimeOptions
+from magictailor.backbones import Backbone, RuntimeOptions, community_lora, load_backbone
+from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, ignore
-from magictailor.data import Pair
+from magictailor.common.files import output_folder
+from magictailor.data import Pair, read_pair
 from magictailor.generation import images, transfer
 from magictailor.generation.images import Generated
 from magictailor.generation.loading import finished_run, load_trained
 from magictailor.generation.transfer import TransferOptions
 from magictailor.recipe import Recipe
 from magictailor.training.metrics import read_metrics
-from magictailor.training.train import train
+from magictailor.training.start import read_start
+from magictailor.training.train import make_recipe, train
 
 
 class Run:
@@ -164,11 +167,19 @@ def personalize(
         RunError: a loss that is not finite, or a full disk; the last checkpoint is kept.
         RunStopped: another process asked for it (`magictailor ask`).
     """
-    folder = train(
-        pair, output, model=model, method=method, settings=settings, recipe=recipe, loras=loras, start=start,
-        listen=listen, **options,
-    )  # fmt: skip
-    return Run(folder, **options)
+    if recipe is not None and (method is not None or settings):
+        raise InputError("has no effect next to a recipe", "leave it out", field="method" if method else "settings")
+    if isinstance(model, Backbone) and (loras or any(v for v in options.values())):
+        name = "loras" if loras else next(k for k, v in options.items() if v)
+        raise InputError("has no effect on a backbone that is loaded already", "give it when loading", field=name)
+    source = None if isinstance(pair, Pair) or not Path(pair).is_dir() else Path(pair)
+    pair = pair if isinstance(pair, Pair) else read_pair(pair)
+    folder = output_folder(output, outside=source)
+    if isinstance(model, str):
+        model = load_backbone(model, [community_lora(text) for text in loras], listen, **options)
+    started = None if start is None else read_start(start)
+    recipe = recipe or make_recipe(model, method or "magictailor", settings)
+    return Run(train(pair, folder, model, recipe, start=started, listen=listen), **options)
 
 
 def load(

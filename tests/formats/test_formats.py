@@ -11,8 +11,7 @@ from magictailor.methods import METHODS
 from magictailor.recipe import recipe_from, with_settings
 from magictailor.recipe.settings import upgraded
 from magictailor.training.run_folder import RUN_FILE
-from magictailor.training.train import train
-from tiny import DEFAULTS, Call, pair
+from tiny import DEFAULTS, Call, pair, train
 
 OLD_RECIPES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "recipes-0.json").read_text("utf-8"))
 OLD_MAGICTAILOR = next(old for old in OLD_RECIPES if old["method"] == "magictailor")

@@ -20,8 +20,7 @@ from magictailor.methods import CATALOGUE, METHODS
 from magictailor.methods.ablations import ABLATIONS
 from magictailor.training.learning import learning_process
 from magictailor.training.run_folder import WEIGHTS_FILE, WORDS_FILE, read_run
-from magictailor.training.train import train
-from tiny import DEFAULTS, SIZE, Call, drawn, opened, pair, short
+from tiny import DEFAULTS, SIZE, Call, drawn, opened, pair, short, train
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,20 @@ from magictailor.training.checkpoint import STATE_FILE
 from magictailor.training.loop import learning_rate, preview
 from magictailor.training.run_folder import LORA_FILE, WEIGHTS_FILE, WORDS_FILE
 from magictailor.training.setup import build, prepare
-from magictailor.training.train import train
 from magictailor.training.trainables import Trainables
-from tiny import DEFAULTS, advance, backbone, base_weights, interrupted_and_resumed, opened, pair, pipeline, sdxl, short
+from tiny import (
+    DEFAULTS,
+    advance,
+    backbone,
+    base_weights,
+    interrupted_and_resumed,
+    opened,
+    pair,
+    pipeline,
+    sdxl,
+    short,
+    train,
+)
 
 KEYS_VALUES = ("to_k", "to_v")
 ALL_FOUR = ("to_q", "to_k", "to_v", "to_out.0")

@@ -204,8 +204,8 @@ def test_jobs_outlive_a_killed_server_and_their_pictures_stay(studio: Studio) ->
     assert [row["seed"] for row in studio.gallery.find(favourite=True)["rows"]] == [2]
 
 
-def test_an_export_is_named_after_its_pair(studio: Studio, tmp_path: Path) -> None:
-    from magictailor.studio.jobs import process, work
+def test_an_export_is_named_after_its_pair(studio: Studio) -> None:
+    from magictailor.studio.jobs import process
 
     train = next(s.job.id for s in studio.jobs.statuses() if s.state == "done")
     job = studio.submit(ExportSpec(run=train, formats=("comfyui",)))
@@ -216,4 +216,3 @@ def test_an_export_is_named_after_its_pair(studio: Studio, tmp_path: Path) -> No
     assert len(files) == 1
     assert files[0].startswith("comfyui/figure-with-hat")
     assert read_tensors(studio.jobs.folder(job.job.id) / "files" / files[0])
-    assert work.read_lines(tmp_path / "none") == []

@@ -10,6 +10,7 @@ from PIL import Image
 from magictailor.common.errors import InputError
 from magictailor.data import read_pair
 from magictailor.segmentation.points import Click, grabcut_points, load_point_model
+from magictailor.studio.adoption import adopt_from_world
 from magictailor.studio.masks import mask_path, save_mask
 from magictailor.studio.pairs import PairStore
 from magictailor.studio.studio import Studio
@@ -183,7 +184,7 @@ def test_clicks_cut_out_what_they_are_on() -> None:
 
 
 def test_the_judge_follows_clicks_on_its_own_pictures(studio: Studio) -> None:
-    id = studio.pairs.world(100_000_060)
+    id = adopt_from_world(studio.pairs, 100_000_060)
     folder = studio.pairs.folder(id)
     photo = Image.open(folder / "photos" / "1-hat-a0.png").convert("RGB")
     truth = np.asarray(Image.open(folder / "masks" / "1-hat-a0.png").convert("L")) > 127

@@ -12,6 +12,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from magictailor.common.errors import InputError
+from magictailor.studio.adoption import adopt_from_world
 from magictailor.studio.server.access import Access
 from magictailor.studio.server.app import make_app
 from magictailor.studio.serving import serve_studio, studio_token
@@ -27,7 +28,7 @@ BASE = "http://localhost"
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
     """Its runner does not run: no job begins."""
     studio = Studio(tmp_path_factory.mktemp("studio"))
-    made = studio.pairs.world(100_000_060)
+    made = adopt_from_world(studio.pairs, 100_000_060)
     (studio.workspace.pairs / made).rename(studio.workspace.pairs / "demo")
     return studio
 

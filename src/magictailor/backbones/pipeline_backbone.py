@@ -1,7 +1,7 @@
 """What all backbones share that wrap a diffusers pipeline: its networks by name, and where they run."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from magictailor.backbones.attention import AttentionReader
-from magictailor.backbones.contract import Backbone, Blocks, Component, Keys
+from magictailor.backbones.attention import CROSS_ATTENTION, AttentionReader, Layout, Wanted, word_weights
+from magictailor.backbones.contract import Backbone, Blocks, Component, Condition, Keys, Prediction, WordVectors
 from magictailor.backbones.latents import Codec
 from magictailor.backbones.process import NoiseProcess, Schedulers
 from magictailor.backbones.quantized import quantize
 from magictailor.backbones.runtime import Runtime
+from magictailor.backbones.words import ClipWords, TextWords
 from magictailor.common.errors import InputError
 
 COMPILER = "inductor"
@@ -34,6 +35,7 @@ class PipelineBackbone(Backbone):
     blocks: tuple[str, ...]
     codec: Codec
     process: NoiseProcess
+    _words: ClipWords | TextWords
 
     def __init__(self, name: str, pipeline: DiffusionPipeline) -> None:
         self.name, self._loaded = name, set[Component]()
@@ -81,12 +83,74 @@ class PipelineBackbone(Backbone):
     def device(self) -> torch.device:
         return next(self.denoiser.parameters()).device
 
-    def _denoise(self, weights: Mapping[str, Tensor] | None, **inputs: Any) -> Any:
+    # --- prediction
+
+    @abstractmethod
+    def _inputs(self, noisy: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The arguments of the denoiser's forward."""
+
+    def _output(self, sample: Any, noisy: Tensor) -> Tensor:
+        """The denoiser's output in the latents' shape, as `target` defines it."""
+        return sample
+
+    def _layout(self, tokens: int, length: int) -> Layout:
+        """Where image and text are in the attention of an image of ``tokens`` and a text of ``length``."""
+        return CROSS_ATTENTION
+
+    @property
+    @abstractmethod
+    def _latents_per_map(self) -> int:
+        """Latents for one value of the attention maps that are read, per side."""
+
+    def map_grid(self, blocks: Blocks) -> tuple[int, int]:
+        side = self.size // self.codec.factor // self._latents_per_map
+        return side, side
+
+    def predict(
+        self,
+        noisy: Tensor,
+        time: Tensor,
+        condition: Condition,
+        *,
+        attend: Sequence[Sequence[str]] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> Prediction:
+        dtype = self.runtime.dtype
+        tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in condition.tensors.items()}
+        inputs = self._inputs(noisy.to(dtype), time, tensors)
+        if attend is None:
+            return Prediction(self._denoise(weights, inputs, noisy))
+        assert self._reader is not None, "maps are read inside reading_attention"
+        height, width = (side // self._latents_per_map for side in noisy.shape[-2:])
+        length = tensors["sequence"].shape[1]
+        wanted = Wanted(word_weights(condition, attend, length, noisy.device), self._layout(height * width, length))
+        with self._reader.reading(wanted) as maps:
+            output = self._denoise(weights, inputs, noisy)
+        mean = torch.stack(maps).mean(0)
+        return Prediction(output, mean.reshape(*mean.shape[:2], height, width))
+
+    def _denoise(self, weights: Mapping[str, Tensor] | None, inputs: dict[str, Any], noisy: Tensor) -> Tensor:
         """The denoiser's forward pass, with ``weights`` in the place of its own of these names."""
         with self._autocast():
             if weights is None:
-                return self.denoiser(**inputs).sample
-            return functional_call(self.denoiser, dict(weights), (), inputs, tie_weights=False).sample
+                sample = self.denoiser(**inputs).sample
+            else:
+                sample = functional_call(self.denoiser, dict(weights), (), inputs, tie_weights=False).sample
+        return self._output(sample, noisy).float()
+
+    # --- words
+
+    def add_words(self, texts: Mapping[str, str]) -> dict[str, WordVectors]:
+        return self._words.add(texts)
+
+    def set_words(self, vectors: Mapping[str, WordVectors]) -> None:
+        self._words.set(vectors)
+
+    def release_text(self) -> None:
+        """Nothing: small text encoders stay."""
+
+    def guidance_inputs(self, guidance: float) -> dict[str, Any]:
+        return {"guidance_scale": guidance}
 
     # --- latents and noise
 

@@ -7,7 +7,6 @@ from typing import Any
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from magictailor.backbones.attention import CROSS_ATTENTION, Layout
 from magictailor.backbones.latents import Codec, WithoutPosterior
 from magictailor.backbones.runtime import CPU, Runtime
 from magictailor.backbones.transformer import Names, Offsets, Parts, Transformer
@@ -69,9 +68,6 @@ class Sana(Transformer):
             "encoder_attention_mask": tensors["mask"],
             "timestep": time * 1000 * self.config.timestep_scale,
         }
-
-    def _layout(self, tokens: int, length: int) -> Layout:
-        return CROSS_ATTENTION
 
     def pipeline_inputs(self, prompts: Sequence[str], guidance: float) -> dict[str, Any]:
         inputs = super().pipeline_inputs(prompts, guidance)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from magictailor.backbones.attention import Layout
-from magictailor.backbones.contract import Condition, WordVectors
+from magictailor.backbones.contract import Condition
 from magictailor.backbones.native_names import SD3
 from magictailor.backbones.process import FlowMatching, NoiseProcess
 from magictailor.backbones.transformer import ATTENTION, Names, Offsets, Parts, Transformer
@@ -66,10 +66,6 @@ class StableDiffusion3(Transformer):
     @property
     def trains_words(self) -> bool:
         return "t5" not in self.encoders
-
-    def set_words(self, vectors: Mapping[str, WordVectors]) -> None:
-        if self.trains_words:
-            self._words.set(vectors)
 
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
         if not self.trains_words:

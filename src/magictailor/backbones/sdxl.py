@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from magictailor.backbones.contract import Condition
 from magictailor.backbones.stable_diffusion import StableDiffusion
@@ -48,5 +49,5 @@ class StableDiffusionXL(StableDiffusion):
         }
         return Condition(tensors, self._words.spans("clip_l", ids["clip_l"], words))
 
-    def _more_inputs(self, condition: Condition) -> dict[str, Any]:
-        return {"added_cond_kwargs": {name: condition.tensors[name] for name in ("text_embeds", "time_ids")}}
+    def _more_inputs(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {"added_cond_kwargs": {name: tensors[name] for name in ("text_embeds", "time_ids")}}

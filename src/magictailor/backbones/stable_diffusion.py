@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 from torch import Tensor
 
-from magictailor.backbones.attention import CROSS_ATTENTION, Wanted, word_weights
-from magictailor.backbones.contract import Blocks, Condition, Prediction, WordVectors
+from magictailor.backbones.contract import Blocks, Condition
 from magictailor.backbones.latents import Scaled
 from magictailor.backbones.lora import Spellings, UNetSpellings
 from magictailor.backbones.pipeline_backbone import PipelineBackbone
@@ -32,6 +30,7 @@ class StableDiffusion(PipelineBackbone):
     encoders: Mapping[str, tuple[str, str]] = {ENCODER: ("text_encoder", "tokenizer")}
     blocks = (".attentions.",)
     sampled_as: Literal["latent", "pt"] = "latent"
+    _words: ClipWords
 
     def __init__(
         self, name: str, pipeline: DiffusionPipeline, map_side: int | None = None, runtime: Runtime | None = CPU
@@ -87,13 +86,7 @@ class StableDiffusion(PipelineBackbone):
     def lora_targets(self) -> Sequence[str]:
         return LORA_TARGETS
 
-    # --- words and text
-
-    def add_words(self, texts: Mapping[str, str]) -> dict[str, WordVectors]:
-        return self._words.add(texts)
-
-    def set_words(self, vectors: Mapping[str, WordVectors]) -> None:
-        self._words.set(vectors)
+    # --- text
 
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
         ids = self._words.token_ids(ENCODER, prompts)
@@ -105,9 +98,6 @@ class StableDiffusion(PipelineBackbone):
     def trainable(self) -> frozenset[Kind]:
         return frozenset(get_args(Kind))
 
-    def release_text(self) -> None:
-        """Nothing: pseudo-words are trained in them."""
-
     # --- images
 
     def use_size(self, size: int) -> None:
@@ -117,37 +107,16 @@ class StableDiffusion(PipelineBackbone):
     def pipeline_inputs(self, prompts: Sequence[str], guidance: float) -> dict[str, Any]:
         return {"prompt": list(prompts)} | self.guidance_inputs(guidance)
 
-    def guidance_inputs(self, guidance: float) -> dict[str, Any]:
-        return {"guidance_scale": guidance}
-
     def pixels_of(self, sampled: Tensor) -> Tensor:
         return self.decode_latents(sampled)
 
     # --- prediction
 
-    def predict(
-        self,
-        noisy: Tensor,
-        time: Tensor,
-        condition: Condition,
-        *,
-        attend: Sequence[Sequence[str]] | None = None,
-        weights: Mapping[str, Tensor] | None = None,
-    ) -> Prediction:
-        sequence = condition.tensors["sequence"]
-        inputs = {"sample": noisy.to(self.runtime.dtype), "timestep": time, "encoder_hidden_states": sequence}
-        inputs |= self._more_inputs(condition)
-        if attend is None:
-            return Prediction(self._denoise(weights, **inputs).float())
-        assert self._reader is not None, "maps are read inside reading_attention"
-        wanted = Wanted(word_weights(condition, attend, sequence.shape[1], sequence.device), CROSS_ATTENTION)
-        with self._reader.reading(wanted) as maps:
-            output = self._denoise(weights, **inputs).float()
-        height, width = (side * self._map_side * self.codec.factor // self.size for side in noisy.shape[-2:])
-        mean = torch.stack(maps).mean(0)
-        return Prediction(output, mean.reshape(*mean.shape[:2], height, width))
+    def _inputs(self, noisy: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        inputs = {"sample": noisy, "timestep": time, "encoder_hidden_states": tensors["sequence"]}
+        return inputs | self._more_inputs(tensors)
 
-    def _more_inputs(self, condition: Condition) -> dict[str, Any]:
+    def _more_inputs(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         """Further inputs of the U-Net's forward, by argument."""
         return {}
 
@@ -179,8 +148,9 @@ class StableDiffusion(PipelineBackbone):
         prefixes = (f"down_blocks.{depth}.", f"up_blocks.{mirrored}.")[blocks == "up" :]
         return [n for n, _ in self.denoiser.named_modules() if n.endswith("attn2") and n.startswith(prefixes)]
 
-    def map_grid(self, blocks: Blocks) -> tuple[int, int]:
-        return self._map_side, self._map_side
+    @property
+    def _latents_per_map(self) -> int:
+        return self.size // self.codec.factor // self._map_side
 
     def _decode_in_tiles(self) -> None:
         super()._decode_in_tiles()

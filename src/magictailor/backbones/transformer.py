@@ -13,8 +13,7 @@ import transformers
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from magictailor.backbones.attention import Layout, Wanted, word_weights
-from magictailor.backbones.contract import Blocks, Condition, Prediction, WordVectors
+from magictailor.backbones.contract import Blocks, Condition
 from magictailor.backbones.latents import Codec, Scaled
 from magictailor.backbones.lora import Spellings, TransformerSpellings
 from magictailor.backbones.native_names import Table
@@ -40,7 +39,7 @@ class Transformer(PipelineBackbone):
         targets: endings of the layers that LoRA adapts, as diffusers' own script for the family has them.
         attention: of a block, by its name in it; ``blocks[0]`` is the list of blocks.
         patch: latents a token, per side.
-        first_read, last_read: of the blocks whose maps are read by default, as shares of all.
+        read: the first and the last of the blocks whose maps are read by default, as shares of all.
     """
 
     denoiser_part = "transformer"
@@ -54,12 +53,13 @@ class Transformer(PipelineBackbone):
     multiple = 1  # of pixels, that its pipeline insists on
     read: tuple[float, float] = (0.45, 0.55)
     no_guidance = 1.0  # the guidance that changes nothing
+    _words: Any  # TextWords; a family with small text encoders has ClipWords
     negative = True  # guidance is classifier-free, and not an input of the denoiser
 
     def __init__(self, name: str, pipeline: DiffusionPipeline, runtime: Runtime | None = CPU) -> None:
         """``runtime``: None leaves the networks where they are until `to`."""
         super().__init__(name, pipeline)
-        self._words: Any = TextWords()
+        self._words = TextWords()
         self.codec, self.process = self._codec(), self._process()
         self.step = self.codec.factor * self.patch  # pixels a token, per side
         self.size = self._own_size()
@@ -89,18 +89,6 @@ class Transformer(PipelineBackbone):
     @abstractmethod
     def _tokens(self, text: str) -> tuple[str, Offsets]:
         """The text as the tokenizer reads it, and for each position of the sequence its part of that text."""
-
-    @abstractmethod
-    def _inputs(self, noisy: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The arguments of the denoiser's forward."""
-
-    def _output(self, sample: Any, noisy: Tensor) -> Tensor:
-        """The denoiser's output as the flow noise - image, in the latents' shape."""
-        return sample
-
-    @abstractmethod
-    def _layout(self, tokens: int, length: int) -> Layout:
-        """Where image and text are in the attention of an image of ``tokens`` and a text of ``length``."""
 
     # --- what it is
 
@@ -134,10 +122,6 @@ class Transformer(PipelineBackbone):
 
     # --- words and text
 
-    def add_words(self, texts: Mapping[str, str]) -> dict[str, WordVectors]:
-        added: dict[str, WordVectors] = self._words.add(texts)
-        return added
-
     @property
     def trainable(self) -> frozenset[Kind]:
         return frozenset({"lora", "pseudo-words"} if self.trains_words else {"lora"})
@@ -146,9 +130,6 @@ class Transformer(PipelineBackbone):
     def trains_words(self) -> bool:
         """Whether its text encoders are small enough for a pseudo-word to be a row of theirs."""
         return False
-
-    def set_words(self, vectors: Mapping[str, WordVectors]) -> None:
-        """Nothing: the words stand for other text."""
 
     def identity(self, text: str) -> str:
         """Of all that encodes a text; empty where that is not known."""
@@ -191,9 +172,6 @@ class Transformer(PipelineBackbone):
             inputs |= {f"negative_{name}": value for name, value in free.items()}
         return inputs
 
-    def guidance_inputs(self, guidance: float) -> dict[str, Any]:
-        return {"guidance_scale": guidance}
-
     def _call_arguments(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         """Encoded prompts by the names of the pipeline's arguments."""
         return {argument: tensors[name].to(self.runtime.dtype) for name, argument in self.condition.items()}
@@ -214,35 +192,6 @@ class Transformer(PipelineBackbone):
     def pixels_of(self, sampled: Tensor) -> Tensor:
         return sampled.float() * 2 - 1
 
-    # --- prediction
-
-    def predict(
-        self,
-        noisy: Tensor,
-        time: Tensor,
-        condition: Condition,
-        *,
-        attend: Sequence[Sequence[str]] | None = None,
-        weights: Mapping[str, Tensor] | None = None,
-    ) -> Prediction:
-        dtype = self.runtime.dtype
-        tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in condition.tensors.items()}
-        inputs = self._inputs(noisy.to(dtype), time, tensors)
-
-        def forward() -> Tensor:
-            return self._output(self._denoise(weights, **inputs), noisy).float()
-
-        if attend is None:
-            return Prediction(forward())
-        assert self._reader is not None, "maps are read inside reading_attention"
-        height, width = (side // self.patch for side in noisy.shape[-2:])
-        length = tensors["sequence"].shape[1]
-        layout = self._layout(height * width, length)
-        with self._reader.reading(Wanted(word_weights(condition, attend, length, noisy.device), layout)) as maps:
-            output = forward()
-        mean = torch.stack(maps).mean(0)
-        return Prediction(output, mean.reshape(*mean.shape[:2], height, width))
-
     # --- attention
 
     def attention_layers(self, blocks: Blocks) -> list[str]:
@@ -261,5 +210,6 @@ class Transformer(PipelineBackbone):
             )
         return [f"{listed}{number}.{self.attention}" for number in chosen]
 
-    def map_grid(self, blocks: Blocks) -> tuple[int, int]:
-        return self.size // self.step, self.size // self.step
+    @property
+    def _latents_per_map(self) -> int:
+        return self.patch

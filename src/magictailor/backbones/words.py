@@ -71,6 +71,9 @@ class TextWords:
         self.texts |= texts
         return {word: {} for word in texts}
 
+    def set(self, vectors: Mapping[str, WordVectors]) -> None:
+        """See `Backbone.set_words`; there are none."""
+
     def written_out(self, prompt: str) -> str:
         """The prompt as encoders read it."""
         for word, text in self.texts.items():

@@ -13,6 +13,8 @@ console = Console(
     markup=False, highlight=False, quiet=os.environ.get("RANK", "0") != "0"
 )  # names of files may look like markup
 
+on_stderr = Console(markup=False, highlight=False, stderr=True, soft_wrap=True)
+
 PairPath = Annotated[Path, typer.Argument(help="A folder of images and masks, or a pair.toml.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="A new or empty folder.", show_default=False)]
 OwnOutput = Annotated[

@@ -18,6 +18,7 @@ from magictailor.cli.shared import (
     Preset,
     Settings,
     console,
+    on_stderr,
     started,
 )
 from magictailor.common.errors import InputError
@@ -101,15 +102,18 @@ def train(
         from magictailor.backbones import community_lora, load_backbone
         from magictailor.common.distributed import launched_processes
         from magictailor.common.files import output_folder
+        from magictailor.training.start import read_start
         from magictailor.training.train import make_recipe
         from magictailor.training.train import train as run_training
 
         added = [community_lora(text) for text in loras or ()]
-        backbone = load_backbone(model, added, device=device, precision=precision, preset=preset, compiled=compiled)
+        backbone = load_backbone(
+            model, added, print_notices(on_stderr), device=device, precision=precision, preset=preset, compiled=compiled
+        )
         recipe = make_recipe(backbone, method, settings or ())
     if dry_run:
         if backbone.assumption:
-            print(backbone.assumption, file=sys.stderr)  # what --dry-run prints is JSON
+            on_stderr.print(backbone.assumption)  # what --dry-run prints is JSON
         print(json.dumps(recipe.dump(), indent=2))
         return
     if output is None:
@@ -119,7 +123,8 @@ def train(
     if (processes := launched_processes()) > 1:
         console.print(f"{processes} processes share each step")
     with progress_bars(console) as listen:
-        run_training(read, output, model=backbone, recipe=recipe, start=start, listen=listen)
+        started_from = None if start is None else read_start(start)
+        run_training(read, output, backbone, recipe, start=started_from, listen=listen)
     prompt = " with ".join(s.word for s in read.samples[:2])
     console.print(f'done: {output}\ntry: magictailor generate {output} "{prompt}"')
 

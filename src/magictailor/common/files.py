@@ -147,3 +147,13 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
             file.writelines(f"{line}\n" for line in lines)
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def json_lines(content: str) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines; a line that a kill cut short is left out."""
+    rows = []
+    for line in content.splitlines():
+        with suppress(ValueError):
+            row = json.loads(line)
+            rows += [row] if isinstance(row, dict) else []
+    return rows

@@ -11,7 +11,7 @@ from magictailor.api import Run, load
 from magictailor.backbones import RuntimeOptions, load_backbone
 from magictailor.common.errors import InputError, RunError
 from magictailor.common.events import Listener, Notice, Progress, ignore, with_task
-from magictailor.common.files import write_json
+from magictailor.common.files import output_folder, write_json
 from magictailor.common.pictures import save_png
 from magictailor.data import Pair
 from magictailor.evaluate.locks import acquire, is_locked
@@ -80,7 +80,7 @@ def _train(unit: Unit, pair: Pair, spec: Spec, runtime: RuntimeOptions, listen: 
         return
     backbone = load_backbone(spec.model, **runtime)
     recipe = make_recipe(backbone, unit.method, ["sampling.preview_every=0", *spec.settings_of(unit.method)])
-    train(pair, unit.run, model=backbone, recipe=recipe, listen=with_task(unit.name, listen))
+    train(pair, output_folder(unit.run), backbone, recipe, listen=with_task(unit.name, listen))
     run = json.loads((unit.run / RUN_FILE).read_text("utf-8"))
     cost = {
         "steps": recipe.steps,

@@ -53,7 +53,7 @@ def load_trained(
         listen(Notice(f"{folder}: made by an earlier version (format {found}); its recipe is read as format {FORMAT}"))
     _refuse_lost_changes(folder, info, loras, options)
     options["precision"] = options.get("precision") or info.precision
-    backbone = load_backbone(info.model, [*info.loras, *map(community_lora, loras)], **options)
+    backbone = load_backbone(info.model, [*info.loras, *map(community_lora, loras)], listen, **options)
     # In another precision the same weights have other last digits, and so another digest.
     if info.base not in (None, backbone.digest_as_loaded) and options["precision"] == info.precision:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What changes on disk while jobs run, read once and told to every open page.
+"""What changes on disk while jobs run, read once and sent to every open page.
 
 One thread reads each file of a running job as it grows; pages get the same bytes. However many pages are open, a job is
 neither asked nor slowed.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from magictailor.common.events import log
+from magictailor.common.files import json_lines
 from magictailor.studio.jobs.job import ENDED, EVENTS_FILE, IMAGES_FILE, State, run_folder
 from magictailor.studio.jobs.store import JobStore, Status
 
@@ -44,24 +45,13 @@ class Tail:
             return False, []
         whole = content[: content.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return anew, list(_rows(whole))
+        return anew, json_lines(whole.decode("utf-8", "replace"))
 
 
 def _status(file: int) -> tuple[int, int]:
     """Inode and size."""
     status = os.fstat(file)
     return status.st_ino, status.st_size
-
-
-def _rows(content: bytes) -> list[dict[str, Any]]:
-    rows = []
-    for line in content.decode("utf-8", "replace").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        rows += [row] if isinstance(row, dict) else []
-    return rows
 
 
 def run_facts(folder: Path) -> dict[str, Any]:
@@ -112,8 +102,8 @@ class _Watched:
         self.metrics, self.events = Tail(run_folder(folder) / METRICS_FILE), Tail(folder / EVENTS_FILE)
         self.images = Tail(folder / IMAGES_FILE)
         self.progress: dict[str, Any] = {}
-        self.told = ""
-        self.ended: Status | None = None  # what was told last, of a job that has ended
+        self.sent = ""
+        self.ended: Status | None = None  # what was sent last, of a job that has ended
 
     def news(self, id: str) -> list[tuple[str, Any]]:
         """Messages for pages: (name, value)."""
@@ -250,7 +240,7 @@ class Live:
         described = self.describe(found)
         watched.ended = found if state in ENDED else None
         mark = json.dumps(described)
-        if mark != watched.told:
-            watched.told = mark
+        if mark != watched.sent:
+            watched.sent = mark
             messages.append(("job", described))
         return messages

@@ -12,7 +12,8 @@ from magictailor.common.errors import InputError
 from magictailor.common.files import write_atomically
 from magictailor.data.images import fit_square
 from magictailor.data.masks import without as subtracted
-from magictailor.studio.pairs import MASKS, PHOTOS, PairStore, label_name, photo_size
+from magictailor.studio.pair_file import MASKS, PHOTOS, label_name, photo_size
+from magictailor.studio.pairs import PairStore
 from magictailor.studio.uploads import decoded
 from magictailor.studio.workspace import NotThere
 

@@ -12,13 +12,15 @@ from uuid import uuid4
 
 from magictailor.common.errors import InputError
 from magictailor.methods import recipe_for
+from magictailor.studio.adoption import adopt, adopt_from_world
 from magictailor.studio.assistant import Assistant
 from magictailor.studio.gallery import Gallery
 from magictailor.studio.jobs import ExportSpec, GenerateSpec, JobStore, MasksSpec, Runner, Spec, TrainSpec
 from magictailor.studio.jobs.job import RUN
 from magictailor.studio.jobs.store import Status
 from magictailor.studio.live import Live, run_facts
-from magictailor.studio.pairs import PairStore, summary
+from magictailor.studio.pair_view import summary
+from magictailor.studio.pairs import PairStore
 from magictailor.studio.uploads import MAX_BYTES
 from magictailor.studio.workspace import Workspace, checked_name
 
@@ -91,7 +93,7 @@ class Studio:
     def demo_pair(self, seed: int = DEMO_PAIR) -> str:
         """The demo's pair of the world, made unless the studio has pairs already; returns the id of the newest."""
         existing = self.pairs.ids()
-        return existing[0] if existing else self.pairs.world(seed)
+        return existing[0] if existing else adopt_from_world(self.pairs, seed)
 
     def new_folder(self) -> str:
         """A place for the files of a folder that is uploaded; returns its name."""
@@ -119,7 +121,7 @@ class Studio:
         inside = list(root.iterdir())
         source = inside[0] if len(inside) == 1 and inside[0].is_dir() else root
         try:
-            return self.pairs.adopt(source, name or source.name)
+            return adopt(self.pairs, source, name or source.name)
         except InputError as error:
             raise InputError(error.problem.replace(f"{root}/", ""), error.fix) from error
         finally:

@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from magictailor.common.distributed import is_main_process
-from magictailor.common.files import append_lines, write_text
+from magictailor.common.files import append_lines, json_lines, write_text
 
 METRICS_FILE, EVENTS = "metrics.jsonl", "tensorboard"
 
@@ -42,9 +41,5 @@ class MetricsLog:
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
     """All complete lines; one that a kill cut short is left out."""
-    rows = []
-    for line in (folder / METRICS_FILE).read_text("utf-8", "replace").splitlines():
-        with suppress(ValueError):
-            row = json.loads(line)
-            rows += [row] if isinstance(row, dict) and "step" in row else []
-    return rows
+    rows = json_lines((folder / METRICS_FILE).read_text("utf-8", "replace"))
+    return [row for row in rows if "step" in row]

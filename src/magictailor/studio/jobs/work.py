@@ -12,7 +12,7 @@ from PIL import Image
 
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Notice, Progress
-from magictailor.common.files import append_lines, write_atomically
+from magictailor.common.files import append_lines, json_lines, write_atomically
 from magictailor.common.pictures import save_png
 from magictailor.studio.jobs.job import (
     IMAGES,
@@ -53,17 +53,14 @@ def do(job: Job, folder: Path, places: Places, listen: Listener) -> dict[str, An
 
 
 def _train(spec: TrainSpec, folder: Path, places: Places, listen: Listener) -> dict[str, Any]:
-    from magictailor.training.run_folder import read_run
-    from magictailor.training.train import train
+    from magictailor.api import personalize
 
     start = None if spec.start is None else run_folder(folder.parent / spec.start)
-    run = run_folder(folder)
-    train(
-        folder / PAIR, run, model=places.model(spec.model), method=spec.method, settings=spec.settings,
+    run = personalize(
+        folder / PAIR, run_folder(folder), model=places.model(spec.model), method=spec.method, settings=spec.settings,
         loras=[places.lora(name) for name in spec.loras], start=start, listen=listen, device=spec.device, precision=spec.precision, preset=spec.preset,
     )  # fmt: skip
-    info = read_run(run)
-    return {"words": info.words, "steps": info.recipe.sampling.steps, "guidance": info.recipe.sampling.guidance}
+    return {"words": run.words, "steps": run.recipe.sampling.steps, "guidance": run.recipe.sampling.guidance}
 
 
 def _generate(spec: GenerateSpec, folder: Path, places: Places, listen: Listener) -> dict[str, Any]:
@@ -73,7 +70,9 @@ def _generate(spec: GenerateSpec, folder: Path, places: Places, listen: Listener
     """
     from magictailor.api import load
 
-    made = {(row["run"], row["prompt"], row["seed"]) for row in read_lines(folder / IMAGES_FILE)}
+    images = folder / IMAGES_FILE
+    rows = json_lines(images.read_text("utf-8", "replace")) if images.exists() else []
+    made = {(row["run"], row["prompt"], row["seed"]) for row in rows}
     total, done = len(spec.runs) * len(spec.prompts) * spec.number, len(made)
     listen(Progress("generating", done, total))
     for name in spec.runs:
@@ -108,19 +107,6 @@ def _keep(image: Image.Image, record: dict[str, Any], folder: Path, number: int)
         write_atomically(folder / THUMBS / f"{name}.webp", lambda path: small.save(path, "WEBP", quality=85))
     size = {"width": image.width, "height": image.height}
     append_lines(folder / IMAGES_FILE, [json.dumps({"name": name, **size, **record}, ensure_ascii=False)])
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines; a line that a kill cut short is left out."""
-    rows = []
-    if path.exists():
-        for line in path.read_text("utf-8", "replace").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            rows += [row] if isinstance(row, dict) else []
-    return rows
 
 
 def _masks(spec: MasksSpec, folder: Path, listen: Listener) -> dict[str, Any]:

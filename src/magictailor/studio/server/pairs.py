@@ -10,8 +10,10 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from magictailor.common.errors import InputError
+from magictailor.studio.adoption import adopt_from_world
 from magictailor.studio.masks import checked_other, mask_path, remove_mask, save_mask
-from magictailor.studio.pairs import MASKS, THUMBS
+from magictailor.studio.pair_file import MASKS
+from magictailor.studio.pairs import THUMBS
 from magictailor.studio.server.shared import Content, TheStudio, image_file
 from magictailor.studio.studio import DEMO_PAIR
 from magictailor.studio.workspace import NotThere, checked_name
@@ -84,7 +86,7 @@ def create_pair(studio: TheStudio, new: NewPair) -> dict[str, Any]:
 
 @router.post("/pairs/world", status_code=201)
 def world_pair(studio: TheStudio, new: WorldPair) -> dict[str, Any]:
-    return studio.pair(studio.pairs.world(new.seed))
+    return studio.pair(adopt_from_world(studio.pairs, new.seed))
 
 
 @router.post("/folders", status_code=201)
