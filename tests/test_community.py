@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from magictailor import InputError, load, personalize
-from magictailor.backbones import community_lora, load_backbone
+from magictailor.backbones import load_backbone
+from magictailor.backbones.community_lora import community_lora
 from magictailor.training.run_folder import LORA_FILE
 from tiny import opened, pair, recipe
 

@@ -280,7 +280,7 @@ def test_inspect_identifies_each_file(run: Path, tmp_path: Path) -> None:
         assert found.ranks == {4: found.layers["U-Net"]}
         word = inspect(made / "ada-hair.safetensors")
         assert (word.kind, list(word.embeddings.values()), word.trigger) == ("embedding", [(1, 16)], "ada-hair")
-    assert kinds == {f: f"LoRA, {f}'s names" for f in kinds}
+    assert list(kinds.values()) == [f"LoRA, {whose}'s names" for whose in ("diffusers", "kohya", "ComfyUI")]
     assert inspect(tmp_path / "kohya" / "ada.safetensors").lines()["prompt"].startswith("a photo of ada-person")
 
 
@@ -294,12 +294,11 @@ def test_inspect_identifies_families_by_their_sizes_and_refuses_the_rest(tmp_pat
     (tmp_path / "a.pt").write_bytes(b"PK\x03\x04")
     with pytest.raises(InputError, match="not safetensors"):
         inspect(tmp_path / "a.pt")
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="missing"):
         inspect(tmp_path / "none.safetensors")
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="too long"):
         inspect("x" * 300)
     with pytest.raises(InputError, match="not a run"):
         export("x" * 300, tmp_path / "out")
     save_file({str(i): torch.zeros(2, 2, 2) for i in range(9)}, tmp_path / "model.safetensors")
-    with pytest.raises(InputError, match="neither a LoRA nor an embedding"):
-        inspect(tmp_path / "model.safetensors")
+    assert inspect(tmp_path / "model.safetensors").kind.startswith("not known (9 tensors: ")

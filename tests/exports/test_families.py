@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from magictailor import load, personalize
-from magictailor.backbones import community_lora, load_backbone
+from magictailor.backbones import load_backbone
+from magictailor.backbones.community_lora import community_lora
 from magictailor.common.tensors import write_tensors
 from magictailor.exports import export, inspect
 from magictailor.exports.single_file import single_file

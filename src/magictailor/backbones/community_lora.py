@@ -3,14 +3,17 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors import safe_open
-from torch import Tensor
-
-from magictailor.backbones.lora import UNetSpellings
 from magictailor.common.errors import InputError
 from magictailor.common.files import digest
+from magictailor.common.headers import read_header
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_BYTES = 8 * 2**30  # of a LoRA
+FIX = "name a LoRA in a .safetensors file"
 
 
 @dataclass(frozen=True)
@@ -43,20 +46,27 @@ def community_lora(text: str) -> CommunityLoRA:
         name, strength = text, 1.0  # a file's name may hold a =
     if not -10 <= strength <= 10:
         raise InputError(f"{text}: strengths go from -10 to 10", f"write for instance {name}=0.8", field="loras")
-    file = Path(name).expanduser().resolve()
+    try:
+        file = Path(name).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{name}: no path ({error})", FIX, field="loras") from error
+    read_header(file, FIX, field="loras")  # before gigabytes of something else are read
     return CommunityLoRA(str(file), _digest(file), strength)
 
 
-def _readable(pipeline: Any, file: Path) -> dict[str, Tensor] | str:
+def _readable(pipeline: Any, file: Path) -> "dict[str, Tensor] | str":
     """What diffusers' loader takes: the file's path, or the tensors of files that it cannot read itself.
 
     Those are files with embeddings, and a U-Net's with ComfyUI's native keys, which are renamed; it knows other families'.
     """
-    with safe_open(file, "pt") as opened:
-        keys: list[str] = list(opened.keys())
-        if any("dora_scale" in key for key in keys):
-            raise ValueError("it is a DoRA, whose magnitudes are not read")
-        tensors = {key: opened.get_tensor(key) for key in keys if not key.startswith("bundle_emb.")}
+    from magictailor.backbones.lora import UNetSpellings
+    from magictailor.common.tensors import read_tensors
+
+    keys = list(read_header(file, FIX, field="loras").entries)
+    if any("dora_scale" in key for key in keys):
+        raise ValueError("it is a DoRA, whose magnitudes are not read")
+    found = read_tensors(file, fix=FIX, field="loras", limit=MAX_BYTES)
+    tensors = {key: tensor for key, tensor in found.items() if not key.startswith("bundle_emb.")}
     unet = getattr(pipeline, "unet", None)
     if unet is None or not any(key.startswith("diffusion_model.") for key in tensors):
         return str(file) if len(tensors) == len(keys) else tensors
@@ -84,6 +94,8 @@ def merge(pipeline: Any, loras: Iterable[CommunityLoRA]) -> None:
                 raise ValueError("no layer of this model in it")
             pipeline.fuse_lora(lora_scale=lora.strength)
             pipeline.unload_lora_weights()
+        except InputError:
+            raise
         except Exception as error:  # another family's sizes, a picture: the library raises nearly anything
             reason = " ".join(str(error).split())[:160]
             raise InputError(

@@ -6,14 +6,12 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from magictailor.common.cache import cache_folder
 from magictailor.common.errors import InputError
 from magictailor.common.files import output_folder
-from magictailor.common.tensors import write_tensors
+from magictailor.common.tensors import read_tensors, write_tensors
 
 Encoded = dict[str, Tensor]
 MASK = "mask"
@@ -49,8 +47,8 @@ class PromptCache:
         if (file := self._file(text)) is None:
             return False
         try:
-            self._kept[text] = load_file(file)
-        except (OSError, SafetensorError):  # not there, or damaged: encode it again
+            self._kept[text] = read_tensors(file)
+        except InputError:  # not there, or damaged: encode it again
             return False
         return True
 

@@ -6,8 +6,9 @@ from typing import TypedDict
 import torch
 
 from magictailor.backbones.presets import FAST, NAMES, Preset, preset_for
-from magictailor.common.distributed import device_named, local_rank
+from magictailor.common.distributed import device_named
 from magictailor.common.errors import InputError
+from magictailor.common.launcher import local_rank
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BITS = {"int8": 8, "nf4": 4}

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from magictailor.backbones.configurations import CONFIGURATIONS, NOISE, Configuration
 from magictailor.common.errors import InputError
+from magictailor.common.headers import read_header
 
 ALLOW_PICKLE = "MAGICTAILOR_ALLOW_PICKLE"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -62,17 +63,8 @@ def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
             ) from error
         tensors = tensors.get("state_dict", tensors)
         return {k: tuple(v.shape) for k, v in tensors.items() if isinstance(v, torch.Tensor)}, {}
-    try:
-        with safe_open(file, "pt") as opened:
-            keys = list(opened.keys())
-            shapes = {k: tuple(opened.get_slice(k).get_shape()) for k in keys}
-            return shapes, dict(opened.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{file}: not a complete safetensors file ({str(error).splitlines()[0]})",
-            "download it again",
-            field="model",
-        ) from error
+    header = read_header(file, "download it again", field="model")
+    return header.shapes, dict(header.metadata)
 
 
 def _yaml_parameterization(file: Path) -> str | None:

@@ -2,14 +2,21 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
-from typing import NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 
 from magictailor.cli import bench, files, research, studio, study, work, world
-from magictailor.common.errors import InputError, RunError, RunStopped
+from magictailor.cli.ending import INTERRUPTED, MISTAKE, stop, terminated
+from magictailor.cli.output import Output
+from magictailor.common.errors import RunError
+from magictailor.common.launcher import launched_processes
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(work.app)
@@ -30,44 +37,66 @@ def _quiet() -> None:
     logging.disable(logging.WARNING)
 
 
-# Where the command line's spelling of an argument differs from its name with dashes.
-SPELLINGS = {
-    "": "", "compiled": "--compile", "loras": "--lora", "settings": "--set", "scheduler_name": "--scheduler", "pair": "PAIR", "run": "RUN",
-    "runs": "RUNS", "prompts": "PROMPT", "image": "IMAGE", "region": "REGION", "spec": "SPEC", "bench": "BENCH",
-    "file": "FILE", "request": "REQUEST", "boxes": "--box", "counts": "--count", "root": "ROOT", "metrics": "--figures",
-    "study": "STUDY", "raters": "RATERS", "names": "--name",
-}  # fmt: skip
+def _print_version(asked: bool) -> None:
+    if asked:
+        from magictailor import __version__
+
+        print(__version__)
+        raise typer.Exit
 
 
-def _spelled(error: InputError) -> str:
-    """The error's line with this command line's name of the argument."""
-    return error.line(SPELLINGS.get(error.field, f"--{error.field.replace('_', '-')}"))
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Options of no command in particular."""
 
 
-def _stop(code: int, message: str) -> NoReturn:
-    if code == 1 or os.environ.get("RANK", "0") == "0":  # what one process refuses, all refuse
-        print(("" if code == 130 else "error: ") + message.replace("\n", " "), file=sys.stderr)
-    sys.exit(code)
+def _without_arguments(error: BaseException) -> bool:
+    """Whether a group of commands was called alone: its help is the answer."""
+    return type(error).__name__ == "NoArgsIsHelpError"
+
+
+@contextmanager
+def _outputs() -> Iterator[Output]:
+    """Streams that survive closed pipes and consoles without Unicode; yields the one of stdout."""
+    before = sys.stdout, sys.stderr
+    out = Output(sys.stdout)
+    sys.stdout, sys.stderr = out, Output(sys.stderr)  # type: ignore[assignment]
+    try:
+        yield out
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _run() -> int:
+    """The exit code of the command that was typed."""
+    try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminated)
+        launched_processes()  # refuses numbers that contradict each other
+        return int(app(standalone_mode=False) or 0)
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        if _without_arguments(error):
+            print(error.ctx.get_help())  # type: ignore[attr-defined]
+            return MISTAKE
+        stop(error)
 
 
 def main() -> None:
-    """Errors become one line: exit code 2 for bad input, 1 for a run that cannot go on."""
+    """Errors become one line: exit code 2 for bad input, 1 for a run that cannot go on, 70 for a bug of ours."""
     _quiet()
-    try:
-        code = app(standalone_mode=False)
-    except InputError as error:
-        _stop(2, _spelled(error))
-    except RunStopped as error:
-        _stop(130, str(error))
-    except (RunError, FloatingPointError) as error:
-        _stop(1, str(error))
-    except Exception as error:  # typer's own click, whose exceptions have no public name
-        if type(error).__name__ == "NoArgsIsHelpError":
-            error.show()  # type: ignore[attr-defined]
-            sys.exit(2)
-        if not hasattr(error, "format_message"):
-            raise
-        _stop(2, f"{error.format_message()} (magictailor --help lists what there is)")
-    if code == 130:  # what typer makes of Ctrl-C
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+    with _outputs() as out:
+        code = _run()
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C
+            stop(KeyboardInterrupt())
+        out.flush()
+        if out.is_lost:
+            stop(RunError(f"the output could not be written ({out.failure}); what else the command did is complete"))
     sys.exit(code)

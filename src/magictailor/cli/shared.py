@@ -1,17 +1,15 @@
 """What all commands share: the console, the kinds of argument, the spinner."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-console = Console(
-    markup=False, highlight=False, quiet=os.environ.get("RANK", "0") != "0"
-)  # names of files may look like markup
+from magictailor.cli.output import PlainConsole
+
+console = PlainConsole()
 
 on_stderr = Console(markup=False, highlight=False, stderr=True, soft_wrap=True)
 

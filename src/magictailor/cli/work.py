@@ -99,9 +99,10 @@ def train(
 
     read = read_pair(path)
     with started("loading"):
-        from magictailor.backbones import community_lora, load_backbone
-        from magictailor.common.distributed import launched_processes
+        from magictailor.backbones import load_backbone
+        from magictailor.backbones.community_lora import community_lora
         from magictailor.common.files import output_folder
+        from magictailor.common.launcher import launched_processes
         from magictailor.training.start import read_start
         from magictailor.training.train import make_recipe
         from magictailor.training.train import train as run_training

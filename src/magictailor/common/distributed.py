@@ -6,7 +6,6 @@ Each process computes some micro-batches of a step; gradients and losses are the
 torch.distributed group that the caller has made, there is one process.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -15,20 +14,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from magictailor.common.errors import InputError
+from magictailor.common.launcher import local_rank
 
 
 def _initialized() -> bool:
     return dist.is_available() and dist.is_initialized()
-
-
-def launched_processes() -> int:
-    """The number of processes that a launcher has started; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def local_rank() -> int | None:
-    """This process's number on this machine; None without a launcher of several."""
-    return int(os.environ.get("LOCAL_RANK", "0")) if launched_processes() > 1 else None
 
 
 def device_named(name: str) -> torch.device:
@@ -75,6 +65,13 @@ def rank_and_world_size() -> tuple[int, int]:
 def is_main_process() -> bool:
     """Whether this is the one process that writes files."""
     return rank_and_world_size()[0] == 0
+
+
+def all_succeed(succeeded: bool, device: torch.device) -> bool:
+    """Whether every process says so; waits for all of them."""
+    failures = torch.tensor(float(not succeeded), device=device if device.type == "cuda" else "cpu")
+    all_reduce(failures)
+    return failures.item() == 0
 
 
 def all_reduce(*tensors: Tensor) -> None:

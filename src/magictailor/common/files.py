@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
@@ -10,16 +11,32 @@ from shutil import rmtree
 from tempfile import TemporaryFile, mkdtemp
 from typing import Any
 from uuid import uuid4
+from zlib import crc32
 
 from safetensors import SafetensorError
 
 from magictailor.common.errors import InputError, RunError
+from magictailor.common.locks import lock_folder, only_process
+from magictailor.common.text import is_utf8
+
+TEMPORARY = re.compile(r"\..*\.[0-9a-f]{32}\.tmp")  # what `write_atomically` writes before it renames it
 
 
 def _unwritable(path: Path, error: Exception) -> RunError:
     return RunError(
         f"could not write {path} ({error}): free some space or choose another folder, then run the same command again"
     )
+
+
+def short_name(name: str, limit: int = 200) -> str:
+    """A file's name of at most ``limit`` bytes: a long one keeps its beginning, and a number that is its own.
+
+    File systems take 255 bytes, and temporary files have longer names than theirs.
+    """
+    data = name.encode(errors="surrogateescape")
+    if len(data) <= limit:
+        return name
+    return f"{data[: limit - 9].decode(errors='ignore')}-{crc32(data):08x}"
 
 
 def output_folder(path: Path | str, *, outside: Path | None = None) -> Path:
@@ -35,10 +52,12 @@ def output_folder(path: Path | str, *, outside: Path | None = None) -> Path:
     def refuse(problem: str, fix: str) -> InputError:
         return InputError(f"{path}: {problem}", fix, field="output")
 
+    if not is_utf8(str(path)):
+        raise refuse("its name is not UTF-8", "choose another name")
     try:
         folder = Path(path).expanduser().resolve()
         nearest = next(p for p in (folder, *folder.parents) if p.exists())
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise refuse(getattr(error, "strerror", str(error)), "choose another path") from error
     if not nearest.is_dir():
         raise refuse(f"{nearest} is a file", "choose another folder")
@@ -51,19 +70,52 @@ def output_folder(path: Path | str, *, outside: Path | None = None) -> Path:
     return folder
 
 
+def _leftovers(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+    with suppress(OSError):
+        return [path for path in folder.iterdir() if pattern.fullmatch(path.name)]
+    return []
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed writers left in a folder in which no other process writes."""
+    for path in _leftovers(folder, TEMPORARY):
+        with suppress(OSError):
+            path.unlink()
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing, apart from what killed writers left."""
+    return all(TEMPORARY.fullmatch(path.name) for path in folder.iterdir())
+
+
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    """Remove hidden folders whose processes were killed: nobody holds their lock any more."""
+    for path in _leftovers(parent, re.compile(re.escape(prefix) + r"[a-z0-9_]{8}")):
+        with suppress(OSError):  # BlockingIOError: its process is alive
+            if (handle := lock_folder(path)) is not None:
+                rmtree(path, ignore_errors=True)
+                os.close(handle)
+
+
 @contextmanager
 def new_folder(path: Path | str) -> Iterator[Path]:
     """A hidden folder to fill. It is renamed to ``path`` when the block succeeds, and removed when it fails.
 
+    What a killed process left of the same folder is removed.
+
     Raises:
-        InputError: ``path`` is not empty, or cannot be made.
+        InputError: ``path`` is not empty, or cannot be made, or another process has made it meanwhile.
     """
     folder = output_folder(path)
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{path}: exists and is not empty", "choose a new folder", field="output")
+    prefix = f".{short_name(folder.name, 80)}-"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}-"))
+        with only_process(folder.parent, wait=True):
+            _remove_abandoned(folder.parent, prefix)
+            work = Path(mkdtemp(dir=folder.parent, prefix=prefix))
+            handle = lock_folder(work)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be made ({error.strerror})", "choose another folder", field="output"
@@ -71,11 +123,18 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     try:
         yield work
         work.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        work.rename(folder)
+        try:
+            if folder.exists():
+                folder.rmdir()
+            work.rename(folder)
+        except OSError as error:
+            raise InputError(
+                f"{path}: another process has made it meanwhile", "choose a new folder", field="output"
+            ) from error
     finally:
         rmtree(work, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
 
 
 def output_file(path: Path | str, *, field: str = "output", outside: Path | None = None) -> Path:
@@ -113,7 +172,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         RunError: the disk is full or the file cannot be written; ``path`` is as before.
     """
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    temporary = path.with_name(f".{short_name(path.name)}.{uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
@@ -153,7 +212,7 @@ def json_lines(content: str) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines; a line that a kill cut short is left out."""
     rows = []
     for line in content.splitlines():
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             row = json.loads(line)
             rows += [row] if isinstance(row, dict) else []
     return rows

@@ -1,16 +1,17 @@
 """Named tensors in safetensors files: weights and training state. Nothing is unpickled."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from magictailor.common.errors import InputError
 from magictailor.common.files import write_atomically
+from magictailor.common.headers import Header, read_header
 
 WORD = "magictailor.word"  # in an exported embedding's header: its pseudo-word
 
@@ -47,25 +48,58 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     write_atomically(path, write)
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: damaged or missing ({error})", "train into a new folder")
+def _check_shapes(path: Path, header: Header, shapes: Mapping[str, Sequence[int]], fix: str) -> None:
+    for name, shape in shapes.items():
+        if name not in header.entries:
+            raise InputError(f"{path}: damaged (it has no tensor {name!r})", fix)
+        if (found := header.entries[name].shape) != tuple(shape):
+            raise InputError(f"{path}: damaged ({name!r} is {list(found)}, right is {list(shape)})", fix)
+    if unknown := [name for name in header.entries if name not in shapes]:
+        raise InputError(f"{path}: damaged (nothing is called {unknown[0]!r})", fix)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Raises InputError if the file is missing, cut short or not safetensors."""
+def read_tensors(
+    path: Path,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    *,
+    fix: str = "train into a new folder",
+    field: str = "",
+    limit: int | None = None,
+) -> dict[str, Tensor]:
+    """All tensors of a file, after its header was found right. All numbers are finite.
+
+    Args:
+        shapes: by name, if they are known: nothing of another shape is read, and nothing else may be in the file.
+        fix: what to do about a file that cannot be used.
+        field: the caller's name of the argument, for the error.
+        limit: the file's size in bytes at most.
+
+    Raises:
+        InputError: no such file, not safetensors, cut short, other names or shapes, NaN or infinity.
+    """
+    path = Path(path)
+    header = read_header(path, fix, field=field)
+    if shapes is not None:
+        _check_shapes(path, header, shapes, fix)
+    size = path.stat().st_size
+    if limit is not None and size > limit:
+        raise InputError(f"{path}: {size / 2**30:.1f} GB, more than {limit / 2**30:.1f}", fix, field=field)
+    if not header.entries:
+        raise InputError(f"{path}: damaged (no tensors in it)", fix, field=field)
     try:
-        return load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise _damaged(path, error) from error
+        raise InputError(f"{path}: damaged ({error})", fix, field=field) from error
+    for name, tensor in tensors.items():
+        wide = tensor.float() if tensor.itemsize == 1 else tensor  # torch cannot test 8 bits
+        if tensor.is_floating_point() and not bool(wide.isfinite().all()):
+            raise InputError(f"{path}: damaged ({name!r} has numbers that are not finite)", fix, field=field)
+    return tensors
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The strings in the file's header. Raises InputError as `read_tensors` does."""
-    try:
-        with safe_open(path, "pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, error) from error
+def read_metadata(path: Path, fix: str = "train into a new folder") -> dict[str, str]:
+    """The strings in the file's header. Raises InputError as `read_header` does."""
+    return dict(read_header(path, fix).metadata)
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """Run a bench unit by unit. Finished work is never done again."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -13,6 +12,7 @@ from magictailor.common.errors import InputError, RunError
 from magictailor.common.events import Listener, Notice, Progress, ignore, with_task
 from magictailor.common.files import output_folder, write_json
 from magictailor.common.pictures import save_png
+from magictailor.common.records import read_json
 from magictailor.data import Pair
 from magictailor.evaluate.locks import acquire, is_locked
 from magictailor.evaluate.metrics import load_scorers, make_scorers
@@ -81,7 +81,7 @@ def _train(unit: Unit, pair: Pair, spec: Spec, runtime: RuntimeOptions, listen: 
     backbone = load_backbone(spec.model, **runtime)
     recipe = make_recipe(backbone, unit.method, ["sampling.preview_every=0", *spec.settings_of(unit.method)])
     train(pair, output_folder(unit.run), backbone, recipe, listen=with_task(unit.name, listen))
-    run = json.loads((unit.run / RUN_FILE).read_text("utf-8"))
+    run = read_json(unit.run / RUN_FILE, "delete the folder and run the bench again")
     cost = {
         "steps": recipe.steps,
         "seconds": run["seconds"],

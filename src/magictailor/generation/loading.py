@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from magictailor.backbones import Backbone, community_lora, load_backbone
+from magictailor.backbones import Backbone, load_backbone
+from magictailor.backbones.community_lora import community_lora
 from magictailor.backbones.runtime import BITS
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Notice, ignore
@@ -88,6 +89,8 @@ def _apply(backbone: Backbone, info: RunInfo, folder: Path) -> None:
     backbone.add_words(info.words if kinds & WORD_KINDS else Naming(info.recipe, info.words).initial_texts())
     tensors = read_tensors(folder / WORDS_FILE) if kinds & WORD_KINDS else {}
     rows, matrices = unprefixed(WORDS, tensors), unprefixed(MATRIX, tensors)
+    if rows or matrices:
+        _check_words(backbone, info, folder, rows, matrices)
     for name, matrix in matrices.items():
         table: Any = backbone.text_encoders[name].get_input_embeddings()  # type: ignore[operator]
         table.weight.data.copy_(matrix)
@@ -96,14 +99,51 @@ def _apply(backbone: Backbone, info: RunInfo, folder: Path) -> None:
     if kinds & OWN_WEIGHTS:
         _put_weights(backbone, read_tensors(folder / WEIGHTS_FILE))
     if "lora" in kinds:
-        read_tensors(folder / LORA_FILE)  # refuses a damaged or missing one
-        pipeline.load_lora_weights(str(folder), weight_name=LORA_FILE, local_files_only=True)
+        _check_lora(backbone, folder / LORA_FILE)
+        try:
+            pipeline.load_lora_weights(str(folder), weight_name=LORA_FILE, local_files_only=True)
+        except Exception as error:  # of a changed header the libraries raise nearly anything
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(f"{folder / LORA_FILE}: damaged ({reason})", "train into a new folder") from error
     if backbone.runtime.compiled:
         backbone.compile()
+
+
+def _check_words(
+    backbone: Backbone, info: RunInfo, folder: Path, rows: Mapping[str, Tensor], matrices: Mapping[str, Tensor]
+) -> None:
+    """Raises InputError for vectors that this base's encoders do not have."""
+    tables: dict[str, Any] = {n: e.get_input_embeddings().weight for n, e in backbone.text_encoders.items()}  # type: ignore[operator]
+    wanted = {f"{w}.{e}": (1, table.shape[-1]) for w in info.words for e, table in tables.items()} if rows else {}
+    found = {name: tuple(row.shape) for name, row in rows.items()}
+    if found != wanted or any(n not in tables or m.shape != tables[n].shape for n, m in matrices.items()):
+        raise InputError(
+            f"{folder / WORDS_FILE}: damaged (it has {found or 'other tables'}, right is {wanted or 'those of the base'})",
+            "train into a new folder",
+        )
+
+
+def _check_lora(backbone: Backbone, file: Path) -> None:
+    """Raises InputError for a LoRA of other layers or sizes than the base's, before diffusers leaves them out silently."""
+    layers = dict(backbone.denoiser.named_modules())
+    for name, tensor in read_tensors(file).items():
+        module, _, end = name.removeprefix(f"{backbone.denoiser_part}.").rpartition(".lora_")
+        layer: Any = layers.get(module)
+        weight: Any = getattr(getattr(layer, "base_layer", layer), "weight", None)
+        factor = end.partition(".")[0]
+        fits = weight is not None and factor in ("A", "B") and tensor.ndim >= 2
+        if not fits or (not backbone.runtime.bits and tensor.shape[factor == "A"] != weight.shape[factor == "A"]):
+            raise InputError(f"{file}: damaged ({name!r} is no layer of the base)", "train into a new folder")
 
 
 def _put_weights(backbone: Backbone, tensors: Mapping[str, Tensor]) -> None:
     """The base's own weights that a run trained."""
     networks = {DENOISER: backbone.denoiser, **{f"{TEXT}.{n}": e for n, e in backbone.text_encoders.items()}}
     for prefix, network in networks.items():
-        network.load_state_dict(unprefixed(prefix, tensors), strict=False)
+        own = unprefixed(prefix, tensors)
+        try:
+            unknown = network.load_state_dict(own, strict=False).unexpected_keys
+        except RuntimeError as error:
+            raise InputError(f"its own weights do not fit the base ({error})", "train into a new folder") from error
+        if unknown:
+            raise InputError(f"{unknown[0]}: in no layer of the base", "train into a new folder")

@@ -3,12 +3,12 @@
 import difflib
 import json
 import re
-import reprlib
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from magictailor.common.errors import InputError
+from magictailor.common.records import explained
 from magictailor.recipe.config import ConfigModel
 from magictailor.recipe.recipe import Recipe
 
@@ -113,9 +113,8 @@ def config_from(kind: type[AnyConfig], tree: Any) -> AnyConfig:
     try:
         return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(p) for p in first["loc"])
-        raise InputError(f"recipe: {key}: {first['msg']} (got {reprlib.repr(first['input'])})") from error
+        problem, expected = explained(error)
+        raise InputError(f"recipe: {problem}", f"right is {expected}") from error
 
 
 def upgraded(old: dict[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from magictailor.backbones.contract import Backbone
+from magictailor.common.errors import InputError
 from magictailor.common.tensors import (
     optimizer_tensors,
     prefixed,
@@ -19,7 +22,7 @@ from magictailor.common.tensors import (
     write_tensors,
 )
 from magictailor.training.momentum import Momentum
-from magictailor.training.run_folder import LORA_FILE, WEIGHTS_FILE, WORDS_FILE
+from magictailor.training.run_folder import FIX, LORA_FILE, WEIGHTS_FILE, WORDS_FILE
 from magictailor.training.trainables import MATRIX, WORDS, Trainables
 
 STATE_FILE = "checkpoint.safetensors"
@@ -59,15 +62,30 @@ class State:
         if not path.exists():
             return
         numbers, tensors, online = read_metadata(path), read_tensors(path), self.trained.online
-        self.trained.restore(unprefixed("trained", tensors))
-        restore_optimizer(self.optimizer, unprefixed("optimizer", tensors))
-        for group, kept_numbers in zip(self.optimizer.param_groups, json.loads(numbers["groups"]), strict=True):
-            group.update(kept_numbers)  # prodigy's estimate of the rate is among them
-        kept = {n: t.to(online[n].device) for n, t in unprefixed("momentum", tensors).items()}
-        self.momentum = Momentum(kept, bool(int(numbers["copies_next"]))) if kept else None
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(json.loads(numbers["scaler"]))
-        self.step, self.seconds = int(numbers["step"]), float(numbers["seconds"])
+        self._check(path, tensors)
+        try:
+            self.trained.restore(unprefixed("trained", tensors))
+            restore_optimizer(self.optimizer, unprefixed("optimizer", tensors))
+            for group, kept_numbers in zip(self.optimizer.param_groups, json.loads(numbers["groups"]), strict=True):
+                group.update(kept_numbers)  # prodigy's estimate of the rate is among them
+            kept = {n: t.to(online[n].device) for n, t in unprefixed("momentum", tensors).items()}
+            self.momentum = Momentum(kept, bool(int(numbers["copies_next"]))) if kept else None
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict(json.loads(numbers["scaler"]))
+            self.step, self.seconds = int(numbers["step"]), float(numbers["seconds"])
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise InputError(f"{path}: damaged ({error!r})", FIX) from error
+        if self.step < 0 or not 0 <= self.seconds < float("inf"):
+            raise InputError(f"{path}: damaged (step {self.step} after {self.seconds} seconds)", FIX)
+
+    def _check(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+        """Raises InputError for weights of other names or shapes than this run trains."""
+        for prefix, weights in (("trained", self.trained.named()), ("momentum", self.trained.online)):
+            found = unprefixed(prefix, tensors)
+            if prefix == "momentum" and not found:
+                continue
+            if {n: t.shape for n, t in found.items()} != {n: p.shape for n, p in weights.items()}:
+                raise InputError(f"{path}: damaged ({prefix} weights of another run)", FIX)
 
 
 def save_result(folder: Path, backbone: Backbone, trained: Trainables) -> None:

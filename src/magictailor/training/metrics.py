@@ -1,11 +1,13 @@
 """A run's metrics: JSON lines, one per step as it happens, and TensorBoard's events where tensorboard is installed."""
 
 import json
+import math
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from magictailor.common.distributed import is_main_process
+from magictailor.common.errors import InputError
 from magictailor.common.files import append_lines, json_lines, write_text
 
 METRICS_FILE, EVENTS = "metrics.jsonl", "tensorboard"
@@ -41,5 +43,11 @@ class MetricsLog:
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
     """All complete lines; one that a kill cut short is left out."""
-    rows = json_lines((folder / METRICS_FILE).read_text("utf-8", "replace"))
-    return [row for row in rows if "step" in row]
+    path = folder / METRICS_FILE
+    if not path.is_file():
+        raise InputError(f"{path}: missing", "train for a step first")
+    return [
+        {k: v for k, v in row.items() if type(v) in (int, float) and math.isfinite(v)}
+        for row in json_lines(path.read_text("utf-8", "replace"))
+        if type(row.get("step")) is int
+    ]

@@ -1,26 +1,75 @@
 """What a run's folder says about the run: `run.json`."""
 
 import importlib.metadata
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
+from pydantic import BaseModel, ConfigDict, Field
 
 from magictailor.backbones.community_lora import CommunityLoRA
-from magictailor.common.distributed import barrier, is_main_process
 from magictailor.common.errors import InputError
-from magictailor.common.files import write_json
-from magictailor.data import Pair
+from magictailor.common.files import is_empty, write_json
+from magictailor.common.records import checked, read_json
 from magictailor.recipe import Recipe, recipe_from
 from magictailor.recipe.settings import upgraded
+
+if TYPE_CHECKING:
+    from magictailor.data import Pair
 
 RUN_FILE, FORMAT = "run.json", 1
 LORA_FILE, WORDS_FILE = "pytorch_lora_weights.safetensors", "words.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
 PACKAGES = ("magictailor", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
+
+
+FIX = "train into a new folder"
+
+
+class _Read(BaseModel):
+    """Part of a file that is read back. Unknown keys are a later version's, and stay."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
+
+
+class _Image(_Read):
+    file: str
+    sha256: str
+
+
+class _Sample(_Read):
+    word: str
+    label: str
+    images: list[_Image]
+
+
+class _Pair(_Read):
+    name: str
+    samples: list[_Sample] = Field(min_length=1)
+
+
+class _LoRA(_Read):
+    file: str
+    sha256: str
+    strength: float
+
+
+class RunFile(_Read):
+    """`run.json`, as far as it is read back."""
+
+    format: int = Field(0, ge=0)
+    model: str
+    base: str | None = None
+    pair: _Pair
+    recipe: dict[str, Any]
+    loras: list[_LoRA] = []
+    start: str | None = None
+    precision: Literal["fp32", "bf16", "fp16", "int8", "nf4"] = "fp32"
+    preset: str = "fast"
+    finished: bool = False
+    seconds: float = Field(0.0, ge=0)
+    peak_gb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +104,7 @@ class RunInfo:
         }
 
 
-def describe_pair(pair: Pair) -> dict[str, Any]:
+def describe_pair(pair: "Pair") -> dict[str, Any]:
     samples = [
         {"word": s.word, "label": s.label, "images": [{"file": r.path.name, "sha256": r.digest} for r in s.references]}
         for s in pair.samples
@@ -65,6 +114,8 @@ def describe_pair(pair: Pair) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Versions and threads: what else a bit-for-bit repetition needs."""
+    import torch
+
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"versions": versions, "threads": torch.get_num_threads()}
 
@@ -80,34 +131,33 @@ def read_run(folder: Path) -> RunInfo:
         raise InputError(
             f"{folder}: not a run (no {RUN_FILE})", f"make one with `magictailor train PAIR --output {folder}`"
         )
+    tree = _tree(folder)
+    found = checked(RunFile, tree, path, FIX)
     try:
-        tree = json.loads(path.read_text("utf-8"))
-        made_by = tree.get("format", 0)
-        if made_by > FORMAT:
-            raise InputError(f"{path}: format {made_by}, made by a newer version", "upgrade magictailor")
-        info = RunInfo(
-            tree["model"],
-            tree.get("base"),
-            tree["pair"],
-            recipe_from(tree["recipe"] if made_by else upgraded(tree["recipe"])),
-            tuple(CommunityLoRA(**lora) for lora in tree.get("loras", [])),
-            tree.get("start"),
-            tree.get("precision", "fp32"),
-            tree.get("preset", "fast"),
-        )
-        texts = (info.model, info.precision, info.pair["name"], *info.words, *info.words.values())
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError("names must be texts")
-        return info
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: damaged ({error!r})", "train into a new folder") from error
+        recipe = recipe_from(found.recipe if found.format else upgraded(found.recipe))
+    except InputError as error:
+        raise InputError(f"{path}: damaged ({error.problem})", FIX) from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # a recipe from before formats, of another shape
+        raise InputError(f"{path}: damaged (its recipe is not readable: {error!r})", FIX) from error
+    loras = tuple(CommunityLoRA(**lora.model_dump()) for lora in found.loras)
+    return RunInfo(found.model, found.base, tree["pair"], recipe, loras, found.start, found.precision, found.preset)
+
+
+def _tree(folder: Path) -> dict[str, Any]:
+    """`run.json` as it is. Raises InputError: damaged, or of a newer format."""
+    path = folder / RUN_FILE
+    tree = read_json(path, FIX)
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: damaged (no table)", FIX)
+    number = tree.get("format", 0)
+    if type(number) is int and number > FORMAT:
+        raise InputError(f"{path}: format {number}, made by a newer version", "upgrade magictailor")
+    return tree
 
 
 def format_of(folder: Path) -> int:
     """The format of a run's folder: `FORMAT`, or 0 for a run from before formats had numbers."""
-    return int(json.loads((folder / RUN_FILE).read_text("utf-8")).get("format", 0))
+    return checked(RunFile, _tree(folder), folder / RUN_FILE, FIX).format
 
 
 def _check(folder: Path, info: RunInfo) -> None:
@@ -130,7 +180,7 @@ def _check(folder: Path, info: RunInfo) -> None:
                 "choose another folder",
                 field="output",
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or not is_empty(folder)):
         raise InputError(f"{folder}: exists and is not a run", "choose a new or empty folder", field="output")
 
 
@@ -140,6 +190,9 @@ def claim(folder: Path, info: RunInfo) -> None:
     Raises:
         InputError: the folder holds another run, or other files.
     """
+
+    from magictailor.common.distributed import barrier, is_main_process
+
     _check(folder, info)
     barrier()
     if is_main_process() and not (folder / RUN_FILE).exists():
@@ -149,12 +202,11 @@ def claim(folder: Path, info: RunInfo) -> None:
 
 def update_run(folder: Path, **changes: Any) -> None:
     """Change fields of `run.json`."""
-    tree = json.loads((folder / RUN_FILE).read_text("utf-8"))
-    write_json(folder / RUN_FILE, {**tree, **changes})
+    write_json(folder / RUN_FILE, {**_tree(folder), **changes})
 
 
 def is_finished(folder: Path) -> bool:
-    return bool(json.loads((folder / RUN_FILE).read_text("utf-8")).get("finished"))
+    return checked(RunFile, _tree(folder), folder / RUN_FILE, FIX).finished
 
 
 def stored_bytes(folder: Path) -> int:

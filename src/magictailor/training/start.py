@@ -44,8 +44,11 @@ def read_start(folder: Path | str) -> Start:
     tensors: dict[str, Tensor] = {}
     alpha, digest = None, sha256()
     for file in files:
+        alone, header = (
+            read_tensors(file, fix="name a finished run or an exported folder", field="start"),
+            read_metadata(file),
+        )
         digest.update(file.read_bytes())
-        alone, header = read_tensors(file), read_metadata(file)
         if any(key.startswith("model.diffusion_model.") for key in alone):
             raise _refused(f"{folder}: {file.name} is a whole model", "export the run as diffusers or kohya")
         # A word's file has a tensor an encoder, a lone one under any name: the header says the word.

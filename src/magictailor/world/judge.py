@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from magictailor.common.errors import InputError
+from magictailor.common.tensors import read_tensors
 from magictailor.weights import JUDGE
 from magictailor.world.labels import CLASSES, HEADS, IMAGE_HEADS
 
@@ -131,5 +131,5 @@ def load_judge(path: Path = JUDGE) -> Judge:
     if not path.is_file():
         raise InputError(f"{path}: the judge's weights are missing", "install the package again")
     network = Judge()
-    network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    network.load_state_dict({k: v.float() for k, v in read_tensors(path, fix="name the weights of a judge").items()})
     return network.eval()
