@@ -7,17 +7,19 @@ from typing import Any, Unpack
 
 from PIL import Image
 
-from magictailor.backbones import Backbone, RuntimeOptions, community_lora, load_backbone
+from magictailor.backbones import Backbone, RuntimeOptions, load_backbone
+from magictailor.backbones.community_lora import community_lora
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, ignore
 from magictailor.common.files import output_folder
 from magictailor.data import Pair, read_pair
 from magictailor.generation import images, transfer
 from magictailor.generation.images import Generated
-from magictailor.generation.loading import finished_run, load_trained
+from magictailor.generation.loading import load_trained
 from magictailor.generation.transfer import TransferOptions
 from magictailor.recipe import Recipe
 from magictailor.training.metrics import read_metrics
+from magictailor.training.run_folder import finished_run
 from magictailor.training.start import read_start
 from magictailor.training.train import make_recipe, train
 

@@ -95,9 +95,12 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole recipe and stop.")] = False,
 ) -> None:
     """Fine-tune on a pair. The same command goes on after any interruption."""
-    from magictailor.data import describe, read_pair
+    with started("reading"):
+        from magictailor.data import describe, read_pair
+        from magictailor.training.preflight import check_training
 
-    read = read_pair(path)
+        check_training(model, method, settings or (), loras or (), start)  # before torch is imported
+        read = read_pair(path)
     with started("loading"):
         from magictailor.backbones import load_backbone
         from magictailor.backbones.community_lora import community_lora
@@ -166,11 +169,10 @@ def generate(
 ) -> None:
     """Generate images with a run's pseudo-words: PNGs with prompt and seed inside, and a contact sheet."""
     with started("loading"):
-        from magictailor.api import load
         from magictailor.common.files import output_folder
-        from magictailor.generation.images import check_prompt, save_images
-        from magictailor.generation.loading import finished_run
+        from magictailor.generation.checks import check_numbers, check_prompt
         from magictailor.generation.studies import study_prompts
+        from magictailor.training.run_folder import finished_run
 
         words = list(finished_run(run)[1].words)
         asked = [*(prompts or ()), *(study_prompts(study, words) if study else ())]
@@ -178,7 +180,12 @@ def generate(
             raise InputError('no prompt: write one, for instance "<person> with <hair>"', "or choose a study")
         for prompt in asked:  # before the model is loaded
             check_prompt(prompt, words)
+        check_numbers(len(asked), number, seed, steps, guidance, batch)
         target = output_folder(output or run / "images")
+
+        from magictailor.api import load  # imports torch
+        from magictailor.generation.images import save_images
+
         options = {"device": device, "precision": precision, "preset": preset, "compiled": compiled}
         loaded = load(run, loras or (), listen=print_notices(console), **options)  # type: ignore[arg-type]
     with progress_bars(console) as listen:
@@ -187,7 +194,7 @@ def generate(
             listen=listen,
         )  # fmt: skip
         paths = save_images(images, target)
-    console.print(f"{len(paths)} images and sheet.png in {target}")
+    console.print(f"{len(paths)} images and a contact sheet in {target}")
 
 
 @app.command()

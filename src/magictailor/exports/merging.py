@@ -11,11 +11,19 @@ from magictailor.backbones import Backbone, load_backbone
 from magictailor.common.errors import InputError
 from magictailor.common.files import new_folder, write_json
 from magictailor.common.tensors import prefixed, read_tensors, unprefixed, write_tensors
-from magictailor.generation.loading import finished_run, load_trained
+from magictailor.generation.loading import load_trained
 from magictailor.methods.prompt_words import TEMPLATES
 from magictailor.recipe import CrossAttentionWeights
 from magictailor.recipe.naming import Naming
-from magictailor.training.run_folder import FORMAT, RUN_FILE, WEIGHTS_FILE, WORDS_FILE, RunInfo, environment
+from magictailor.training.run_folder import (
+    FORMAT,
+    RUN_FILE,
+    WEIGHTS_FILE,
+    WORDS_FILE,
+    RunInfo,
+    environment,
+    finished_run,
+)
 from magictailor.training.trainables import DENOISER
 
 RIDGE = 1e-6  # times the regularization features' mean square; makes their Gram matrix invertible

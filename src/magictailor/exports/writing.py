@@ -31,10 +31,10 @@ from magictailor.exports.readme import (
     with_words,
 )
 from magictailor.exports.single_file import single_file
-from magictailor.generation.loading import finished_run, load_trained
+from magictailor.generation.loading import load_trained
 from magictailor.recipe import Recipe
 from magictailor.recipe.naming import Naming
-from magictailor.training.run_folder import LORA_FILE, WORDS_FILE, RunInfo
+from magictailor.training.run_folder import LORA_FILE, WORDS_FILE, RunInfo, finished_run
 from magictailor.training.trainables import OWN_WEIGHTS, WORDS
 from magictailor.weights import EMBEDDED
 

@@ -1,9 +1,12 @@
 """From a finished run to images, each with a record of how it was made."""
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 from zlib import crc32
 
 import torch
@@ -13,12 +16,14 @@ from magictailor.backbones import Backbone
 from magictailor.backbones.sampling import SamplingOptions, sample, scheduler
 from magictailor.common.errors import InputError, RunError
 from magictailor.common.events import Listener, Progress, ignore
-from magictailor.common.pictures import grid, save_png
+from magictailor.common.pictures import fit_cell, grid, save_png
+from magictailor.generation.checks import check_numbers, check_prompt
 from magictailor.generation.two_stages import two_stages
 from magictailor.recipe.naming import Naming
 from magictailor.training.run_folder import RunInfo
 
-WORD = re.compile(r"<[^<>\s]+>")
+SURELY_READ = 60  # characters: no text encoder cuts off so short a prompt
+CELL, MOST_ROWS, MOST_COLUMNS = 128, 100, 50  # of the contact sheet: pixels, prompts, images of each
 
 
 @dataclass(frozen=True)
@@ -46,22 +51,16 @@ class Generated:
     record: Record
 
 
-def check_prompt(prompt: str, words: Sequence[str], field: str = "prompts") -> None:
-    """Raises InputError for a pseudo-word that the run does not know, and for an empty prompt.
-
-    ``field``: the caller's name of the argument, for the error.
-    """
-    unknown = [w for w in WORD.findall(prompt) if w not in words]
-    if unknown:
-        raise InputError(f"{unknown[0]}: not a pseudo-word of this run", f"it knows {', '.join(words)}", field=field)
-    if not prompt.strip():
-        raise InputError("the prompt is empty", f"write for instance {' with '.join(words)!r}", field=field)
-
-
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Raises InputError for a number outside low .. high."""
-    if not low <= value <= high:
-        raise InputError(f"{value}: out of range", f"choose {low} .. {high}", field=name)
+def _check_length(backbone: Backbone, prompt: str, words: Sequence[str]) -> None:
+    """Raises InputError for a pseudo-word that a text encoder cuts off."""
+    present = [word for word in words if word in prompt]
+    if len(prompt) < SURELY_READ or not present:
+        return
+    with torch.no_grad(), backbone.on_device("text"):
+        spans = backbone.encode_text([prompt], present).spans[0]
+    for word in present:
+        if not spans.get(word):
+            raise InputError(f"{word}: lies beyond the text encoder's length", "shorten the prompt", field="prompts")
 
 
 def generate(
@@ -84,18 +83,18 @@ def generate(
     config = info.recipe.sampling
     steps = config.steps if steps is None else steps
     guidance = config.guidance if guidance is None else guidance
-    check_range("number", number, 1, 10**9)
-    check_range("steps", steps, 1, 1000)
-    check_range("seed", seed, 0, 2**32 - number)
-    check_range("guidance", guidance, 0, 100)
+    check_numbers(len(prompts), number, seed, steps, guidance, batch)
     if steps <= config.base_steps:
         raise InputError(
             f"{steps}: the first {config.base_steps} are the base's own with this method", "choose more", field="steps"
         )
     scheduler_name = scheduler_name or next(iter(backbone.schedulers))
     scheduler(scheduler_name, backbone)  # refuses an unknown name before anything is generated
+    naming = Naming(info.recipe, info.words)
+    for prompt in prompts:
+        _check_length(backbone, naming.expand(prompt), list(info.words))
     options = SamplingOptions(steps, guidance, scheduler_name, batch=batch)
-    keys, naming = [(text, seed + i) for text in prompts for i in range(number)], Naming(info.recipe, info.words)
+    keys = [(text, seed + i) for text in prompts for i in range(number)]
 
     def images() -> Iterator[Generated]:
         made = sample(
@@ -128,18 +127,44 @@ def image_name(prompt: str, seed: int) -> str:
     return f"{slug(prompt)}-{crc32(prompt.encode()):08x}-{seed}.png"
 
 
+def _written(path: Path) -> dict[str, str]:
+    """The texts in a PNG file; none if there is no such file or it is another kind of file."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            image.load()
+            return {key: text for key, text in getattr(image, "text", {}).items() if isinstance(text, str)}
+    except (OSError, SyntaxError, ValueError):
+        return {}
+
+
+def _own_file(folder: Path, stem: str, metadata: Mapping[str, str], end: str = "") -> Path:
+    """A name that is free, or whose file says the same: nothing else is written over."""
+    number = crc32(repr(sorted(metadata.items())).encode())
+    for name in (stem, f"{stem}-{number:08x}"):
+        path = folder / f"{name}{end}.png"
+        if not os.path.lexists(path) or _written(path) == dict(metadata):
+            return path
+    return folder / f"{stem}-{number:08x}-{uuid4().hex[:8]}{end}.png"
+
+
 def save_images(images: Iterator[Generated], folder: Path) -> list[Path]:
-    """PNGs with their records in their metadata, and a contact sheet of all in ``folder``."""
-    done: list[Generated] = []
-    owners: dict[str, str] = {}
-    paths = []
+    """PNGs with their records in their metadata, and a contact sheet of all (as many as fit) in ``folder``.
+
+    A file with other settings is never written over: then the new image gets another name.
+    """
+    rows: dict[str, list[Image.Image]] = {}
+    paths: list[Path] = []
     for item in images:
-        prompt, seed = item.record.prompt, item.record.seed
-        unique = owners.setdefault(slug(prompt), prompt) == prompt
-        paths.append(folder / (f"{slug(prompt)}-{seed}.png" if unique else image_name(prompt, seed)))
-        save_png(item.image, paths[-1], item.record.metadata())
-        done.append(item)
-    prompts = list(dict.fromkeys(p.record.prompt for p in done))
-    rows = [[p.image for p in done if p.record.prompt == text] for text in prompts]
-    save_png(grid(rows, row_titles=prompts), folder / "sheet.png")
+        metadata = item.record.metadata()
+        path = _own_file(folder, slug(item.record.prompt), metadata, f"-{item.record.seed}")
+        if path in paths:  # asked for twice
+            continue
+        save_png(item.image, path, metadata)
+        paths.append(path)
+        row = rows.setdefault(item.record.prompt, []) if len(rows) < MOST_ROWS else rows.get(item.record.prompt, [])
+        if len(row) < MOST_COLUMNS:
+            row.append(fit_cell(item.image.convert("RGB"), CELL))
+    content = sha256("\n".join(path.name for path in paths).encode()).hexdigest()
+    sheet = _own_file(folder, "sheet", {"images": content})
+    save_png(grid(list(rows.values()), row_titles=list(rows), cell=CELL), sheet, {"images": content})
     return paths

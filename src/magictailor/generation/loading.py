@@ -19,22 +19,10 @@ from magictailor.training.run_folder import (
     WEIGHTS_FILE,
     WORDS_FILE,
     RunInfo,
+    finished_run,
     format_of,
-    is_finished,
-    read_run,
 )
 from magictailor.training.trainables import DENOISER, MATRIX, OWN_WEIGHTS, TEXT, WORDS
-
-
-def finished_run(run: Path | str) -> tuple[Path, RunInfo]:
-    """A run's folder and what it says. Raises InputError: no run there, or not finished."""
-    folder = Path(run)
-    info = read_run(folder)
-    if not is_finished(folder):
-        raise InputError(
-            f"{folder}: the run is not finished", "run its train command again; it goes on where it stopped"
-        )
-    return folder, info
 
 
 def load_trained(

@@ -15,7 +15,7 @@ from magictailor.common.events import Listener, Progress, ignore
 from magictailor.common.randomness import normal
 from magictailor.data.images import load_grey, load_image
 from magictailor.data.training_images import VISIBLE, shrink, square
-from magictailor.generation.images import check_prompt, check_range
+from magictailor.generation.checks import check_prompt, check_range
 from magictailor.recipe import CrossAttention
 from magictailor.recipe.naming import Naming
 from magictailor.techniques.attention import attention_error
@@ -69,7 +69,7 @@ def transfer(
     check_range("strength", options.strength, 0, 100)
     check_range("steps", steps, 1, 1000)
     check_range("guidance", guidance, 0, 100)
-    check_range("number", number, 1, 10**9)
+    check_range("number", number, 1, 10_000)
     check_range("seed", seed, 0, 2**32 - number)
     picture, _ = load_image(Path(image))
     mask = load_grey(region)

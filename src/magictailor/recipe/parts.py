@@ -1,6 +1,6 @@
 """The parts of a recipe: data, prompts, optimisation, sampling; the loss is in `losses`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -37,6 +37,13 @@ class Prompts(ConfigModel):
     component_name: str | None = None  # for components; None: the same
     initial_words: tuple[str, ...] = ()  # rare words that pseudo-words start as, one per sample; none: their labels
 
+    @field_validator("initial_words")
+    @classmethod
+    def _check_words(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(word.strip() for word in words) or len(set(words)) < len(words):
+            raise ValueError('different words that are not empty, for instance ["sks", "ktn"]')
+        return words
+
     _check_template = field_validator("template")(check_template)
     _check_component_template = field_validator("component_template")(check_optional_template)
 
@@ -62,7 +69,7 @@ class Optimisation(ConfigModel):
 
     optimizer: Literal["adamw", "prodigy"] = "adamw"
     lr_scale: float = Field(1.0, gt=0)  # times every phase's lr: a small base needs other rates than the published
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     weight_decay: float = Field(1e-2, ge=0)
     max_grad_norm: float | None = Field(1.0, gt=0)
     micro_batch: int | None = Field(None, ge=1)  # images per forward pass; None: all

@@ -10,6 +10,8 @@ from magictailor.backbones.presets import GIGABYTE, TRAINED_BYTES, cost_of
 from magictailor.recipe import Recipe
 from magictailor.training.trainables import Trainables
 
+MOST_AT_ONCE = 64  # images of a forward pass, where micro_batch says nothing
+
 
 def _weigh(*networks: nn.Module) -> float:
     """GB of their frozen weights."""
@@ -30,7 +32,7 @@ def expected_peak(backbone: Backbone, recipe: Recipe, trained: Trainables, image
     if cost is None or runtime.dtype == torch.float32 or runtime.precision == "int8":
         return None
     vae, text = _weigh(backbone.autoencoder), _weigh(*backbone.text_encoders.values())
-    step = cost.of_step(min(recipe.optimisation.micro_batch or images, images), recipe.optimisation.checkpointing)
+    step = cost.of_step(min(recipe.optimisation.micro_batch or MOST_AT_ONCE, images), recipe.optimisation.checkpointing)
     encode = cost.encode * _itemsize(backbone.autoencoder) / 2  # it may have to stay in float32
     in_turn = max(step, vae + encode, text)
     working = in_turn if runtime.preset.offload else vae + text + max(step, encode)

@@ -15,6 +15,7 @@ from magictailor.techniques.attention import attention_error
 from magictailor.techniques.balancing import sample_means
 from magictailor.techniques.diffusion import context_mask, masked_error
 from magictailor.training.batch import Batch, BatchMaker
+from magictailor.training.memory import MOST_AT_ONCE
 from magictailor.training.momentum import Momentum
 from magictailor.training.rows import Examples, Row
 
@@ -108,7 +109,7 @@ class Objective:
 
     def micro_batches(self, count: int) -> list[list[int]]:
         """The rows of each forward pass. They alternate, so that a pass has rows of all samples if it can."""
-        passes = -(-count // (self.recipe.optimisation.micro_batch or count))
+        passes = -(-count // (self.recipe.optimisation.micro_batch or min(count, MOST_AT_ONCE)))
         return [list(range(i, count, passes)) for i in range(passes)]
 
     def encode_prompts(self, rows: Sequence[Row]) -> EncodedPrompts:

@@ -209,6 +209,17 @@ def is_finished(folder: Path) -> bool:
     return checked(RunFile, _tree(folder), folder / RUN_FILE, FIX).finished
 
 
+def finished_run(run: Path | str) -> tuple[Path, RunInfo]:
+    """A run's folder and what it says. Raises InputError: no run there, or not finished."""
+    folder = Path(run)
+    info = read_run(folder)
+    if not is_finished(folder):
+        raise InputError(
+            f"{folder}: the run is not finished", "run its train command again; it goes on where it stopped"
+        )
+    return folder, info
+
+
 def stored_bytes(folder: Path) -> int:
     """The size of what a finished run is loaded from."""
     files = (folder / name for name in (LORA_FILE, WORDS_FILE, WEIGHTS_FILE))
