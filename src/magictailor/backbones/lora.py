@@ -13,6 +13,8 @@ from magictailor.backbones.native_names import Native, Table, native_layer
 from magictailor.common.tensors import prefixed
 
 HEADER = "lora_adapter_metadata"
+# Of peft's configuration, what every version knows that diffusers works with: older ones refuse a field of later ones.
+KNOWN_FIELDS = ("r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "lora_bias", "use_dora")
 A, B, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 DOWN, UP = ".lora_down.weight", ".lora_up.weight"
 Tensors = Mapping[str, Tensor]
@@ -51,7 +53,7 @@ def header_alpha(header: Mapping[str, str]) -> float | None:
 
 def diffusers_header(header: Mapping[str, str], adapter: Adapter) -> dict[str, str]:
     """The header that diffusers makes its LoraConfig of: the run's, with alpha as it is after folding."""
-    config = json.loads(header[HEADER])
+    config = {k: v for k, v in json.loads(header[HEADER]).items() if k.rpartition(".")[2] in KNOWN_FIELDS}
     rank = next(iter(adapter.values())).rank
     config |= {key: rank for key in config if key.endswith(".lora_alpha")}
     return {"format": "pt", HEADER: json.dumps(config, sort_keys=True)}

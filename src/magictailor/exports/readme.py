@@ -40,8 +40,13 @@ ComfyUI: `{file}` goes into `models/checkpoints`, the embeddings into `models/em
 
     {comfyui}
 """
+PREDICTS_V_FILE = """
+The model predicts v. `{name}.yaml` tells A1111 and ComfyUI so: it goes next to `{name}.safetensors`. Forge: choose it in
+the settings.
+"""
 BUNDLED = """
-The LoRA holds the embeddings as well: A1111 needs no other file. ComfyUI does, for each word.
+The LoRA holds the embeddings as well: A1111 needs no other file. All other tools need one for each word; diffusers and
+sd-scripts refuse the LoRA with embeddings in it, and Forge does from 13 tensors of them on.
 """
 
 

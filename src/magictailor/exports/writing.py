@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from magictailor.backbones.lora import (
 from magictailor.common.errors import InputError
 from magictailor.common.files import new_folder, write_text
 from magictailor.common.tensors import WORD, read_metadata, read_tensors, unprefixed, write_tensors
-from magictailor.exports.families import FAMILIES, Family
+from magictailor.exports.families import FAMILIES, SGM, Family
+from magictailor.exports.older_readers import add_for_older_readers, v_configuration
 from magictailor.exports.readme import (
     BUNDLED,
+    PREDICTS_V_FILE,
     comfyui_prompt,
     in_a1111,
     in_checkpoint,
@@ -82,20 +85,38 @@ class Exported:
         """A pseudo-word's vectors under ComfyUI's keys."""
         return {self.family.embedding_keys[encoder]: vectors for encoder, vectors in self.words[word].items()}
 
-    def write_words(self, folder: Path, key: Callable[[str], str] | None = None) -> None:
-        """Write one file per pseudo-word. ``key`` names a single tensor, if not by ComfyUI's key."""
+    def write_words(
+        self, folder: Path, key: Callable[[str], str] | None = None, trigger: Callable[[str, str], str] | None = None
+    ) -> None:
+        """Write one file per pseudo-word.
+
+        Args:
+            key: names a single tensor, if not by ComfyUI's key.
+            trigger: what a prompt says for a word and its file's name; the name, unless given.
+        """
         for word in self.words:
             tensors = self.by_key(word)
             if key is not None and len(tensors) == 1:
                 tensors = {key(word): next(iter(tensors.values()))}
-            header = self.modelspec("textual-inversion", self.names[word], self.names[word]) | {WORD: word}
+            name = self.names[word]
+            header = self.modelspec("textual-inversion", name, trigger(word, name) if trigger else name) | {WORD: word}
             self.write(folder / f"{self.names[word]}.safetensors", tensors, {"format": "pt", **header})
 
+    @property
+    def date(self) -> str:
+        """When the run's result was written, so that an export has the same bytes each time."""
+        newest = max(file.stat().st_mtime for file in self.folder.glob("*.safetensors"))
+        return datetime.fromtimestamp(int(newest), UTC).isoformat().replace("+00:00", "Z")
+
     def modelspec(self, kind: str, title: str, trigger: str) -> dict[str, str]:
+        """``kind``: lora, textual-inversion, or empty for a whole model. As sd-scripts writes it."""
+        prediction = {"epsilon": "epsilon", "v_prediction": "v"}.get(self.noise_schedule.get("prediction_type", ""))
         return {
             "modelspec.sai_model_spec": "1.0.1",
-            "modelspec.architecture": f"{self.family.architecture}/{kind}",
-            "modelspec.implementation": self.family.implementation,
+            "modelspec.architecture": f"{self.family.architecture}/{kind}".removesuffix("/"),
+            "modelspec.implementation": self.family.implementation if kind == "lora" else SGM,
+            "modelspec.date": self.date,
+            **({"modelspec.prediction_type": prediction} if prediction else {}),
             "modelspec.title": title,
             "modelspec.resolution": f"{self.size}x{self.size}",
             "modelspec.trigger_phrase": trigger,
@@ -103,24 +124,26 @@ class Exported:
         }
 
     def lora_header(self, trigger: str) -> dict[str, str]:
-        layer = next(iter(self.adapter.values()))
         return {
             "ss_base_model_version": self.family.version,
-            "ss_v2": str(self.family.version == "sd_v2"),
-            "ss_network_module": "networks.lora",
-            "ss_network_dim": str(layer.rank),
-            "ss_network_alpha": f"{layer.alpha:g}",
-            "ss_network_args": "{}",
+            "ss_v2": str(self.family.version.startswith("sd_v2")),
             "ss_output_name": self.name,
             **self.modelspec("lora", self.name, trigger),
         }
+
+    def kohya_header(self, trigger: str) -> dict[str, str]:
+        """With the network that sd-scripts would load it into."""
+        layer = next(iter(self.adapter.values()))
+        network = {"module": "networks.lora", "dim": str(layer.rank), "alpha": f"{layer.alpha:g}", "args": "{}"}
+        return self.lora_header(trigger) | {f"ss_network_{key}": text for key, text in network.items()}
 
 
 def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
     if run.adapter:
         header = diffusers_header(read_metadata(run.folder / LORA_FILE), run.adapter)
+        header |= run.modelspec("lora", run.name, run.prompt)
         run.write(folder / LORA_FILE, run.spellings.diffusers(run.adapter), header)
-    run.write_words(folder, lambda word: word)
+    run.write_words(folder, lambda word: word, lambda word, _: word)
     files = {word: f"{name}.safetensors" for word, name in run.names.items()}
     lora = LORA_FILE if run.adapter else None
     base = str(EMBEDDED) if run.info.model == "embedded" else run.info.model
@@ -140,7 +163,7 @@ def _kohya(run: Exported, folder: Path, bundle: bool) -> str:
     bundled = {f"bundle_emb.{run.names[w]}.{k}": v for w in run.words for k, v in run.by_key(w).items()}
     if run.adapter:
         tensors = run.spellings.kohya(run.adapter) | (bundled if bundle else {})
-        run.write(folder / f"{run.name}.safetensors", tensors, run.lora_header(with_words(run.prompt, run.names)))
+        run.write(folder / f"{run.name}.safetensors", tensors, run.kohya_header(with_words(run.prompt, run.names)))
     run.write_words(folder, lambda word: "emb_params")
     lora = run.name if run.adapter else None
     usage, uis = in_comfyui(lora, run.names, run.prompt), run.family.web_uis
@@ -152,7 +175,7 @@ def _comfyui(run: Exported, folder: Path, bundle: bool) -> str:
     if run.adapter:
         tensors = run.spellings.comfyui(run.adapter)
         run.write(folder / f"{run.name}.safetensors", tensors, run.lora_header(comfyui_prompt(run.prompt, run.names)))
-    run.write_words(folder)
+    run.write_words(folder, trigger=lambda _, name: f"embedding:{name}")
     return in_comfyui(run.name if run.adapter else None, run.names, run.prompt)
 
 
@@ -169,23 +192,29 @@ def _fused(run: Exported) -> Backbone:
 def _checkpoint(run: Exported, folder: Path, bundle: bool) -> str:
     backbone = _fused(run)
     header = run.modelspec("", run.name, with_words(run.prompt, run.names))
-    header["modelspec.architecture"] = run.family.architecture
     words = len(next(iter(backbone.tokenizers.values()))) - len(run.info.words)
     marks: dict[str, Tensor] = {}
     if run.predicts_v:  # some tools read the header, ComfyUI reads empty tensors
-        header["modelspec.prediction_type"], marks["v_pred"] = "v", torch.zeros(0)
+        marks["v_pred"] = torch.zeros(0)
         if run.noise_schedule.get("rescale_betas_zero_snr"):
             marks["ztsnr"] = torch.zeros(0)
     tensors = single_file(backbone.networks, words) | marks
     run.write(folder / f"{run.name}.safetensors", tensors, {"format": "pt", **header})
     run.write_words(folder, lambda word: "emb_params")
-    return in_checkpoint(run.name, run.names, run.prompt)
+    usage = in_checkpoint(run.name, run.names, run.prompt)
+    if run.predicts_v and "text_encoder_2" not in backbone.networks:  # tools read it from the file for SDXL alone
+        encoder: Any = backbone.networks["text_encoder"]
+        large = encoder.config.hidden_act != "quick_gelu"
+        write_text(folder / f"{run.name}.yaml", v_configuration(large))
+        usage += PREDICTS_V_FILE.format(name=run.name)
+    return usage
 
 
 def _merged(run: Exported, folder: Path, bundle: bool) -> str:
     pipeline: Any = _fused(run).pipeline
     pipeline.to(torch.float16 if run.half else torch.float32)
     pipeline.save_pretrained(folder)
+    add_for_older_readers(folder)
     return in_diffusers(run.pipeline_class, ".", None, {}, run.prompt, run.call, absent=run.absent)
 
 
@@ -267,7 +296,7 @@ def export(
         output: a new or empty folder.
         format: ``diffusers``; ``kohya`` (A1111, sd-scripts, ComfyUI); ``comfyui``, its native keys; ``merged``, a whole
             diffusers pipeline with the LoRA in its weights; ``checkpoint``, the same in one file for A1111 and ComfyUI.
-        bundle: write the embeddings also into kohya's LoRA file, for A1111.
+        bundle: write the embeddings also into kohya's LoRA file, which A1111 alone reads.
         half: write float16 instead of float32.
 
     Returns:
