@@ -24,6 +24,7 @@ kind, made, base, image = sys.argv[1:]
 assert "magictailor" not in sys.modules
 torch.set_num_threads(1)
 pipe = diffusers.StableDiffusionPipeline.from_pretrained(made if kind == "merged" else base, safety_checker=None)
+pipe.to(torch.float32)
 pipe.set_progress_bar_config(disable=True)
 prompt = "a photo of <figure> with <hat>"
 if kind in ("diffusers", "kohya"):
@@ -79,10 +80,10 @@ def main(work: Path) -> None:
             images[stack, kind] = np.load(image)
             versions = json.loads(done.stdout.splitlines()[-1])
             own, plain = images[stack, kind], images.get((stack, "base"))
-            newest = images.get(("oldest", kind))
+            other = images.get(("oldest", kind)) if stack != "oldest" else None
             lines = {
                 "from the base": None if plain is None else float(np.abs(own - plain).max() * 255),
-                "from the other stack": None if newest is None else float(np.abs(own - newest).max() * 255),
+                "from the other stack": None if other is None else float(np.abs(own - other).max() * 255),
             }
             print(f"{stack} {kind}: {versions}; grey levels {lines}")
 

@@ -73,11 +73,22 @@ def _outputs() -> Iterator[Output]:
         sys.stdout, sys.stderr = before
 
 
+@contextmanager
+def _ended_politely() -> Iterator[None]:
+    """Inside, SIGTERM puts everything away, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _run() -> int:
     """The exit code of the command that was typed."""
     try:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, terminated)
         launched_processes()  # refuses numbers that contradict each other
         return int(app(standalone_mode=False) or 0)
     except (SystemExit, GeneratorExit):
@@ -93,7 +104,8 @@ def main() -> None:
     """Errors become one line: exit code 2 for bad input, 1 for a run that cannot go on, 70 for a bug of ours."""
     _quiet()
     with _outputs() as out:
-        code = _run()
+        with _ended_politely():
+            code = _run()
         if code == INTERRUPTED:  # what typer makes of Ctrl-C
             stop(KeyboardInterrupt())
         out.flush()

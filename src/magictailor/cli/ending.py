@@ -45,6 +45,8 @@ def terminated(*_: object) -> NoReturn:
 
 def _spelled(error: InputError) -> str:
     """The error's line with this command line's name of the argument."""
+    if "." in error.field:  # a key of the recipe
+        return error.line(f"--set {error.field}")
     return error.line(SPELLINGS.get(error.field, f"--{error.field.replace('_', '-')}"))
 
 

@@ -44,6 +44,23 @@ class Header:
         return {name: entry.shape for name, entry in self.entries.items()}
 
 
+MAX_TEXT = 8 * 2**20  # bytes of a text file that a user writes
+
+
+def read_text(path: Path) -> str:
+    """A regular text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: no regular file, too large, or not UTF-8.
+    """
+    with open_regular(path) as file:
+        data = file.read(MAX_TEXT + 1)
+    if len(data) > MAX_TEXT:
+        raise _Damaged(f"more than {MAX_TEXT // 2**20} MB")
+    return data.decode("utf-8-sig")
+
+
 class _Damaged(ValueError):
     """What is wrong with a file; `read_header` says which file."""
 

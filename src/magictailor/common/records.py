@@ -29,7 +29,7 @@ EXPECTED = {
 
 
 def explained(error: ValidationError) -> tuple[str, str]:
-    """The first mistake: its key with what was found, and what is right there."""
+    """The first mistake: its key with what was found, and how to mend it."""
     first = error.errors(include_url=False)[0]
     kind, limits = first["type"], first.get("ctx", {})
     key = ".".join(str(part) for part in first["loc"])
@@ -43,12 +43,12 @@ def explained(error: ValidationError) -> tuple[str, str]:
             least = "min_length" if kind == "too_short" else "max_length"
             expected = f"a list of {'at least' if kind == 'too_short' else 'at most'} {limits[least]}"
         case "value_error":
-            expected = str(limits.get("error", first["msg"]))
+            return f"{key}: {reprlib.repr(first['input'])}", str(limits.get("error", first["msg"]))
         case _:
             expected = EXPECTED.get(kind, first["msg"])
     if kind == "missing":
         return key, expected
-    return f"{key}: {reprlib.repr(first['input'])}" if key else reprlib.repr(first["input"]), expected
+    return f"{key}: {reprlib.repr(first['input'])}" if key else reprlib.repr(first["input"]), f"right is {expected}"
 
 
 def read_json(path: Path, fix: str, *, field: str = "") -> Any:
@@ -82,8 +82,7 @@ def checked(kind: type[Record], tree: Any, path: Path | str, fix: str, *, field:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        problem, expected = explained(error)
-        raise InputError(f"{path}: damaged ({problem}; right is {expected})", fix, field=field) from error
+        raise InputError(f"{path}: damaged ({'; '.join(explained(error))})", fix, field=field) from error
 
 
 def read_record(kind: type[Record], path: Path, fix: str, *, field: str = "") -> Record:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from magictailor.common.errors import InputError
+from magictailor.common.headers import read_text
 from magictailor.data.images import expand, image_files, is_image_file, natural_order
 
 EXPECTED = (
@@ -114,7 +115,7 @@ def _from_folders(folder: Path, folders: Sequence[Path]) -> list[Draft]:
 def _from_toml(file: Path) -> tuple[str, list[Draft]]:
     """Layout 3: paths and globs are relative to the TOML file."""
     try:
-        table = tomllib.loads(file.read_text("utf-8-sig"))
+        table = tomllib.loads(read_text(file))
     except (ValueError, RecursionError, OSError) as error:
         raise InputError(f"{file}: not valid TOML ({error})", "correct it") from error
     _refuse_unknown(table, KEYS, str(file))

@@ -1,5 +1,6 @@
 """A bench's specification, from a TOML file."""
 
+import json
 import re
 import tomllib
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from magictailor.common.errors import InputError
+from magictailor.common.headers import read_text
 from magictailor.data import Pair, read_pair
 from magictailor.generation.reference_only import REFERENCE_ONLY
 from magictailor.generation.studies import STUDIES, filled, study_prompts
@@ -20,6 +22,7 @@ from magictailor.segmentation import MODELS
 from magictailor.world.pairs import CHALLENGES, WorldPair, world_pair, write_pair
 
 WORLD = re.compile(rf"world:(\d+)(?:\+(\d+))?(?:-({'|'.join(CHALLENGES)}))?")
+MOST_PAIRS = 2000  # of one entry
 
 
 class Spec(ConfigModel):
@@ -114,12 +117,12 @@ def read_spec(path: Path | str) -> Spec:
     """Raises InputError: no such file, invalid TOML, an unknown key or an invalid value."""
     path = Path(path)
     try:
-        tree = tomllib.loads(path.read_text("utf-8"))
+        tree = tomllib.loads(read_text(path))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", "write a spec; docs/bench.md has an example") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: no TOML ({error})", "see the example in docs/bench.md") from error
-    return config_from(Spec, tree)
+    return config_from(Spec, json.loads(json.dumps(tree, default=str)))  # a date is a text
 
 
 def _name_of(path: Path) -> str:
@@ -136,13 +139,16 @@ def sources(spec: Spec, base: Path) -> list[Source]:
         match = WORLD.fullmatch(text)
         if match:
             first, count = int(match[1]), int(match[2] or 1)
-            if count == 0:
-                raise InputError(f"pairs: {text}: no pair", "write +1 or more, or leave it out")
+            if not 1 <= count <= MOST_PAIRS:
+                raise InputError(f"pairs: {text}: {count} pairs", f"write +1 .. +{MOST_PAIRS}, or leave it out")
             suffix = f"-{match[3]}" if match[3] else ""
             seeds = range(first, first + count)
             found += [Source(f"world-{seed}{suffix}", world=world_pair(seed, match[3])) for seed in seeds]
         else:
-            folder = (base / Path(text).expanduser()).resolve()
+            try:
+                folder = (base / Path(text).expanduser()).resolve()
+            except (OSError, RuntimeError, ValueError) as error:  # ~nobody, NUL
+                raise InputError(f"pairs: {text!r}: no path ({error})", "write a folder's path") from error
             found.append(Source(_name_of(folder), folder))
     names = [source.name for source in found]
     if duplicates := [name for name in names if names.count(name) > 1]:

@@ -114,7 +114,7 @@ def config_from(kind: type[AnyConfig], tree: Any) -> AnyConfig:
         return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         problem, expected = explained(error)
-        raise InputError(f"recipe: {problem}", f"right is {expected}") from error
+        raise InputError(f"recipe: {problem}", expected) from error
 
 
 def upgraded(old: dict[str, Any]) -> dict[str, Any]:
