@@ -24,7 +24,8 @@ from torch import Tensor
 
 import magictailor
 from families import BUILDERS, NATIVE, SIZE, native_state, pipeline, save, sd3
-from magictailor.backbones import community_lora, load_backbone
+from magictailor.backbones import load_backbone
+from magictailor.backbones.community_lora import community_lora
 from magictailor.backbones.families import backbone_class
 from magictailor.backbones.lora import Layer
 from magictailor.backbones.transformer import Transformer

@@ -15,7 +15,9 @@ def export(
     run: Annotated[Path, typer.Argument(help="A finished run.", show_default=False)],
     output: Output,
     format: Annotated[str, typer.Option(help="diffusers, kohya, comfyui, merged or checkpoint.")] = "diffusers",
-    bundle: Annotated[bool, typer.Option("--bundle", help="kohya: embeddings also in the LoRA file, for A1111 alone.")] = False,
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="kohya: embeddings also in the LoRA file, for A1111 alone.")
+    ] = False,
     half: Annotated[bool, typer.Option("--half", help="Half precision.")] = False,
 ) -> None:
     """Write a run's result as files for ComfyUI, A1111 or diffusers, with a README."""
