@@ -267,7 +267,7 @@ def test_a_run_of_the_whole_matrix_is_refused(tiny_folder: Path, tmp_path: Path)
 
 
 def test_inspect_identifies_each_file(run: Path, tmp_path: Path) -> None:
-    kinds = {}
+    kinds, triggers = {}, {"diffusers": "<hair>", "kohya": "ada-hair", "comfyui": "embedding:ada-hair"}
     for format, file in (("diffusers", LORA_FILE), ("kohya", "ada.safetensors"), ("comfyui", "ada.safetensors")):
         made = export(run, tmp_path / format, format)
         found = inspect(made / file)
@@ -279,7 +279,7 @@ def test_inspect_identifies_each_file(run: Path, tmp_path: Path) -> None:
         assert list(found.layers) == ["U-Net"]
         assert found.ranks == {4: found.layers["U-Net"]}
         word = inspect(made / "ada-hair.safetensors")
-        assert (word.kind, list(word.embeddings.values()), word.trigger) == ("embedding", [(1, 16)], "ada-hair")
+        assert (word.kind, list(word.embeddings.values()), word.trigger) == ("embedding", [(1, 16)], triggers[format])
     assert list(kinds.values()) == [f"LoRA, {whose}'s names" for whose in ("diffusers", "kohya", "ComfyUI")]
     assert inspect(tmp_path / "kohya" / "ada.safetensors").lines()["prompt"].startswith("a photo of ada-person")
 

@@ -140,7 +140,8 @@ def sources(spec: Spec, base: Path) -> list[Source]:
         if match:
             first, count = int(match[1]), int(match[2] or 1)
             if not 1 <= count <= MOST_PAIRS:
-                raise InputError(f"pairs: {text}: {count} pairs", f"write +1 .. +{MOST_PAIRS}, or leave it out")
+                found_pairs = f"{count} pairs" if count else "no pair"
+                raise InputError(f"pairs: {text}: {found_pairs}", f"write +1 .. +{MOST_PAIRS}, or leave it out")
             suffix = f"-{match[3]}" if match[3] else ""
             seeds = range(first, first + count)
             found += [Source(f"world-{seed}{suffix}", world=world_pair(seed, match[3])) for seed in seeds]
