@@ -78,8 +78,8 @@ class Output:
 class PlainConsole(Console):
     """Prints names of files as they are: no markup, and no escape sequence that a file brings along."""
 
-    def __init__(self) -> None:
-        super().__init__(markup=False, highlight=False, quiet=not prints())
+    def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
+        super().__init__(markup=False, highlight=False, stderr=stderr, soft_wrap=soft_wrap, quiet=not prints())
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **options)

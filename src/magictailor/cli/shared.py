@@ -11,7 +11,7 @@ from magictailor.cli.output import PlainConsole
 
 console = PlainConsole()
 
-on_stderr = Console(markup=False, highlight=False, stderr=True, soft_wrap=True)
+on_stderr = PlainConsole(stderr=True, soft_wrap=True)
 
 PairPath = Annotated[Path, typer.Argument(help="A folder of images and masks, or a pair.toml.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="A new or empty folder.", show_default=False)]
