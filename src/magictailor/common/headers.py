@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import stat
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from magictailor.common.errors import InputError
+from magictailor.common.opening import open_regular
 
 MAX_HEADER = 32 * 2**20  # bytes; files of other tools list their captions in it
 MAX_TENSORS, MAX_DIMENSIONS = 200_000, 8
@@ -44,40 +44,8 @@ class Header:
         return {name: entry.shape for name, entry in self.entries.items()}
 
 
-MAX_TEXT = 8 * 2**20  # bytes of a text file that a user writes
-
-
-def read_text(path: Path) -> str:
-    """A regular text file in UTF-8, with or without a byte order mark.
-
-    Raises:
-        OSError: it cannot be opened.
-        ValueError: no regular file, too large, or not UTF-8.
-    """
-    with open_regular(path) as file:
-        data = file.read(MAX_TEXT + 1)
-    if len(data) > MAX_TEXT:
-        raise _Damaged(f"more than {MAX_TEXT // 2**20} MB")
-    return data.decode("utf-8-sig")
-
-
 class _Damaged(ValueError):
     """What is wrong with a file; `read_header` says which file."""
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """The file, opened for reading; never a folder, a pipe or a device, which may not end.
-
-    Raises:
-        OSError: it cannot be opened.
-        ValueError: it is no regular file, or no name that a file can have.
-    """
-    # Without O_NONBLOCK, opening a named pipe waits for a writer.
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise _Damaged("not a regular file")
-    return os.fdopen(handle, "rb")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from magictailor.common.errors import InputError
-from magictailor.common.headers import open_regular
+from magictailor.common.opening import open_regular
 
 MAX_BYTES = 64 * 2**20
 Record = TypeVar("Record", bound=BaseModel)
@@ -51,8 +51,8 @@ def explained(error: ValidationError) -> tuple[str, str]:
     return f"{key}: {reprlib.repr(first['input'])}" if key else reprlib.repr(first["input"]), f"right is {expected}"
 
 
-def read_json(path: Path, fix: str, *, field: str = "") -> Any:
-    """A JSON file's content.
+def read_json(path: Path, fix: str, *, field: str = "", finite: bool = True) -> Any:
+    """A JSON file's content. ``finite``: refuse NaN and infinity, which Python writes and JSON does not know.
 
     Raises:
         InputError: no such file, no regular file, too large, not UTF-8, or no JSON.
@@ -62,7 +62,7 @@ def read_json(path: Path, fix: str, *, field: str = "") -> Any:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise ValueError(f"more than {MAX_BYTES // 2**20} MB")
-        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant if finite else None)
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror})", fix, field=field) from error
     except (ValueError, RecursionError) as error:

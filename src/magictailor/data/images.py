@@ -134,6 +134,14 @@ def load_grey(path: Path | str) -> Image.Image:
     return Image.alpha_composite(black, transparent).convert("L")
 
 
+def scaled_down(image: Image.Image, mask: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """An image and its mask, of one size, with sides of at most `MAX_SIDE` pixels; as they are if they are smaller."""
+    if (longest := max(image.size)) <= MAX_SIDE:
+        return image, mask
+    smaller = (max(1, image.width * MAX_SIDE // longest), max(1, image.height * MAX_SIDE // longest))
+    return image.resize(smaller, Image.Resampling.LANCZOS), mask.resize(smaller, Image.Resampling.BOX)
+
+
 def fit_square(image: Image.Image, mask: Image.Image, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Crop a square around the mask and scale it: pixels [size, size, 3] in 0..255, mask [size, size] in 0..1.
 
@@ -146,9 +154,7 @@ def fit_square(image: Image.Image, mask: Image.Image, size: int) -> tuple[NDArra
     """
     if image.size != mask.size:
         raise ValueError(f"image is {image.size}, mask {mask.size}")
-    if (longest := max(image.size)) > MAX_SIDE:  # the square of a very long image would not fit into memory
-        smaller = (max(1, image.width * MAX_SIDE // longest), max(1, image.height * MAX_SIDE // longest))
-        image, mask = image.resize(smaller, Image.Resampling.LANCZOS), mask.resize(smaller, Image.Resampling.BOX)
+    image, mask = scaled_down(image, mask)  # the square of a very long image would not fit into memory
     box = mask.point(lambda value: 255 * (value > MASK_NOISE)).getbbox() or (0, 0, *image.size)
     side = max(min(image.size), box[2] - box[0], box[3] - box[1])
     left = _start(box[0], box[2], side, image.width)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from magictailor.common.errors import InputError
-from magictailor.common.headers import read_text
+from magictailor.common.opening import read_text
 from magictailor.data.images import expand, image_files, is_image_file, natural_order
 
 EXPECTED = (

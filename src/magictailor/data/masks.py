@@ -14,19 +14,25 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from magictailor.common.errors import InputError
-from magictailor.data.images import EXTENSIONS, load_grey
+from magictailor.data.images import EXTENSIONS, load_grey, scaled_down
 
 EMPTY_BELOW = 128
+STRIP = 256  # rows
 
 
 @dataclass(frozen=True)
 class ReferenceImage:
-    """One reference image (RGB) and its mask (L, of the same size, white = train)."""
+    """One reference image (RGB) and its mask (L, of the same size, white = train).
+
+    A photo with a side above `MAX_SIDE` is kept scaled down, and its mask with it: six photos of a hundred megapixels
+    would take gigabytes. ``size`` and ``digest`` are the file's.
+    """
 
     path: Path
     image: Image.Image = field(compare=False, repr=False)
     mask: Image.Image = field(compare=False, repr=False)
     digest: str  # sha256 of size, pixels and mask
+    size: tuple[int, int]  # width, height
 
     @classmethod
     def of(cls, path: Path, image: Image.Image, mask: Image.Image) -> "ReferenceImage":
@@ -34,9 +40,10 @@ class ReferenceImage:
         if (image.mode, mask.mode) != ("RGB", "L") or image.size != mask.size:
             raise ValueError(f"expected RGB and L of one size, not {image} and {mask}")
         content = hashlib.sha256(repr(image.size).encode())
-        content.update(image.tobytes())
-        content.update(mask.tobytes())
-        return cls(path, image, mask, content.hexdigest())
+        for picture in (image, mask):
+            for top in range(0, image.height, STRIP):  # in strips, since a whole copy of a large photo is large too
+                content.update(picture.crop((0, top, image.width, min(top + STRIP, image.height))).tobytes())
+        return cls(path, *scaled_down(image, mask), content.hexdigest(), image.size)
 
     @cached_property
     def coverage(self) -> float:

@@ -20,7 +20,7 @@ def describe(pair: Pair) -> Table:
     table = Table("sample", "word", "label", "file", "size", "mask %", title=Text(pair.name))
     for number, sample in enumerate(pair.samples):
         for reference in sample.references:
-            file, (width, height) = reference.path.name, reference.image.size
+            file, (width, height) = reference.path.name, reference.size
             size, mask = f"{width} x {height}", _percent(reference)
             cells = (str(number), sample.word, sample.label, file, size, mask)
             table.add_row(*map(Text, cells))  # Text: a name may look like markup

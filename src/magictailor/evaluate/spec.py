@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from magictailor.common.errors import InputError
-from magictailor.common.headers import read_text
+from magictailor.common.opening import read_text
 from magictailor.data import Pair, read_pair
 from magictailor.generation.reference_only import REFERENCE_ONLY
 from magictailor.generation.studies import STUDIES, filled, study_prompts

@@ -8,7 +8,7 @@ from PIL import Image
 from transformers import CLIPSegForImageSegmentation, CLIPTokenizer
 
 from magictailor.segmentation.contract import Segmenter
-from magictailor.segmentation.loading import load_pretrained, to_square, upsample
+from magictailor.segmentation.loading import load_model, to_square, upsample
 from magictailor.segmentation.regions import Region, bounding_box
 
 DEFAULT = "CIDAS/clipseg-rd64-refined"
@@ -21,8 +21,8 @@ class CLIPSeg(Segmenter):
     """``weights``: a folder or hub id."""
 
     def __init__(self, weights: str = DEFAULT) -> None:
-        self.model = load_pretrained(CLIPSegForImageSegmentation, weights, "CLIPSeg").eval()
-        self.tokenizer = load_pretrained(CLIPTokenizer, weights, "CLIPSeg's tokenizer")
+        self.model = load_model(CLIPSegForImageSegmentation, weights).eval()
+        self.tokenizer = load_model(CLIPTokenizer, weights)
 
     @torch.no_grad()
     def find(self, image: Image.Image, path: Path, words: Sequence[str]) -> dict[str, list[Region]]:

@@ -18,7 +18,7 @@ from transformers import (
 from transformers.models.grounding_dino.image_processing_pil_grounding_dino import GroundingDinoImageProcessorPil
 
 from magictailor.segmentation.contract import Segmenter
-from magictailor.segmentation.loading import load_pretrained, to_square, upsample
+from magictailor.segmentation.loading import load_model, to_square, upsample
 from magictailor.segmentation.regions import Floats, Region
 
 DETECTOR = "IDEA-Research/grounding-dino-tiny"
@@ -31,12 +31,12 @@ class GroundedSAM(Segmenter):
     """``version``: sam or sam2. ``detector`` and ``weights``: folders or hub ids of GroundingDINO and of SAM."""
 
     def __init__(self, version: str = "sam2", detector: str = DETECTOR, weights: str | None = None) -> None:
-        self.detector = load_pretrained(GroundingDinoForObjectDetection, detector, "GroundingDINO").eval()
-        images = load_pretrained(GroundingDinoImageProcessorPil, detector, "GroundingDINO's image processor")
-        tokenizer = load_pretrained(BertTokenizerFast, detector, "GroundingDINO's tokenizer")
+        self.detector = load_model(GroundingDinoForObjectDetection, detector).eval()
+        images = load_model(GroundingDinoImageProcessorPil, detector)
+        tokenizer = load_model(BertTokenizerFast, detector)
         self.processor = GroundingDinoProcessor(images, tokenizer)
         model_class = {"sam": SamModel, "sam2": Sam2Model}[version]
-        self.segmenter = load_pretrained(model_class, weights or MASKS[version], version.upper()).eval()
+        self.segmenter = load_model(model_class, weights or MASKS[version]).eval()
         self.to_input = pad if version == "sam" else stretch
 
     @torch.no_grad()

@@ -7,25 +7,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from magictailor.common.errors import InputError
+from magictailor.common.pretrained import load_pretrained
 from magictailor.segmentation.regions import Floats
 
 
-def load_pretrained(model_class: Any, source: str, name: str) -> Any:
-    """``model_class.from_pretrained(source)``; ``name``: what the error calls it.
+def load_model(model_class: Any, source: str) -> Any:
+    """``model_class.from_pretrained(source)``, a folder or a hub id.
 
     Raises:
         InputError: it cannot be loaded; the fix says how to get it.
     """
-    try:
-        return model_class.from_pretrained(source)
-    except Exception as error:  # no network, no such id, another model's files: the libraries raise nearly anything
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(
-            f"{name}: cannot be loaded from {source} ({reason})",
-            f"on a machine with network run `hf download {source}`, then give that folder as weights, or use model "
-            "grabcut with boxes, which needs no weights",
-        ) from error
+    fix = (
+        f"on a machine with network run `hf download {source}`, then give that folder as weights, or use model grabcut "
+        "with boxes, which needs no weights"
+    )
+    return load_pretrained(model_class, source, fix)
 
 
 def to_square(image: Image.Image, side: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

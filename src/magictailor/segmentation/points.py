@@ -93,10 +93,10 @@ class SamPoints:
         from transformers import Sam2Model, SamModel
 
         from magictailor.segmentation.grounded import MASKS, pad, stretch
-        from magictailor.segmentation.loading import load_pretrained
+        from magictailor.segmentation.loading import load_model
 
         model: Any = {"sam": SamModel, "sam2": Sam2Model}[version]
-        self.network = load_pretrained(model, weights or MASKS[version], version.upper()).eval()
+        self.network = load_model(model, weights or MASKS[version]).eval()
         self.to_input = pad if version == "sam" else stretch
 
     def __call__(self, image: Image.Image, clicks: Sequence[Click]) -> Floats:

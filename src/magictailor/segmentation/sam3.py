@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import CLIPTokenizer, Sam3Model
 
 from magictailor.segmentation.contract import Segmenter
-from magictailor.segmentation.loading import load_pretrained, to_square, upsample
+from magictailor.segmentation.loading import load_model, to_square, upsample
 from magictailor.segmentation.regions import Region
 
 DEFAULT = "facebook/sam3"
@@ -22,8 +22,8 @@ class SAM3(Segmenter):
     """``weights``: a folder or hub id."""
 
     def __init__(self, weights: str = DEFAULT) -> None:
-        self.model = load_pretrained(Sam3Model, weights, "SAM 3").eval()
-        self.tokenizer = load_pretrained(CLIPTokenizer, weights, "SAM 3's tokenizer")
+        self.model = load_model(Sam3Model, weights).eval()
+        self.tokenizer = load_model(CLIPTokenizer, weights)
 
     @torch.no_grad()
     def find(self, image: Image.Image, path: Path, words: Sequence[str]) -> dict[str, list[Region]]:

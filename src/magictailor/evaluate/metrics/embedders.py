@@ -18,6 +18,7 @@ from torch import Tensor
 from magictailor.common.errors import InputError
 from magictailor.common.files import digest
 from magictailor.common.logging import quiet_loading
+from magictailor.common.pretrained import load_pretrained
 from magictailor.common.tensors import read_tensors, write_tensors
 
 BATCH = 16
@@ -46,14 +47,11 @@ def load_local(model_class: Any, weights: str) -> Any:
         InputError: not there; the fix says how to get it.
     """
     quiet_loading()
-    try:
-        return model_class.from_pretrained(weights, local_files_only=True)
-    except Exception as error:  # no such folder, another model's files, damaged: the libraries raise nearly anything
-        raise InputError(
-            f"{weights}: not on this machine",
-            f"run `hf download {weights}` where there is a network, or name a folder that holds it under [weights] "
-            "in the spec",
-        ) from error
+    fix = (
+        f"run `hf download {weights}` where there is a network, or name a folder that holds it under [weights] in the "
+        "spec"
+    )
+    return load_pretrained(model_class, weights, fix, local=True)
 
 
 @cache

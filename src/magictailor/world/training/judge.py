@@ -26,7 +26,7 @@ from magictailor.world.training.bank import ONE_THREAD, environment
 from magictailor.world.training.judge_bank import JudgeBank
 from magictailor.world.training.judge_losses import degrade, judge_loss, mirror, unpack
 from magictailor.world.training.judge_scores import Autoencoder, judge_scores, reconstruct
-from magictailor.world.training.state import Trainee, claim_folder, generator
+from magictailor.world.training.state import Trainee, claimed, generator
 
 ROUND_TRIP = 4  # one image in so many goes through the autoencoder
 SAVE_SECONDS, LOG_STEPS, UPDATE_STEPS = 60, 50, 8
@@ -134,23 +134,23 @@ def train_judge(
         raise InputError(
             f"{recipe.start}: no such file", "give the judge.safetensors of an earlier training", field="start"
         )
-    folder = claim_folder(output, recipe, ("steps", "minutes", "held_out"))
-    autoencoder = None if autoencoder is None else autoencoder.to(torch_device)
-    trainer = JudgeTrainer(folder, recipe, torch_device, autoencoder)
-    streaming = recipe.minutes is not None
-    bank = JudgeBank(folder / "pictures", recipe.pictures, torch_device, streaming, workers)
-    with environment(ONE_THREAD), closing(bank):
-        held_out = bank.held_out(recipe.held_out)
-        bank.wait(listen)
-        trainer.train(bank, listen)
-        rows = held_out()
-    network = Judge().to(torch_device)
-    weights = trainer.trainee.state_dict(0, average=True)
-    network.load_state_dict({k: v.half().float() for k, v in weights.items()})
-    scores = judge_scores(network.eval(), rows, autoencoder)
-    record = {"recipe": recipe.model_dump(mode="json"), "steps": trainer.trainee.step, "pictures": bank.ready}
-    write_json(folder / "judge.json", {**record, "autoencoder": autoencoder is not None, "held out": scores})
-    return scores
+    with claimed(output, recipe, ("steps", "minutes", "held_out")) as folder:
+        autoencoder = None if autoencoder is None else autoencoder.to(torch_device)
+        trainer = JudgeTrainer(folder, recipe, torch_device, autoencoder)
+        streaming = recipe.minutes is not None
+        bank = JudgeBank(folder / "pictures", recipe.pictures, torch_device, streaming, workers)
+        with environment(ONE_THREAD), closing(bank):
+            held_out = bank.held_out(recipe.held_out)
+            bank.wait(listen)
+            trainer.train(bank, listen)
+            rows = held_out()
+        network = Judge().to(torch_device)
+        weights = trainer.trainee.state_dict(0, average=True)
+        network.load_state_dict({k: v.half().float() for k, v in weights.items()})
+        scores = judge_scores(network.eval(), rows, autoencoder)
+        record = {"recipe": recipe.model_dump(mode="json"), "steps": trainer.trainee.step, "pictures": bank.ready}
+        write_json(folder / "judge.json", {**record, "autoencoder": autoencoder is not None, "held out": scores})
+        return scores
 
 
 def _main() -> None:

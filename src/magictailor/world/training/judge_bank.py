@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from magictailor.common.events import Listener, Progress
+from magictailor.common.files import write_atomically
 from magictailor.world.labels import ROW, held_out_seeds, labelled_rows
 from magictailor.world.training.rendering import start_worker
 
@@ -27,10 +28,13 @@ def _chunks(first: int, count: int) -> list[tuple[int, int]]:
 def _write_rows(path: Path, first: int, count: int) -> Path:
     """Write the rows of these seeds, unless the file exists."""
     if not path.exists():
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
-            np.save(file, labelled_rows(first, count))
-        os.replace(temporary, path)
+        rows = labelled_rows(first, count)
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:  # given a path, numpy would add an extension
+                np.save(file, rows)
+
+        write_atomically(path, write)
     return path
 
 

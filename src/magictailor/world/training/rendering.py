@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from magictailor.common.files import write_atomically
 from magictailor.world.captions import caption, caption_rng
 from magictailor.world.render import render
 from magictailor.world.scene import random_scene
@@ -79,10 +80,12 @@ def read_chunk(path: Path) -> Chunk:
 def write_chunk(path: Path, first: int, count: int, captions: int) -> Path:
     """`render_chunk` into a file, which is written whole or not at all."""
     chunk = render_chunk(first, count, captions)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, pictures=chunk.images, inside=chunk.inside, tokens=chunk.tokens)
-    os.replace(temporary, path)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # given a path, numpy would add an extension
+            np.savez(file, pictures=chunk.images, inside=chunk.inside, tokens=chunk.tokens)
+
+    write_atomically(path, write)
     return path
 
 

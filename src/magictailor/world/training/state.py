@@ -1,6 +1,5 @@
 """Shared by both trainings: the learning rate, averaged weights, and state that survives an interruption."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from magictailor.common.errors import InputError
-from magictailor.common.files import output_folder, write_json
+from magictailor.common.files import is_empty, output_folder, remove_temporaries, write_json
+from magictailor.common.locks import only_process
+from magictailor.common.records import read_json
 from magictailor.common.tensors import (
     optimizer_tensors,
     prefixed,
@@ -35,23 +36,29 @@ def generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch
     return torch.Generator(device).manual_seed(seed * 10_000_019 + step)
 
 
-def claim_folder(folder: Path, recipe: ConfigModel, changeable: Sequence[str] = ("steps",)) -> Path:
-    """Write the recipe into a new ``folder``, or check that it is this training's: only ``changeable`` fields may differ.
+@contextmanager
+def claimed(folder: Path, recipe: ConfigModel, changeable: Sequence[str]) -> Iterator[Path]:
+    """Inside, the folder is this training's alone. Its recipe is in it; only ``changeable`` fields may differ from before.
 
     Raises:
-        InputError: the folder holds other files or another training.
+        InputError: the folder holds other files or another training, or another process works in it.
     """
-    folder, mark = output_folder(folder), folder / "recipe.json"
-    if folder.exists() and any(folder.iterdir()):
-        kept = json.loads(mark.read_text("utf-8")) if mark.is_file() else {}
-        new = recipe.model_dump(mode="json")
-        differs = [k for k, v in new.items() if k not in changeable and kept.get(k) != v]
+    folder = output_folder(folder)
+    mark, new = folder / "recipe.json", recipe.model_dump(mode="json")
+    if folder.exists() and not is_empty(folder):
+        kept = read_json(mark, "choose another folder", field="output") if mark.is_file() else {}
+        differs = [
+            k for k, v in new.items() if k not in changeable and (not isinstance(kept, dict) or kept.get(k) != v)
+        ]
         if differs:
             raise InputError(
                 f"{folder}: holds something else ({', '.join(differs)} differ)", "choose another folder", field="output"
             )
-    write_json(mark, recipe.model_dump(mode="json"))
-    return folder
+    with only_process(folder):
+        for place in (folder, *(path for path in folder.iterdir() if path.is_dir())):
+            remove_temporaries(place)
+        write_json(mark, new)
+        yield folder
 
 
 class Trainee:

@@ -19,7 +19,7 @@ from magictailor.world.training.output import Weights, starting_weights
 from magictailor.world.training.recipe import WorldTraining
 from magictailor.world.training.rendering import concatenate
 from magictailor.world.training.session import Clock, Session
-from magictailor.world.training.state import claim_folder
+from magictailor.world.training.state import claimed
 
 FIRST_RENDERS = 2000  # enough to begin with, if minutes decide
 
@@ -68,22 +68,22 @@ def train_world(
     quiet_loading()
     torch_device = device_named(device)
     start = starting_weights(recipe.start)
-    folder = claim_folder(output, recipe, changeable=("steps", "minutes", "samples", "save_seconds"))
     if torch_device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
-    clock = Clock(folder / "clock.json", recipe.minutes, started or time.monotonic())
-    session = Session(folder, recipe, torch_device, clock, listen, packed)
-    bank = Bank(
-        folder / "bank", recipe.pictures, recipe.captions, recipe.held_out, recipe.chunk, _workers(torch_device),
-        keep=session.on_cpu, skip=session.timed, listen=listen,
-    )  # fmt: skip
-    try:
-        _run_phases(session, bank, start)
-    finally:
-        bank.close()
-    session.record["seconds"] = round(clock.seconds(), 1)
-    for target in (folder / "training.json", folder / "base" / "training.json"):
-        write_json(target, session.record)
-    session.attempt("pack", session.pack)
-    return folder / "base"
+    with claimed(output, recipe, ("steps", "minutes", "samples", "save_seconds")) as folder:
+        clock = Clock(folder / "clock.json", recipe.minutes, started or time.monotonic())
+        session = Session(folder, recipe, torch_device, clock, listen, packed)
+        bank = Bank(
+            folder / "bank", recipe.pictures, recipe.captions, recipe.held_out, recipe.chunk, _workers(torch_device),
+            keep=session.on_cpu, skip=session.timed, listen=listen,
+        )  # fmt: skip
+        try:
+            _run_phases(session, bank, start)
+        finally:
+            bank.close()
+        session.record["seconds"] = round(clock.seconds(), 1)
+        for target in (folder / "training.json", folder / "base" / "training.json"):
+            write_json(target, session.record)
+        session.attempt("pack", session.pack)
+        return folder / "base"
