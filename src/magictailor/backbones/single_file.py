@@ -11,11 +11,11 @@ from typing import Any
 from safetensors import safe_open
 
 from magictailor.backbones.configurations import CONFIGURATIONS, NOISE, Configuration
+from magictailor.backbones.sources import PICKLES
 from magictailor.common.errors import InputError
 from magictailor.common.headers import read_header
 
 ALLOW_PICKLE = "MAGICTAILOR_ALLOW_PICKLE"
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 # The start of a name in the file, and the model that has it; the first match decides.
 UNKNOWN = {
     "conditioner.embedders.0.model.": "SDXL's refiner",

@@ -4,36 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from magictailor.common.errors import InputError
+from magictailor.common.headers import read_header
 
-SEPARATOR = "@"
 FLOATS = {"F64", "F32", "F16", "BF16"}
 MARKS = ("scale_weight", "scaled_fp8", "weight_scale", "quant_state", "comfy_quant", "qweight")  # of quantised weights
 
 
-def split(model: str) -> tuple[str, str] | None:
-    """``FILE@MODEL`` as the file and the model; None for anything else."""
-    file, separator, rest = model.partition(f".safetensors{SEPARATOR}")
-    return (f"{file}.safetensors", rest) if separator and rest else None
-
-
 def _check(file: Path) -> None:
     """Raises InputError for a file that is not there, not safetensors, or quantised."""
-    if not file.is_file():
-        raise InputError(f"{file}: no such file", "check the path", field="model")
-    try:
-        with safe_open(file, "pt") as opened:
-            keys = list(opened.keys())
-            types = {opened.get_slice(key).get_dtype() for key in keys}
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{file}: not a complete safetensors file ({str(error).splitlines()[0]})",
-            "download it again",
-            field="model",
-        ) from error
-    if types - FLOATS or any(mark in key for key in keys for mark in MARKS):
+    entries = read_header(file, "download it again", field="model").entries
+    types = {entry.dtype for entry in entries.values()}
+    if types - FLOATS or any(mark in key for key in entries for mark in MARKS):
         found = ", ".join(sorted(types - FLOATS)) or "quantised"
         raise InputError(
             f"{file}: its weights are {found}, which cannot be trained on",

@@ -96,15 +96,21 @@ def train(
 ) -> None:
     """Fine-tune on a pair. The same command goes on after any interruption."""
     with started("reading"):
+        from magictailor.common.files import output_folder
         from magictailor.data import describe, read_pair
         from magictailor.training.preflight import check_training
 
+        if output is None and not dry_run:
+            raise InputError(
+                "is missing", "name a folder for the run, for instance `--output runs/first`", field="output"
+            )
         check_training(model, method, settings or (), loras or (), start)  # before torch is imported
         read = read_pair(path)
+        if output is not None:
+            output = output_folder(output, outside=path if path.is_dir() else None)
     with started("loading"):
         from magictailor.backbones import load_backbone
         from magictailor.backbones.community_lora import community_lora
-        from magictailor.common.files import output_folder
         from magictailor.common.launcher import launched_processes
         from magictailor.training.start import read_start
         from magictailor.training.train import make_recipe
@@ -115,14 +121,11 @@ def train(
             model, added, print_notices(on_stderr), device=device, precision=precision, preset=preset, compiled=compiled
         )
         recipe = make_recipe(backbone, method, settings or ())
-    if dry_run:
+    if dry_run or output is None:
         if backbone.assumption:
             on_stderr.print(backbone.assumption)  # what --dry-run prints is JSON
         print(json.dumps(recipe.dump(), indent=2))
         return
-    if output is None:
-        raise InputError("is missing", "name a folder for the run, for instance `--output runs/first`", field="output")
-    output = output_folder(output, outside=path if path.is_dir() else None)
     console.print(describe(read))
     if (processes := launched_processes()) > 1:
         console.print(f"{processes} processes share each step")

@@ -1,5 +1,6 @@
 """Loading segmentation models, and scaling their inputs and outputs."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ def load_model(model_class: Any, source: str) -> Any:
     Raises:
         InputError: it cannot be loaded; the fix says how to get it.
     """
-    fix = (
-        f"on a machine with network run `hf download {source}`, then give that folder as weights, or use model grabcut "
-        "with boxes, which needs no weights"
+    get = (
+        "name a folder that holds it"
+        if Path(source).is_dir()
+        else f"on a machine with network run `hf download {source}`, then give that folder as weights"
     )
+    fix = f"{get}, or use model grabcut with boxes, which needs no weights"
     return load_pretrained(model_class, source, fix)
 
 

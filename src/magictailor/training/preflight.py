@@ -3,15 +3,15 @@
 Whatever passes here is checked in full later: this only makes the usual mistakes cheap.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from magictailor.backbones.community_lora import community_lora
+from magictailor.backbones.sources import check_source, is_folder, local_path, read_index
 from magictailor.common.errors import InputError
 from magictailor.common.headers import read_header
-from magictailor.common.records import read_json
 from magictailor.methods import recipe_for
+from magictailor.training.run_folder import START, trained_files
 
 # Families whose recipes have the same keys, by the pipeline's class; several where the class alone does not tell.
 FAMILIES = {
@@ -27,16 +27,9 @@ def _families(model: str) -> tuple[str, ...]:
     """The families that a model may be of."""
     if model == "embedded":
         return ("embedded",)
-    path = Path(model).expanduser()
-    if os.path.isfile(path) and path.suffix == ".safetensors":
-        read_header(path, "download it again", field="model")
+    if not is_folder(model):
         return ANY
-    index = path / "model_index.json"
-    if not os.path.isfile(index):
-        return ANY
-    tree = read_json(index, "download the model again", field="model")
-    kind = tree.get("_class_name") if isinstance(tree, dict) else None
-    return FAMILIES.get(kind, ANY) if isinstance(kind, str) else ANY
+    return FAMILIES.get(read_index(local_path(model))["_class_name"], ANY)
 
 
 def _check_recipe(model: str, method: str, settings: Sequence[str]) -> None:
@@ -59,14 +52,10 @@ def check_training(
     Raises:
         InputError: an unknown method or key, a value out of range, a damaged file, a folder without weights.
     """
-    try:
-        _check_recipe(model, method, settings)
-    except RuntimeError as error:  # ~nobody
-        raise InputError(f"{model}: {error}", "write the whole path", field="model") from error
+    check_source(model)
+    _check_recipe(model, method, settings)
     for text in loras:
         community_lora(text)
     if start is not None:
-        path = os.path.abspath(os.path.expanduser(start))
-        files = list(Path(path).glob("*.safetensors")) if os.path.isdir(path) else []
-        for file in files:
-            read_header(file, "name a finished run or an exported folder", field="start")
+        for file in trained_files(start):
+            read_header(file, START, field="start")

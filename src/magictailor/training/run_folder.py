@@ -22,9 +22,7 @@ RUN_FILE, FORMAT = "run.json", 1
 LORA_FILE, WORDS_FILE = "pytorch_lora_weights.safetensors", "words.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
 PACKAGES = ("magictailor", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
-
-
-FIX = "train into a new folder"
+FIX, START = "train into a new folder", "name a finished run or an exported folder"
 
 
 class _Read(BaseModel):
@@ -218,6 +216,21 @@ def finished_run(run: Path | str) -> tuple[Path, RunInfo]:
             f"{folder}: the run is not finished", "run its train command again; it goes on where it stopped"
         )
     return folder, info
+
+
+def trained_files(folder: Path | str) -> list[Path]:
+    """The safetensors files in the folder of a run or of an export, without a checkpoint.
+
+    Raises:
+        InputError: no such folder, or none in it.
+    """
+    path = os.path.abspath(os.path.expanduser(folder))
+    if not os.path.isdir(path):  # False, too, for a name that no path can have
+        raise InputError(f"{folder}: no such folder", START, field="start")
+    files = sorted(p for p in Path(path).glob("*.safetensors") if p.name != "checkpoint.safetensors")
+    if not files:
+        raise InputError(f"{folder}: no LoRA or pseudo-word in it", START, field="start")
+    return files
 
 
 def stored_bytes(folder: Path) -> int:

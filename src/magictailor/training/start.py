@@ -1,6 +1,5 @@
 """Where training may start instead of from the base alone: a run's LoRA and pseudo-words, or an exported folder's."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,6 +12,7 @@ from magictailor.backbones.contract import Backbone
 from magictailor.backbones.lora import header_alpha
 from magictailor.common.errors import InputError
 from magictailor.common.tensors import WORD, read_metadata, read_tensors
+from magictailor.training.run_folder import START, trained_files
 from magictailor.training.trainables import WORDS, Trainables
 
 
@@ -36,18 +36,11 @@ def read_start(folder: Path | str) -> Start:
     Raises:
         InputError: no such folder, or nothing trained in it.
     """
-    path = Path(os.path.abspath(os.path.expanduser(folder)))
-    found = path.glob("*.safetensors") if os.path.isdir(path) else ()  # False, too, for a name no path can have
-    files = sorted(p for p in found if p.name != "checkpoint.safetensors")
-    if not files:
-        raise _refused(f"{folder}: no LoRA or pseudo-word in it", "name a finished run or an exported folder")
+    files = trained_files(folder)
     tensors: dict[str, Tensor] = {}
     alpha, digest = None, sha256()
     for file in files:
-        alone, header = (
-            read_tensors(file, fix="name a finished run or an exported folder", field="start"),
-            read_metadata(file),
-        )
+        alone, header = read_tensors(file, fix=START, field="start"), read_metadata(file)
         digest.update(file.read_bytes())
         if any(key.startswith("model.diffusion_model.") for key in alone):
             raise _refused(f"{folder}: {file.name} is a whole model", "export the run as diffusers or kohya")
@@ -56,7 +49,7 @@ def read_start(folder: Path | str) -> Start:
             alone = {f"{header[WORD]}.{k}" if len(alone) > 1 else header[WORD]: v for k, v in alone.items()}
         tensors |= alone
         alpha = header_alpha(header) or alpha
-    return Start(str(path), digest.hexdigest(), tensors, alpha)
+    return Start(str(files[0].parent), digest.hexdigest(), tensors, alpha)
 
 
 def _word(start: Start, word: str, encoder: str) -> Tensor:
