@@ -22,6 +22,10 @@ def export(
 ) -> None:
     """Write a run's result as files for ComfyUI, A1111 or diffusers, with a README."""
     with started("exporting"):
+        from magictailor.training.run_folder import finished_run
+
+        finished_run(run)  # before torch is imported
+
         from magictailor.exports import export as export_run
 
         folder = export_run(run, output, format, bundle=bundle, half=half)

@@ -56,6 +56,11 @@ def learning(runs: Runs, output: Picture) -> None:
 def merge(runs: Runs, output: Output) -> None:
     """Merge runs of --method custom-diffusion, one sample each, into one run, in closed form."""
     with started("merging"):
+        from magictailor.training.run_folder import finished_run
+
+        for run in runs:
+            finished_run(run)  # before torch is imported
+
         from magictailor.exports.merging import merge_runs
 
         folder = merge_runs(runs, output)
