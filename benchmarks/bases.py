@@ -26,12 +26,14 @@ def _scaled(config: Any, width: float, *names: str) -> dict[str, Any]:
     return {**config, **{n: tuple(int(v * width) for v in s) if isinstance(s, tuple) else int(s * width) for n, s in sizes.items()}}  # fmt: skip
 
 
-def _networks(family: str, width: float) -> dict[str, Any]:
+def _networks(family: str, width: float, size: int | None) -> dict[str, Any]:
     config = CONFIGURATIONS[family]
     groups = max(1, int(32 * width)) * (2 if width < 1 else 1)
     heads = config.unet["attention_head_dim"]  # the number of heads, despite the name; the width of a head stays
     unet = _scaled(config.unet, width, "block_out_channels", "cross_attention_dim")
     unet["attention_head_dim"] = tuple(max(1, round(h * width)) for h in (heads if isinstance(heads, tuple) else (heads,) * 4))  # fmt: skip
+    if size is not None:
+        unet["sample_size"] = size // 2 ** (len(config.vae["block_out_channels"]) - 1)
     networks: dict[str, Any] = {
         "unet": UNet2DConditionModel(**unet, norm_num_groups=groups),
         "vae": AutoencoderKL(**_scaled(config.vae, width, "block_out_channels"), norm_num_groups=groups),
@@ -52,17 +54,28 @@ def _allocate(network: Any, dtype: torch.dtype) -> Any:
 
 
 def base(
-    family: str, width: float = 1, device: str = "cpu", precision: str = "fp32", empty: bool = False
+    family: str,
+    width: float = 1,
+    device: str = "cpu",
+    precision: str = "fp32",
+    empty: bool = False,
+    size: int | None = None,
 ) -> StableDiffusion:
-    """A family's networks with all widths times ``width``. ``empty``: allocate the weights without writing them."""
+    """A family's networks with all widths times ``width``.
+
+    Args:
+        empty: allocate the weights without writing them.
+        size: of the images in pixels; the family's own, unless given.
+    """
     torch.manual_seed(0)
     runtime, config = make_runtime(device, precision), CONFIGURATIONS[family]
     if empty:
         with init_empty_weights():
-            networks = _networks(family, width)
+            networks = _networks(family, width, size)
         networks = {n: _allocate(network, runtime.dtype) for n, network in networks.items()}
     else:
-        networks = _networks(family, width)
+        with torch.device(device):  # a card makes random numbers faster
+            networks = _networks(family, width, size)
     for name in config.encoders:
         tokenizer = name.replace("text_encoder", "tokenizer")
         networks[tokenizer] = clip_tokenizer(config.pads.get(tokenizer, END))

@@ -12,6 +12,7 @@ checkpoints lend text encoders and autoencoder, which take no part.
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))
 import diffusers
 import torch
 from accelerate import init_empty_weights
-from bases import _allocate
 from memory import Living
 from torch._subclasses import FakeTensorMode
 
@@ -69,38 +69,71 @@ SHAPES = {
 }  # fmt: skip
 
 
-def peak(family: str, size: int, images: int, checkpointing: bool) -> float:
-    """GB of forward, momentum forward and backward of so many images."""
+def transformer_of(family: str) -> torch.nn.Module:
+    """The published transformer at its full width and depth; its weights have no values."""
+    shape = SHAPES[family]
+    names = ("n_layers",) if family == "z-image" else ("num_layers", "num_single_layers")
+    layers = {name: number for name, number in zip(names, shape.depth) if number}
+    made: torch.nn.Module = getattr(diffusers, shape.kind)(**shape.config | layers)
+    return made
+
+
+def step(family: str, size: int, images: int, checkpointing: bool, device: str = "cpu") -> Callable[[], None]:
+    """Forward, momentum forward and backward of so many images, ready to run; its weights are made on the device."""
     shape = SHAPES[family]
     made = pipeline(shape.tiny or family)
     backbone: Any = backbone_class(type(made).__name__)(family, made)
     backbone.add_words(WORD)
-    names = ("n_layers",) if family == "z-image" else ("num_layers", "num_single_layers")
-    layers = {name: number for name, number in zip(names, shape.depth) if number}
-    with init_empty_weights():
-        transformer = getattr(diffusers, shape.kind)(**shape.config | layers)
-    made.transformer = _allocate(transformer, torch.bfloat16).requires_grad_(False).eval()
-    backbone.runtime = replace(backbone.runtime, precision="bf16")
     backbone.codec.factor = shape.factor
+    backbone.runtime = replace(backbone.runtime, precision="bf16", device=torch.device(device))
+    torch.set_default_dtype(torch.bfloat16)  # a network without values cannot be converted
+    with torch.device(device):
+        made.transformer = transformer_of(family).requires_grad_(False).eval()
+    torch.set_default_dtype(torch.float32)
     trained = add_lora(backbone, LoRA(rank=32), 0)
     if checkpointing:
         backbone.enable_checkpointing()
-    tensors = {"sequence": torch.ones(images, shape.length, shape.width, dtype=torch.bfloat16)}
-    if shape.pooled:
-        tensors["pooled"] = torch.ones(images, shape.pooled, dtype=torch.bfloat16)
-    tensors["mask"] = torch.ones(images, shape.length, dtype=torch.bool)
     if family == "z-image":  # it takes lists, whose lengths are not known without values
         backbone._rows = lambda given: list(given["sequence"])
-    condition = Condition(tensors, [{"<person>": [3]}] * images)
-    latents = torch.ones(images, shape.channels, size // shape.factor, size // shape.factor)
-    times, momentum = torch.full((images,), 0.5), {n: p.detach() for n, p in trained.items()}
-    with FakeTensorMode(allow_non_fake_inputs=True), Living() as living, backbone.reading_attention("all"):
-        read = backbone.predict(latents, times, condition, attend=[["<person>"]] * images)
-        with torch.no_grad():
-            held = backbone.predict(latents, times, condition, weights=momentum).output
-        loss = read.output.square().sum() + read.attention.sum() + (held - read.output).square().mean()
-        torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+
+    def run() -> None:
+        with torch.device(device):
+            tensors = {"sequence": torch.ones(images, shape.length, shape.width, dtype=torch.bfloat16)}
+            if shape.pooled:
+                tensors["pooled"] = torch.ones(images, shape.pooled, dtype=torch.bfloat16)
+            tensors["mask"] = torch.ones(images, shape.length, dtype=torch.bool)
+            latents = torch.ones(images, shape.channels, size // shape.factor, size // shape.factor)
+            times = torch.full((images,), 0.5)
+        condition = Condition(tensors, [{"<person>": [3]}] * images)
+        momentum = {n: p.detach() for n, p in trained.items()}
+        with backbone.reading_attention("all"):
+            read = backbone.predict(latents, times, condition, attend=[["<person>"]] * images)
+            with torch.no_grad():
+                held = backbone.predict(latents, times, condition, weights=momentum).output
+            loss = read.output.square().sum() + read.attention.sum() + (held - read.output).square().mean()
+            torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+
+    return run
+
+
+def peak(family: str, size: int, images: int, checkpointing: bool) -> float:
+    """GB of a step, counted on tensors without values; without the weights."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        run = step(family, size, images, checkpointing)
+        with Living() as living:
+            run()
     return living.peak / 1e9
+
+
+def seen_peak(family: str, size: int, images: int, device: str) -> dict[str, float]:
+    """GB on a card: of a step with checkpointing without the weights, and of the weights."""
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated(device)
+    run = step(family, size, images, True, device)
+    weights = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    run()
+    return {"step": (torch.cuda.max_memory_allocated(device) - weights) / 1e9, "weights": (weights - before) / 1e9}
 
 
 VAES = {"sana": 0.71}  # GB in half precision; the others' are as large as Stable Diffusion's
@@ -111,11 +144,8 @@ NF4 = 0.5 + 4 / 64  # bytes a weight, with a scale for every 64
 def presets(family: str) -> None:
     """A line for each preset: what a run of six images is expected to take, with text encoders off the card."""
     shape = SHAPES[family]
-    names = ("n_layers",) if family == "z-image" else ("num_layers", "num_single_layers")
     with init_empty_weights():
-        transformer = getattr(diffusers, shape.kind)(
-            **shape.config | {name: n for name, n in zip(names, shape.depth) if n}
-        )
+        transformer = transformer_of(family)
     made = pipeline(shape.tiny or family)
     backbone: Any = backbone_class(type(made).__name__)(family, made)
     made.transformer = transformer

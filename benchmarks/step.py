@@ -200,7 +200,9 @@ def own_peak() -> int:
 
 def timed(options: argparse.Namespace) -> dict[str, float]:
     """Median seconds a step and the process's peak, of one way in one stage."""
-    way: Any = Ours(base(options.family, options.width, options.device, options.precision), options.settings)
+    way: Any = Ours(
+        base(options.family, options.width, options.device, options.precision, size=options.size), options.settings
+    )
     if options.way == "reference":
         way = TheReferencesWay(way)
     on_card = way.backbone.device.type == "cuda"
@@ -224,6 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=float, default=1 / 8, help="of Stable Diffusion 2.1's")
     parser.add_argument("--family", choices=FAMILIES, default="sd2", help="another than sd2 goes with --way ours")
+    parser.add_argument("--size", type=int, help="of the images in pixels; default: the family's own")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--steps", type=int, default=3)

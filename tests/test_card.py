@@ -1,0 +1,35 @@
+"""The benchmark for a card, tried without one: a card is lent for minutes, and the command must work then."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+CARD = Path(__file__).parent.parent / "benchmarks" / "card.py"
+
+
+def run(output: Path, *more: str) -> dict[str, dict[str, object]]:
+    command = [sys.executable, str(CARD), "--device", "cpu", "--tiny", "--output", str(output), *more]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    parts: dict[str, dict[str, object]] = json.loads((output / "card.json").read_text())["parts"]
+    return parts
+
+
+def test_every_part_gives_its_results(tmp_path: Path) -> None:
+    parts = run(tmp_path, "--minutes", "20")
+    assert list(parts) == ["correct", "step", "memory", "pair", "profile", "bases"]
+    for name, part in parts.items():
+        assert "ended" not in part, (name, part)
+        assert part["rows"], name
+        assert not [row for row in part["rows"] if "error" in row], name  # type: ignore[attr-defined]
+    assert all(row["right"] for row in parts["correct"]["rows"])  # type: ignore[attr-defined]
+    assert parts["bases"]["rows"][0]["exit"] == 0  # type: ignore[index]
+
+
+def test_what_is_cut_off_is_said_and_the_rest_is_kept(tmp_path: Path) -> None:
+    """A minute is not enough: parts end at their limits, what they had printed stays, and a second call goes on."""
+    (tmp_path / "card.json").write_text(json.dumps({"parts": {"step": {"rows": [{"way": "ours"}]}}}))
+    parts = run(tmp_path, "--minutes", "0.4", "--parts", "step", "memory", "--skip-done")
+    assert parts["step"] == {"rows": [{"way": "ours"}]}
+    assert "ended" in parts["memory"]
