@@ -12,6 +12,7 @@ kernels keep it. Printed are gigabytes for one image a forward, and for each fur
 import argparse
 import json
 import weakref
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -33,12 +34,15 @@ BALANCE = 300  # a step of that stage
 
 
 class Living(TorchDispatchMode):
-    """Bytes of the tensors that were made inside and still live, and the most there ever were."""
+    """Bytes of the tensors that were made inside and still live, and the most there ever were.
 
-    def __init__(self) -> None:
+    ``there``: tensors that are there already, whose views are not counted.
+    """
+
+    def __init__(self, there: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.now = self.peak = 0
-        self._known: dict[int, int] = {}
+        self._known = {tensor.untyped_storage()._cdata: 0 for tensor in there}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -79,6 +83,11 @@ class Case:
         self.rows = self.training.examples.rows(BALANCE)
         self.text = self.objective.encode_prompts(self.rows)
 
+    def tensors(self) -> list[Tensor]:
+        """Weights, buffers, and what is trained."""
+        networks = self.backbone.networks.values()
+        return [t for n in networks for t in (*n.parameters(), *n.buffers())] + list(self.training.trained.parameters())
+
     def batch(self, images: int) -> Batch:
         maker = self.objective.maker
         latents, times = torch.ones(images, *maker.latent_shape), torch.ones(images, dtype=torch.long)
@@ -103,10 +112,12 @@ class Case:
             self.backbone.encode_images(torch.ones(2, 3, size, size), torch.ones(2, *latent))
 
 
-def counted(work: Any, *args: Any) -> float:
-    """The peak of the work on tensors without values, in GB."""
-    with FakeTensorMode(allow_non_fake_inputs=True), Living() as living:
-        work(*args)
+def counted(case: Case, work: Any, *args: Any) -> float:
+    """The peak of the work on tensors without values, in GB, beside weights and what is trained."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        there = [fake.from_tensor(tensor) for tensor in case.tensors()]
+        with Living(there) as living:
+            work(*args)
     return living.peak / 1e9
 
 
@@ -127,9 +138,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.check:
         case = Case("sd2", "fp32", [], width=1 / 8, empty=False)
-        with Living() as living:
+        with Living(case.tensors()) as living:
             case.step(1)
-        print(f"counted with values {living.peak / 1e9:.4f} GB, without {counted(case.step, 1):.4f} GB")
+        print(f"counted with values {living.peak / 1e9:.4f} GB, without {counted(case, case.step, 1):.4f} GB")
         return
     for family in options.families:
         if options.presets:
@@ -138,12 +149,12 @@ def main() -> None:
         row: dict[str, Any] = {"family": family}
         for checkpointing in (False, True):
             case = Case(family, options.precision, [f"optimisation.checkpointing={str(checkpointing).lower()}"])
-            one, two = counted(case.step, 1), counted(case.step, 2)
+            one, two = counted(case, case.step, 1), counted(case, case.step, 2)
             row["checkpointing" if checkpointing else "kept"] = [round(one, 2), round(two - one, 2)]
         networks = case.backbone.networks.items()
         trained = {id(p) for p in case.training.trained.parameters()}
         weights = {n: sum(p.nbytes for p in m.parameters() if id(p) not in trained) / 1e9 for n, m in networks}
-        row["encode"] = round(counted(case.encode), 2)
+        row["encode"] = round(counted(case, case.encode), 2)
         row["weights"] = {n: round(v, 2) for n, v in weights.items()}
         row["trained"] = round(sum(p.numel() for p in case.training.trained.parameters()) / 1e6, 1)
         print(json.dumps(row), flush=True)

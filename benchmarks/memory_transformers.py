@@ -78,19 +78,38 @@ def transformer_of(family: str) -> torch.nn.Module:
     return made
 
 
-def step(family: str, size: int, images: int, checkpointing: bool, device: str = "cpu") -> Callable[[], None]:
-    """Forward, momentum forward and backward of so many images, ready to run; its weights are made on the device."""
-    shape = SHAPES[family]
-    made = pipeline(shape.tiny or family)
+def lent(family: str, device: str) -> Any:
+    """The family's backbone: a full transformer with a LoRA, whose weights have no memory yet, and the tests' tiny parts."""
+    made = pipeline(SHAPES[family].tiny or family)
     backbone: Any = backbone_class(type(made).__name__)(family, made)
     backbone.add_words(WORD)
-    backbone.codec.factor = shape.factor
+    backbone.codec.factor = SHAPES[family].factor
     backbone.runtime = replace(backbone.runtime, precision="bf16", device=torch.device(device))
-    torch.set_default_dtype(torch.bfloat16)  # a network without values cannot be converted
-    with torch.device(device):
-        made.transformer = transformer_of(family).requires_grad_(False).eval()
-    torch.set_default_dtype(torch.float32)
-    trained = add_lora(backbone, LoRA(rank=32), 0)
+    with init_empty_weights():
+        backbone.pipeline.transformer = transformer_of(family).to(torch.bfloat16).requires_grad_(False).eval()
+        add_lora(backbone, LoRA(rank=32), 0)
+    return backbone
+
+
+def allocate(network: torch.nn.Module, device: str) -> dict[str, torch.nn.Parameter]:
+    """Give weights on the meta device memory, or what stands for it; returns the trained ones."""
+    for module in network.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None:
+                values = torch.zeros(weight.shape, dtype=weight.dtype, device=device)
+                module._parameters[name] = torch.nn.Parameter(values, weight.requires_grad)
+        for name, values in module._buffers.items():
+            if values is not None:
+                module._buffers[name] = values.to(device)
+    return {n: p for n, p in network.named_parameters() if p.requires_grad}
+
+
+def step(
+    backbone: Any, family: str, size: int, images: int, checkpointing: bool, device: str = "cpu"
+) -> Callable[[], None]:
+    """Forward, momentum forward and backward of so many images, ready to run; its weights are made on the device."""
+    shape = SHAPES[family]
+    trained = allocate(backbone.denoiser, device)
     if checkpointing:
         backbone.enable_checkpointing()
     if family == "z-image":  # it takes lists, whose lengths are not known without values
@@ -118,9 +137,10 @@ def step(family: str, size: int, images: int, checkpointing: bool, device: str =
 
 def peak(family: str, size: int, images: int, checkpointing: bool) -> float:
     """GB of a step, counted on tensors without values; without the weights."""
+    backbone = lent(family, "cpu")
     with FakeTensorMode(allow_non_fake_inputs=True):
-        run = step(family, size, images, checkpointing)
-        with Living() as living:
+        run = step(backbone, family, size, images, checkpointing)
+        with Living([*backbone.denoiser.parameters(), *backbone.denoiser.buffers()]) as living:
             run()
     return living.peak / 1e9
 
@@ -129,7 +149,7 @@ def seen_peak(family: str, size: int, images: int, device: str) -> dict[str, flo
     """GB on a card: of a step with checkpointing without the weights, and of the weights."""
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated(device)
-    run = step(family, size, images, True, device)
+    run = step(lent(family, device), family, size, images, True, device)
     weights = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     run()
