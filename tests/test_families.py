@@ -26,7 +26,7 @@ import magictailor
 from families import BUILDERS, NATIVE, SIZE, native_state, pipeline, save, sd3
 from magictailor.backbones import load_backbone
 from magictailor.backbones.community_lora import community_lora
-from magictailor.backbones.families import backbone_class
+from magictailor.backbones.families import backbone_class, family_on_disk
 from magictailor.backbones.lora import Layer
 from magictailor.backbones.transformer import Transformer
 from magictailor.common.errors import InputError
@@ -42,6 +42,7 @@ from magictailor.training.setup import build
 from magictailor.training.start import read_start
 from magictailor.training.step import train_step
 from magictailor.training.train import make_recipe
+from magictailor.weights import EMBEDDED
 from tiny import in_child, pair, train
 
 SHORT = [
@@ -85,6 +86,18 @@ def inputs(backbone: Any, height: int = SIZE, width: int = SIZE) -> tuple[Tensor
 
 
 # --- loading
+
+
+@every_family
+def test_a_family_is_known_by_its_files(family: str, folders: Callable[[str], Path]) -> None:
+    folder = folders(family)
+    assert family_on_disk(str(folder)) == load_backbone(str(folder)).family
+
+
+def test_bases_in_one_file_or_none_are_known_or_not() -> None:
+    assert family_on_disk("embedded") == family_on_disk(str(EMBEDDED)) == "embedded"
+    assert family_on_disk("nobody/has-this") is None
+    assert family_on_disk(__file__) is None
 
 
 @every_family

@@ -21,7 +21,14 @@ from magictailor.recipe import Recipe
 from magictailor.training.checkpoint import STATE_FILE, State
 from magictailor.training.metrics import read_metrics
 from magictailor.training.requests import FOLDER, Request
-from magictailor.training.run_folder import LORA_FILE, RUN_FILE, WORDS_FILE
+from magictailor.training.run_folder import (
+    LORA_FILE,
+    RUN_FILE,
+    WORDS_FILE,
+    checkpoint_folder,
+    finished_run,
+    kept_steps,
+)
 from tiny import backbone, in_child, pair, recipe, train
 
 STEPS = ("phases.0.steps=4", "phases.1.steps=4")
@@ -227,11 +234,35 @@ def test_a_checkpoint_or_a_preview_on_request_changes_nothing(asked: Request, wh
     between = [step for name, step in events if name == wanted and step not in (0, plan.steps)]
     assert len(between) == 1
     assert between[0] >= 3
+    assert kept_steps(folder) == (between if asked == "checkpoint" else [])
     if asked == "preview":
         names = sorted(path.name for path in (folder / "previews").iterdir())
         assert names == [f"{between[0]:06d}-{number}.png" for number in range(3)]
     assert list((folder / FOLDER).iterdir()) == []
     same(folder, whole / "long")
+
+
+def test_kept_checkpoints_are_runs_of_their_own_and_survive_a_kill(whole: Path, tmp_path: Path) -> None:
+    plan = recipe(*STEPS, "sampling.keep_every=3")
+    folder = tmp_path / "run"
+    assert killed(folder, plan, 1000.0, at=7) == -signal.SIGKILL
+    assert kept_steps(folder) == [3, 6]
+    before = {step: contents(checkpoint_folder(folder, step)) for step in (3, 6)}
+    work(folder, plan, 1000.0)
+    assert {step: contents(checkpoint_folder(folder, step)) for step in (3, 6)} == before
+    same(folder, whole / "magictailor")
+    shorter = tmp_path / "shorter"
+    work(shorter, recipe(*STEPS[:1], "phases.1.steps=1", "sampling.keep_every=3"), 1000.0)  # the same first steps
+    assert contents(checkpoint_folder(shorter, 3)) == before[3] != before[6]
+    kept = checkpoint_folder(folder, 6)
+    assert [len(list(read_tensors(kept / name))) for name in (LORA_FILE, WORDS_FILE)] == [
+        len(list(read_tensors(folder / name))) for name in (LORA_FILE, WORDS_FILE)
+    ]
+    assert finished_run(kept)[1].words == finished_run(folder)[1].words
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in (LORA_FILE, WORDS_FILE)}
 
 
 def test_what_cannot_be_asked_is_refused(whole: Path, tmp_path: Path) -> None:

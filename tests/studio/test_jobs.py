@@ -16,11 +16,13 @@ from magictailor.common.tensors import read_tensors
 from magictailor.studio.jobs import ExportSpec, GenerateSpec, JobStore, TrainSpec
 from magictailor.studio.jobs.job import OUTCOME_FILE, Ending, Job, run_folder, state_of
 from magictailor.studio.jobs.store import status_of
+from magictailor.studio.live import run_facts
 from magictailor.studio.studio import GRIDS, Studio
 from magictailor.studio.workspace import Workspace, try_lock
 
 SHORT = (
-    "phases.0.steps=4", "phases.1.steps=4", "sampling.steps=2", "sampling.preview_every=0", "data.augment.jitter=0",
+    "phases.0.steps=4", "phases.1.steps=4", "sampling.steps=2", "sampling.preview_every=0", "sampling.keep_every=4",
+    "data.augment.jitter=0",
 )  # fmt: skip
 EXPORT = ExportSpec(run="00001-train", formats=("kohya",))
 
@@ -176,6 +178,31 @@ def test_a_training_killed_paused_and_resumed_equals_an_undisturbed_one(studio: 
     assert result(studio, disturbed) == result(studio, undisturbed)
 
 
+def test_what_was_measured_here_is_expected_of_the_next_training(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Depends on the trainings above."""
+    pair = studio.pairs.ids()[0]
+    train = next(s for s in studio.jobs.statuses() if s.state == "done")
+    facts = run_facts(studio.jobs.folder(train.job.id))
+    longer = TrainSpec(pair=pair, settings=("phases.0.steps=40", "phases.1.steps=60", *SHORT[2:]))
+    found = studio.expect(longer)
+    assert found.measured is not None
+    assert found.seconds == pytest.approx(facts["seconds"] / 8 * 100, rel=1)  # of the newest such training
+    assert found.memory_gb is not None
+    assert 0.2 < found.memory_gb < 8
+    for other in (
+        TrainSpec(pair=pair, settings=(*SHORT, "optimisation.micro_batch=1")),
+        TrainSpec(pair=pair, method="clic", settings=()),
+        TrainSpec(pair=pair, settings=SHORT, precision="bf16"),
+    ):
+        unknown = studio.expect(other)
+        assert (unknown.measured, unknown.seconds, unknown.memory_gb) == (None, None, None)
+        assert unknown.unknown
+    monkeypatch.setattr("magictailor.studio.expectation.machine", lambda: "another")
+    assert studio.expect(longer).seconds is None
+
+
 SERVER = """
 import sys, time
 from magictailor.studio.studio import Studio
@@ -188,6 +215,8 @@ def test_jobs_outlive_a_killed_server_and_their_pictures_stay(studio: Studio) ->
     """Depends on the trainings above. The studio's own runner is quiet: its lanes are taken by the other server's jobs."""
     train = next(s.job.id for s in studio.jobs.statuses() if s.state == "done")
     studio.runner.close()
+    with pytest.raises(InputError, match="kept no checkpoint of step 5"):
+        studio.submit(GenerateSpec(runs=(f"{train}@5",), prompts=("<figure> with <hat>",)))
     spec = GenerateSpec(runs=(train,), prompts=("<figure> with <hat>",), number=3, steps=2)
     job = studio.submit(spec).job.id
     server = subprocess.Popen([sys.executable, "-c", SERVER, str(studio.workspace.root)])
@@ -202,6 +231,23 @@ def test_jobs_outlive_a_killed_server_and_their_pictures_stay(studio: Studio) ->
     assert studio.gallery.find()["total"] == 2
     studio.gallery.mark([found["rows"][0]["id"]], deleted=False, favourite=True)
     assert [row["seed"] for row in studio.gallery.find(favourite=True)["rows"]] == [2]
+
+
+def test_checkpoints_of_one_training_side_by_side(studio: Studio) -> None:
+    """Depends on the first trainings, which have kept one after step 4: other pictures of the same seed than at the end."""
+    from magictailor.studio.jobs import process
+
+    train = next(s.job.id for s in studio.jobs.statuses() if s.state == "done")
+    assert run_facts(studio.jobs.folder(train))["checkpoints"] == [4]
+    spec = GenerateSpec(runs=(f"{train}@4", train), prompts=("<hat>",), number=1, steps=2, scheduler="dpm++")
+    job = studio.submit(spec)
+    assert process.run(studio.jobs.folder(job.job.id), studio.places) == 0
+    rows = studio.gallery.find(prompts=["<hat>"])["rows"]
+    assert [row["run"] for row in rows] == [train, f"{train}@4"]
+    end, before = (studio.gallery.file(row["job"], row["name"]).read_bytes() for row in rows)
+    assert end != before
+    started = studio.submit(TrainSpec(pair=studio.pairs.ids()[0], settings=SHORT, start=f"{train}@4"))
+    studio.jobs.remove(started.job.id)
 
 
 def test_an_export_is_named_after_its_pair(studio: Studio) -> None:

@@ -1,8 +1,13 @@
 """The families: which class wraps which pipeline of diffusers."""
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from magictailor.common.errors import InputError
+from magictailor.common.records import read_json
+
+CLIP_VOCABULARY = 49_408  # words; the embedded bases have far fewer
 CLASSES = {
     "StableDiffusionPipeline": "stable_diffusion.StableDiffusion",
     "StableDiffusionXLPipeline": "sdxl.StableDiffusionXL",
@@ -20,3 +25,60 @@ def backbone_class(pipeline: str) -> Any:
     """The class for a pipeline's class, by name; imported only now."""
     module, name = CLASSES[pipeline].split(".")
     return getattr(import_module(f"magictailor.backbones.{module}"), name)
+
+
+BY_PIPELINE = {
+    "StableDiffusionXLPipeline": "sdxl", "FluxPipeline": "flux", "Flux2Pipeline": "flux2-dev", "ZImagePipeline": "z-image",
+    "QwenImagePipeline": "qwen-image", "SanaPipeline": "sana",
+}  # fmt: skip
+
+
+def family_on_disk(model: str) -> str | None:
+    """The family of a model by its configuration files, without torch; None: not on this disk, or not known.
+
+    Args:
+        model: as `load_backbone` takes it.
+    """
+    if model == "embedded":
+        return model
+    try:
+        path = Path(model).expanduser()
+        if path.is_file():
+            from magictailor.backbones.single_file import family_of
+
+            return family_of(path).family
+        folder = path if path.is_dir() else _cached(model)
+        return None if folder is None else _family_of_folder(folder)
+    except (InputError, OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _cached(model: str) -> Path | None:
+    """The folder of a hub's model, if it has been downloaded."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(model, "model_index.json")
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _family_of_folder(folder: Path) -> str | None:
+    def config(part: str, name: str = "config.json") -> dict[str, Any]:
+        return dict(read_json(folder / part / name, ""))
+
+    index = config("", "model_index.json")
+    kind = index["_class_name"]
+    if kind == "StableDiffusionPipeline":
+        text = config("text_encoder")
+        if text["vocab_size"] < CLIP_VOCABULARY // 2:
+            return "embedded"
+        if text.get("hidden_act", "quick_gelu") == "quick_gelu":
+            return "sd1"
+        noise = config("scheduler", "scheduler_config.json")
+        return "sd2-v" if noise.get("prediction_type") == "v_prediction" else "sd2"
+    if kind == "StableDiffusion3Pipeline":
+        if index.get("text_encoder_3") != [None, None]:
+            return "sd3"
+        return "embedded-dit" if config("text_encoder")["vocab_size"] < CLIP_VOCABULARY // 2 else "sd3-clip"
+    if kind == "Flux2KleinPipeline":
+        return "flux2-klein-4b" if config("transformer")["num_single_layers"] <= 20 else "flux2-klein-9b"
+    return BY_PIPELINE.get(kind)

@@ -124,7 +124,20 @@ NAMES = (*_512, FAST.name)
 ROOMY = 60  # GB: such a card holds all activations of any family
 
 
-def _preset_name(gigabytes: float) -> str:
+# GB that a training of six images at rank 32 in half precision (or the preset's own) is expected to take on a card,
+# counted in docs/experiments/memory.md.
+EXPECTED: dict[str, dict[str, float]] = {
+    "sd1": {"8gb": 5.9, "12gb": 8.8, "16gb": 8.8, "24gb": 8.8, "fast": 8.8},
+    "sd2": {"8gb": 6.4, "12gb": 9.4, "16gb": 9.4, "24gb": 9.4, "fast": 9.4},
+    "sd2-v": {"8gb": 6.1, "12gb": 10.1, "16gb": 10.1, "24gb": 16.8, "fast": 16.8},
+    "sdxl": {"8gb": 4.9, "12gb": 10.0, "16gb": 13.0, "24gb": 13.0, "fast": 57.8},
+    "sana": {"8gb": 6.2, "12gb": 6.2, "16gb": 6.2, "24gb": 6.2},
+    "sd3": {"8gb": 6.5, "12gb": 6.5, "16gb": 9.0, "24gb": 9.0},
+    "flux2-klein-4b": {"8gb": 5.1, "12gb": 7.0, "16gb": 12.3, "24gb": 19.7},
+}
+
+
+def preset_name(gigabytes: float) -> str:
     """The largest preset that a card of this much memory has room for; drivers report a little less than its name says."""
     if gigabytes > ROOMY:
         return FAST.name
@@ -135,5 +148,5 @@ def _preset_name(gigabytes: float) -> str:
 def preset_for(family: str, name: str | None, card_bytes: int | None) -> Preset:
     """The preset of that name, or the one for a card of this memory (None: no card, nothing to save)."""
     if name is None:
-        name = FAST.name if card_bytes is None else _preset_name(card_bytes / GIGABYTE)
+        name = FAST.name if card_bytes is None else preset_name(card_bytes / GIGABYTE)
     return PRESETS.get(family, {}).get(name, FAST)

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from magictailor.backbones.attention import Layout
 from magictailor.backbones.contract import Condition
+from magictailor.backbones.families import CLIP_VOCABULARY
 from magictailor.backbones.native_names import SD3
 from magictailor.backbones.process import FlowMatching, NoiseProcess
 from magictailor.backbones.transformer import ATTENTION, Names, Offsets, Parts, Transformer
 from magictailor.backbones.words import ClipWords
 
-CLIP_VOCABULARY = 49_408
 T5_LENGTH = 256  # the pipeline's own
 
 

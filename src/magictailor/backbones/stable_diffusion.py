@@ -7,6 +7,7 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 from torch import Tensor
 
 from magictailor.backbones.contract import Blocks, Condition
+from magictailor.backbones.families import CLIP_VOCABULARY
 from magictailor.backbones.latents import Scaled
 from magictailor.backbones.lora import Spellings, UNetSpellings
 from magictailor.backbones.pipeline_backbone import PipelineBackbone
@@ -17,7 +18,6 @@ from magictailor.common.errors import InputError
 from magictailor.recipe import Kind
 
 ENCODER = "clip"
-CLIP_VOCABULARY = 49_408
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.2")
 LARGE = 512  # pixels
 MAP_FRACTION, MAP_SIDE = 32, 16  # the paper's maps are 16 x 16 at 512 pixels; a small base's should not be smaller

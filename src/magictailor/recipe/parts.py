@@ -83,6 +83,7 @@ class Sampling(ConfigModel):
     guidance: float = Field(7.5, ge=0, le=100)
     base_steps: int = Field(0, ge=0, le=999)  # CLiC: the first N steps are the base's own, with labels for pseudo-words
     preview_every: int = Field(100, ge=0)  # training steps; 0: no previews
+    keep_every: int = Field(0, ge=0)  # training steps between checkpoints to generate from; 0: only the end is kept
 
 
 class ReferenceQuirks(ConfigModel):

@@ -33,9 +33,19 @@ class Gallery:
         self._favourites, self._deleted = self._read_marks()
 
     def find(
-        self, text: str = "", *, favourite: bool = False, jobs: Sequence[str] = (), offset: int = 0, limit: int = 200
+        self,
+        text: str = "",
+        *,
+        favourite: bool = False,
+        jobs: Sequence[str] = (),
+        prompts: Sequence[str] = (),
+        offset: int = 0,
+        limit: int = 200,
     ) -> dict[str, Any]:
-        """``total`` and ``rows`` of what matches: each word of ``text`` in prompt, method, pair, model or job."""
+        """``total`` and ``rows`` of what matches: each word of ``text`` in prompt, method, pair, model or job.
+
+        ``jobs``, ``prompts``: only pictures of these; none given: of any.
+        """
         words = text.lower().split()
         with self._lock:
             self._refresh()
@@ -45,6 +55,7 @@ class Gallery:
                 if not jobs or job in jobs
                 for row in reversed(self._rows[job])
                 if row["id"] not in self._deleted
+                and (not prompts or row["prompt"] in prompts)
                 and (not favourite or row["id"] in self._favourites)
                 and all(word in row["searched"] for word in words)
             ]

@@ -16,6 +16,7 @@ from magictailor.common.events import log
 from magictailor.common.files import json_lines
 from magictailor.studio.jobs.job import ENDED, EVENTS_FILE, IMAGES_FILE, State, run_folder
 from magictailor.studio.jobs.store import JobStore, Status
+from magictailor.training.run_folder import kept_steps
 
 POLL = 0.25  # seconds
 ALIVE = 15.0  # seconds between signs of life, which keep proxies from closing the stream
@@ -59,12 +60,14 @@ def run_facts(folder: Path) -> dict[str, Any]:
     try:
         tree = json.loads((run_folder(folder) / "run.json").read_text("utf-8"))
         phases = [phase["steps"] for phase in tree["recipe"]["phases"]]
+        images = [image for sample in tree["pair"]["samples"] for image in sample["images"]]
         return {
+            "photos": len(images),
             "words": {s["word"]: s["label"] for s in tree["pair"]["samples"]},
             "method": tree["recipe"]["method"], "model": tree["model"], "steps": sum(phases),
             "phases": [sum(phases[:n]) for n in range(len(phases))], "seconds": tree["seconds"],
             "finished": tree["finished"], "sampling": tree["recipe"]["sampling"], "precision": tree["precision"],
-            "preset": tree["preset"], "peak_gb": tree.get("peak_gb"),
+            "preset": tree["preset"], "peak_gb": tree.get("peak_gb"), "checkpoints": kept_steps(run_folder(folder)),
         }  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return {}

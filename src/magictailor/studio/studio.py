@@ -2,23 +2,25 @@
 
 import re
 import shutil
-import subprocess
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
+from magictailor.backbones.families import family_on_disk
 from magictailor.common.errors import InputError
 from magictailor.methods import recipe_for
+from magictailor.recipe import Recipe
 from magictailor.studio.adoption import adopt, adopt_from_world
 from magictailor.studio.assistant import Assistant
+from magictailor.studio.expectation import Expectation, expect
 from magictailor.studio.gallery import Gallery
 from magictailor.studio.jobs import ExportSpec, GenerateSpec, JobStore, MasksSpec, Runner, Spec, TrainSpec
-from magictailor.studio.jobs.job import RUN
+from magictailor.studio.jobs.job import RUN, result_folder
 from magictailor.studio.jobs.store import Status
 from magictailor.studio.live import Live, run_facts
+from magictailor.studio.machine import cards
 from magictailor.studio.pair_view import summary
 from magictailor.studio.pairs import PairStore
 from magictailor.studio.uploads import MAX_BYTES
@@ -72,16 +74,10 @@ class Studio:
         self.live.close()
         self.assistant.close()
 
-    @cached_property
+    @property
     def cards(self) -> list[dict[str, Any]]:
-        """The machine's NVIDIA cards: name and GB, as their driver says; importing torch would take seconds."""
-        command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-        try:
-            printed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-            rows = [line.rpartition(",") for line in printed.splitlines() if line.strip()]
-            return [{"name": name.strip(), "gigabytes": round(int(mib) * 2**20 / 1e9, 1)} for name, _, mib in rows]
-        except (OSError, ValueError, subprocess.SubprocessError):
-            return []
+        """The machine's NVIDIA cards: name and GB."""
+        return list(cards())
 
     # --- pairs
 
@@ -151,28 +147,30 @@ class Studio:
             own = self._check_export(spec)
         return self.jobs.add(spec, title or own)
 
-    def finished(self, id: str) -> Status:
-        """A training that is done. Raises InputError."""
+    def result(self, source: str) -> Status:
+        """The training of a result: one that is done, or a checkpoint that it has kept. Raises InputError."""
+        id, at, step = source.partition("@")
         found = self.jobs.status(id)
-        if found.job.spec.kind != "train" or found.state != "done":
+        if found.job.spec.kind != "train" or (not at and found.state != "done"):
             raise InputError(f"{id}: not a finished training", "wait for it, or choose another", field="run")
+        if at and not result_folder(self.workspace.jobs, source).is_dir():
+            raise InputError(f"{id}: has kept no checkpoint of step {step}", "choose another", field="run")
         return found
 
     def _check_training(self, spec: TrainSpec) -> str:
         found = self.pair(spec.pair, spec.model)
         if found["problems"]:
             raise InputError(found["problems"][0], "the pair is not ready to train", field="pair")
-        self.places.model(spec.model)
         for name in spec.loras:
             self.places.lora(name)
-        recipe_for("embedded" if spec.model == "embedded" else "sd1", spec.method, spec.settings)
+        self.recipe(spec.method, spec.model, spec.settings)
         if spec.start is not None:
-            self.finished(spec.start)
+            self.result(spec.start)
         return f"{found['name']}, {spec.method}"
 
     def _check_generating(self, spec: GenerateSpec) -> str:
         for run in spec.runs:
-            words = run_facts(self.jobs.folder(self.finished(run).job.id)).get("words", {})
+            words = run_facts(self.jobs.folder(self.result(run).job.id)).get("words", {})
             for prompt in spec.prompts:
                 _check_prompt(prompt, list(words))
         for name in spec.loras:
@@ -180,16 +178,31 @@ class Studio:
         return spec.prompts[0] if len(spec.prompts) == 1 else f"{len(spec.prompts)} prompts: {spec.prompts[0]}"
 
     def _check_export(self, spec: ExportSpec) -> str:
-        title = self.finished(spec.run).job.title
+        title = self.result(spec.run).job.title + (f", step {step}" if (step := spec.run.partition("@")[2]) else "")
         if spec.target is not None and spec.target not in self.places.exports:
             raise InputError(f"{spec.target}: not a folder of this studio", "choose from the list", field="target")
         return f"{title} for {', '.join(spec.formats)}"
 
     # --- choices
 
-    def recipe(self, method: str, model: str = "embedded", settings: tuple[str, ...] = ()) -> dict[str, Any]:
-        """A method's whole recipe on a base. Raises InputError: unknown method or setting."""
-        return recipe_for("embedded" if model == "embedded" else "sd1", method, settings).dump()
+    def family(self, model: str) -> str | None:
+        """The family of a base; None: it is not downloaded yet. Raises InputError: no such base."""
+        return family_on_disk(self.places.model(model))
+
+    def recipe(self, method: str, model: str = "embedded", settings: tuple[str, ...] = ()) -> Recipe:
+        """A method's whole recipe on a base; the paper's, as long as the base is not downloaded.
+
+        Raises:
+            InputError: no such base, unknown method or setting.
+        """
+        return recipe_for(self.family(model) or "sd1", method, settings)
+
+    def expect(self, spec: TrainSpec) -> Expectation:
+        """Steps, preset, time and memory of a training, as far as they are known. Raises InputError."""
+        earlier = ((s, self.jobs.folder(s.job.id)) for s in self.jobs.statuses() if s.job.spec.kind == "train")
+        photos = sum(len(sample.photos) for sample in self.pairs.read(spec.pair).samples)
+        recipe = self.recipe(spec.method, spec.model, spec.settings)
+        return expect(spec, recipe, self.family(spec.model), photos, earlier, self.cards)
 
     def job_file(self, id: str, *names: str) -> Path:
         return self.workspace.find("jobs", checked_name(id), *names)

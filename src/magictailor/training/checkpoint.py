@@ -12,6 +12,7 @@ from torch import Tensor
 
 from magictailor.backbones.contract import Backbone
 from magictailor.common.errors import InputError
+from magictailor.common.files import new_folder
 from magictailor.common.tensors import (
     optimizer_tensors,
     prefixed,
@@ -22,7 +23,15 @@ from magictailor.common.tensors import (
     write_tensors,
 )
 from magictailor.training.momentum import Momentum
-from magictailor.training.run_folder import FIX, LORA_FILE, WEIGHTS_FILE, WORDS_FILE
+from magictailor.training.run_folder import (
+    FIX,
+    LORA_FILE,
+    WEIGHTS_FILE,
+    WORDS_FILE,
+    RunInfo,
+    checkpoint_folder,
+    write_run,
+)
 from magictailor.training.trainables import MATRIX, WORDS, Trainables
 
 STATE_FILE = "checkpoint.safetensors"
@@ -105,3 +114,13 @@ def save_result(folder: Path, backbone: Backbone, trained: Trainables) -> None:
         write_tensors(folder / WORDS_FILE, words)
     if trained.weights:
         write_tensors(folder / WEIGHTS_FILE, trained.weights)
+
+
+def keep_checkpoint(folder: Path, info: RunInfo, state: State, backbone: Backbone) -> None:
+    """Keep the result so far as a run of its own, see `checkpoint_folder`; one that is there already has the same bytes."""
+    kept = checkpoint_folder(folder, state.step)
+    if kept.exists():
+        return
+    with new_folder(kept) as work:
+        save_result(work, backbone, state.trained)
+        write_run(work, info, state.seconds, finished=True)

@@ -12,7 +12,7 @@ from magictailor.common.errors import RunError, RunStopped
 from magictailor.common.events import CheckpointSaved, Done, Listener, Notice, PhaseStarted, PreviewSaved, Progress
 from magictailor.common.pictures import save_png
 from magictailor.recipe import Recipe
-from magictailor.training.checkpoint import save_result
+from magictailor.training.checkpoint import keep_checkpoint, save_result
 from magictailor.training.memory import forget_peak, seen_peak
 from magictailor.training.metrics import MetricsLog
 from magictailor.training.momentum import Momentum
@@ -111,7 +111,7 @@ def run_loop(training: Training, folder: Path, listen: Listener) -> None:
 
     metrics = MetricsLog(folder, state.step)
     take_requests(folder)  # those of an earlier process
-    every, phase = recipe.sampling.preview_every, -1
+    every, keep_every, phase = recipe.sampling.preview_every, recipe.sampling.keep_every, -1
     if state.step == 0 and writes:
         save()
         if every:
@@ -134,6 +134,9 @@ def run_loop(training: Training, folder: Path, listen: Listener) -> None:
         due = time.monotonic() - state.saved_at > max(SAVE_SECONDS, SAVE_SHARE * state.save_seconds)
         if due or ended or asked & {"checkpoint", "stop"}:
             save()
+        kept = "checkpoint" in asked or (keep_every and state.step % keep_every == 0)
+        if kept and not ended:
+            keep_checkpoint(folder, training.info, state, backbone)
         if "stop" in asked and not ended:
             raise RunStopped(
                 f"stopped after step {state.step} of {recipe.steps}, as another process asked; run the same command to resume"

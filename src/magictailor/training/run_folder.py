@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from magictailor.data import Pair
 
 RUN_FILE, FORMAT = "run.json", 1
+CHECKPOINTS = "checkpoints"  # a folder of runs, each this one as it was after some step
 LORA_FILE, WORDS_FILE = "pytorch_lora_weights.safetensors", "words.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
 PACKAGES = ("magictailor", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
@@ -194,8 +196,25 @@ def claim(folder: Path, info: RunInfo) -> None:
     _check(folder, info)
     barrier()
     if is_main_process() and not (folder / RUN_FILE).exists():
-        more = {**environment(), "preset": info.preset, "seconds": 0.0, "finished": False}
-        write_json(folder / RUN_FILE, {"format": FORMAT, **info.identity(), **more})
+        write_run(folder, info)
+
+
+def write_run(folder: Path, info: RunInfo, seconds: float = 0.0, *, finished: bool = False) -> None:
+    """Write a new `run.json`."""
+    more = {**environment(), "preset": info.preset, "seconds": round(seconds, 1), "finished": finished}
+    write_json(folder / RUN_FILE, {"format": FORMAT, **info.identity(), **more})
+
+
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """Where a run keeps its result after ``step`` steps: ``checkpoints/first-000100``, named as its exports will be."""
+    return folder / CHECKPOINTS / f"{folder.name}-{step:06d}"
+
+
+def kept_steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints that a run has kept, in order."""
+    pattern = re.compile(re.escape(folder.name) + r"-(\d{6,})")
+    found = (folder / CHECKPOINTS).iterdir() if (folder / CHECKPOINTS).is_dir() else ()
+    return sorted(int(match[1]) for path in found if (match := pattern.fullmatch(path.name)))
 
 
 def update_run(folder: Path, **changes: Any) -> None:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from magictailor.training.run_folder import checkpoint_folder
+
 JOB_FILE, OUTCOME_FILE, LOCK_FILE = "job.json", "outcome.json", "lock"
 EVENTS_FILE, LOG_FILE, IMAGES_FILE = "events.jsonl", "log.txt", "images.jsonl"
 RUN, PAIR, IMAGES, THUMBS = "run", "pair", "images", "thumbs"  # folders of a job
@@ -21,6 +23,8 @@ Outcome = Literal["stopped", "failed", "done"]
 
 Text = Annotated[str, Field(max_length=500)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}$")]
+# A training, or a checkpoint that it has kept: 00001-train, 00001-train@100.
+Source = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}(@[0-9]{1,8})?$")]
 LoRA = Annotated[str, Field(max_length=200)]
 
 
@@ -42,20 +46,20 @@ class TrainSpec(Model):
     precision: Literal["fp32", "bf16", "fp16", "int8", "nf4"] | None = None
     device: Literal["cpu", "cuda", "mps"] | None = None
     loras: tuple[LoRA, ...] = Field((), max_length=8)
-    start: Id | None = None  # a finished training, whose LoRA and pseudo-words it starts from
+    start: Source | None = None  # whose LoRA and pseudo-words it starts from
 
 
 class GenerateSpec(Model):
-    """Arguments of `magictailor.Run.generate`, for one finished training or for several side by side."""
+    """Arguments of `magictailor.Run.generate`, for one result or for several side by side."""
 
     kind: Literal["generate"] = "generate"
-    runs: tuple[Id, ...] = Field(min_length=1, max_length=12)
+    runs: tuple[Source, ...] = Field(min_length=1, max_length=12)
     prompts: tuple[Text, ...] = Field(min_length=1, max_length=100)
     number: int = Field(4, ge=1, le=10_000)
     seed: int = Field(0, ge=0, lt=2**32)
     steps: int | None = Field(None, ge=1, le=1000)
     guidance: float | None = Field(None, ge=0, le=100)
-    scheduler: Literal["ddim", "dpm++", "dpm++-karras", "sde-dpm++"] = "ddim"
+    scheduler: Literal["ddim", "dpm++", "dpm++-karras", "sde-dpm++", "own", "euler"] | None = None  # the family's own
     loras: tuple[LoRA, ...] = Field((), max_length=8)
 
     @model_validator(mode="after")
@@ -81,7 +85,7 @@ class ExportSpec(Model):
     """Arguments of `magictailor.export`, for several tools at once. ``target``: a folder that the studio's owner allowed."""
 
     kind: Literal["export"] = "export"
-    run: Id
+    run: Source
     formats: tuple[Literal["diffusers", "kohya", "comfyui", "merged", "checkpoint"], ...] = Field(
         min_length=1, max_length=5
     )
@@ -142,3 +146,10 @@ def state_of(job: Job, ending: Ending | None, locked: bool) -> State:
 def run_folder(folder: Path) -> Path:
     """The run of a training's folder. It has the pair's name, which exported files begin with."""
     return next((path for path in (folder / RUN).glob("*") if path.is_dir()), folder / RUN / "none")
+
+
+def result_folder(jobs: Path, source: str) -> Path:
+    """The run that a `Source` names, in the folder of all jobs."""
+    id, _, step = source.partition("@")
+    run = run_folder(jobs / id)
+    return checkpoint_folder(run, int(step)) if step else run

@@ -24,8 +24,10 @@ from magictailor.studio.jobs.job import (
     Job,
     MasksSpec,
     TrainSpec,
+    result_folder,
     run_folder,
 )
+from magictailor.studio.machine import machine
 from magictailor.studio.workspace import Places
 
 THUMB = 256  # pixels
@@ -55,12 +57,13 @@ def do(job: Job, folder: Path, places: Places, listen: Listener) -> dict[str, An
 def _train(spec: TrainSpec, folder: Path, places: Places, listen: Listener) -> dict[str, Any]:
     from magictailor.api import personalize
 
-    start = None if spec.start is None else run_folder(folder.parent / spec.start)
+    start = None if spec.start is None else result_folder(folder.parent, spec.start)
     run = personalize(
         folder / PAIR, run_folder(folder), model=places.model(spec.model), method=spec.method, settings=spec.settings,
         loras=[places.lora(name) for name in spec.loras], start=start, listen=listen, device=spec.device, precision=spec.precision, preset=spec.preset,
     )  # fmt: skip
-    return {"words": run.words, "steps": run.recipe.sampling.steps, "guidance": run.recipe.sampling.guidance}
+    sampling = run.recipe.sampling
+    return {"words": run.words, "steps": sampling.steps, "guidance": sampling.guidance, "machine": machine()}
 
 
 def _generate(spec: GenerateSpec, folder: Path, places: Places, listen: Listener) -> dict[str, Any]:
@@ -84,7 +87,7 @@ def _generate(spec: GenerateSpec, folder: Path, places: Places, listen: Listener
         ]
         if not missing:
             continue
-        run = load(run_folder(folder.parent / name), [places.lora(text) for text in spec.loras], listen)
+        run = load(result_folder(folder.parent, name), [places.lora(text) for text in spec.loras], listen)
         for prompt in dict.fromkeys(prompt for prompt, _ in missing):
             seeds = [seed for text, seed in missing if text == prompt]
             for item in run.generate(
@@ -134,11 +137,11 @@ def _export(spec: ExportSpec, folder: Path, places: Places, listen: Listener) ->
     for done, format in enumerate(spec.formats):
         listen(Progress("exporting", done, total))
         bundle = spec.bundle and format == "kohya"
-        export(run_folder(folder.parent / spec.run), work / format, format, bundle=bundle, half=spec.half)
+        export(result_folder(folder.parent, spec.run), work / format, format, bundle=bundle, half=spec.half)
     listen(Progress("exporting", len(spec.formats), total))
     write_atomically(folder / "export.zip", _zipper(work))
     if spec.target is not None:
-        _copy(work, places.exports[spec.target], run_folder(folder.parent / spec.run))
+        _copy(work, places.exports[spec.target], result_folder(folder.parent, spec.run))
     listen(Progress("exporting", total, total))
     files = [p.relative_to(work).as_posix() for p in sorted(work.rglob("*")) if p.is_file()]
     return {"files": files, "bytes": (folder / "export.zip").stat().st_size, "target": spec.target}

@@ -16,8 +16,8 @@ function chosen(schema, value, root) {
 
 const words = (name) => name.replaceAll("_", " ");
 
-// Returns [element, settings()]: key=value of every field that was changed.
-export function settingsForm(recipe, schema) {
+// Returns [element, settings()]: key=value of every field that was changed. left: keys that the form leaves to others.
+export function settingsForm(recipe, schema, left = []) {
   const inputs = [];
   const leaf = (key, value, own) => {
     const id = `s-${key}`, text = value === null ? "" : Array.isArray(value) ? JSON.stringify(value) : String(value);
@@ -37,8 +37,9 @@ export function settingsForm(recipe, schema) {
   const group = (key, value, own, title) => {
     const simple = [], nested = [];
     for (const [name, inner] of Object.entries(value)) {
-      if (["kind", "method"].includes(name)) continue;
-      const full = key ? `${key}.${name}` : name, below = chosen(own.properties?.[name], inner, schema);
+      const full = key ? `${key}.${name}` : name;
+      if (["kind", "method"].includes(name) || left.includes(full)) continue;
+      const below = chosen(own.properties?.[name], inner, schema);
       if (inner !== null && typeof inner === "object" && !Array.isArray(inner)) nested.push(group(full, inner, below, words(name) + (inner.kind ? `: ${inner.kind}` : "")));
       else if (Array.isArray(inner) && inner.some((v) => typeof v === "object")) inner.forEach((v, n) => nested.push(group(`${full}.${n}`, v, chosen(resolve(own.properties?.[name], schema)?.items, v, schema), `${words(name)} ${n + 1}${v.kind ? `: ${v.kind}` : ""}`)));
       else simple.push(leaf(full, inner, below));

@@ -63,4 +63,26 @@ function listen() {
 
 export const jobsOf = (kind) => [...state.jobs.values()].filter((job) => !kind || job.kind === kind);
 export const finishedRuns = () => jobsOf("train").filter((job) => job.state === "done").reverse();
+// Trainings with a result: those that are done, and those that have kept a checkpoint. The newest first.
+export const trainingsWithResults = () => jobsOf("train").filter((job) => job.state === "done" || job.run.checkpoints?.length).reverse();
+// What pictures, exports and further trainings can be made from, as the server names them: 00001-train, 00001-train@100.
+export const sourcesOf = (job) => [...(job.run.checkpoints ?? []).map((step) => `${job.id}@${step}`), ...(job.state === "done" ? [job.id] : [])];
+export const allSources = () => trainingsWithResults().flatMap((job) => sourcesOf(job).reverse());
+
+// A job's title, with its number where another one has the same title.
+export function titleOf(job) {
+  const alike = jobsOf(job.kind).filter((other) => other.title === job.title).length > 1;
+  return alike ? `${job.title} #${Number(job.id.split("-")[0])}` : job.title;
+}
+
+export function nameOf(source) {
+  const [id, step] = source.split("@"), job = state.jobs.get(id);
+  return (job ? titleOf(job) : id) + (step ? `, step ${step}` : "");
+}
+
+// The order of results side by side: by training, then by step, the end last.
+export function bySource(a, b) {
+  const [first, second] = [a, b].map((source) => source.split("@"));
+  return first[0] === second[0] ? Number(first[1] ?? Infinity) - Number(second[1] ?? Infinity) : first[0] < second[0] ? -1 : 1;
+}
 export const busy = (job) => ["running", "pausing", "stopping"].includes(job.state);

@@ -30,10 +30,13 @@ def find(
     text: Annotated[str, Query(max_length=300)] = "",
     favourite: bool = False,
     job: Annotated[list[str] | None, Query(max_length=50)] = None,
+    prompt: Annotated[list[Annotated[str, Field(max_length=500)]] | None, Query(max_length=25)] = None,
     offset: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 200,
 ) -> dict[str, Any]:
-    return studio.gallery.find(text, favourite=favourite, jobs=job or (), offset=offset, limit=limit)
+    return studio.gallery.find(
+        text, favourite=favourite, jobs=job or (), prompts=prompt or (), offset=offset, limit=limit
+    )
 
 
 @router.post("/gallery/marks", status_code=204)

@@ -1,6 +1,7 @@
 """Routes for jobs, and what there is to choose from."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -11,7 +12,7 @@ from magictailor.generation.protocol import CONTEXTS, TREATMENTS, VIEWS
 from magictailor.methods import CATALOGUE
 from magictailor.recipe import Recipe
 from magictailor.studio.assistant import models
-from magictailor.studio.jobs import Spec
+from magictailor.studio.jobs import Spec, TrainSpec
 from magictailor.studio.jobs.job import LOG_FILE, RUN, run_folder
 from magictailor.studio.jobs.store import Action
 from magictailor.studio.live import curves, previews
@@ -68,7 +69,13 @@ def recipe(
     model: Annotated[str, Query(max_length=300)] = "embedded",
 ) -> dict[str, Any]:
     """A method's recipe on a base, and the schema that a form is made from."""
-    return {"recipe": studio.recipe(method, model), "schema": Recipe.model_json_schema()}
+    return {"recipe": studio.recipe(method, model).dump(), "schema": Recipe.model_json_schema()}
+
+
+@router.post("/expectation")
+def expectation(studio: TheStudio, spec: TrainSpec) -> dict[str, Any]:
+    """What a training is expected to take; nothing is written."""
+    return asdict(studio.expect(spec))
 
 
 @router.get("/jobs")

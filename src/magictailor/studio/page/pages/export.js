@@ -3,20 +3,20 @@
 import { post } from "../api.js";
 import { jobButtons, report } from "../app.js";
 import { field, h, select, show } from "../dom.js";
-import { busy, finishedRuns, jobsOf, on, state } from "../store.js";
+import { allSources, busy, jobsOf, nameOf, on, state } from "../store.js";
 
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 
 export async function open(main) {
   const form = h("form", { class: "card" }), list = h("div");
-  const draft = { run: finishedRuns()[0]?.id, formats: new Set(["comfyui"]), half: false, bundle: false, target: "" };
+  const draft = { run: allSources()[0], formats: new Set(["comfyui"]), half: false, bundle: false, target: "" };
 
   function drawForm() {
-    const runs = finishedRuns();
+    const runs = allSources();
     if (!runs.length) { show(form, h("div", { class: "empty" }, h("h2", {}, "Nothing to export yet"), h("p", {}, "Exports need a finished training."), h("a", { class: "button primary", href: "#/train" }, "Train"))); return; }
-    draft.run ??= runs[0].id;
+    if (!runs.includes(draft.run)) draft.run = runs[0];
     const box = (checked, change) => { const input = h("input", { type: "checkbox", checked }); input.onchange = () => { change(input.checked); drawForm(); }; return input; };
-    show(form, h("h2", {}, "New export"), field("Training", select(runs.map((r) => [r.id, r.title]), draft.run, (v) => { draft.run = v; })),
+    show(form, h("h2", {}, "New export"), field("Training", select(runs.map((source) => [source, nameOf(source)]), draft.run, (v) => { draft.run = v; })),
       h("fieldset", { class: "field" }, h("legend", {}, "For"), Object.entries(state.choices.formats).map(([name, text]) => h("label", { class: "choice" }, box(draft.formats.has(name), (on) => (on ? draft.formats.add(name) : draft.formats.delete(name))), h("span", {}, h("strong", {}, name), ": ", text)))),
       h("label", { class: "choice" }, box(draft.half, (v) => { draft.half = v; }), "Half precision: files of half the size"),
       draft.formats.has("kohya") && h("label", { class: "choice" }, box(draft.bundle, (v) => { draft.bundle = v; }), "Embeddings also inside kohya's LoRA file, for A1111"),
@@ -40,7 +40,8 @@ export async function open(main) {
   }
 
   show(main, h("div", { class: "head" }, h("h1", {}, "Export")), h("div", { class: "columns" }, form, list));
+  let sources = allSources().join();
   drawForm(); drawList();
-  const off = [on("jobs", (job) => { drawList(); if (job?.kind === "train" && job.state === "done") drawForm(); })];
+  const off = [on("jobs", (job) => { drawList(); if (job?.kind === "train" && sources !== (sources = allSources().join())) drawForm(); })];
   return () => off.forEach((f) => f());
 }

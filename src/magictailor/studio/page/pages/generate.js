@@ -4,18 +4,20 @@ import { get, post, q } from "../api.js";
 import { jobButtons, report, typing } from "../app.js";
 import { announce, field, h, select, show, toast } from "../dom.js";
 import { VirtualGallery } from "../gallery.js";
-import { busy, finishedRuns, jobsOf, on, state } from "../store.js";
+import { allSources, busy, bySource, jobsOf, nameOf, on, sourcesOf, state, titleOf, trainingsWithResults } from "../store.js";
 
 let draft = null; // kept while the page is left and entered again
 
 export async function open(main, [wanted]) {
-  const runs = finishedRuns();
   const gallery = new VirtualGallery({ open: view });
   const form = h("form", { class: "card" }), working = h("div", { "aria-live": "polite" }), comparison = h("section"), count = h("span", { class: "soft small" }), none = h("p", { class: "none", hidden: true });
-  draft ??= { runs: [], prompts: "", number: 4, seed: 0, steps: "", guidance: "", scheduler: "ddim", lora: "" };
-  if (wanted && runs.some((r) => r.id === wanted)) { draft.runs = [wanted]; draft.prompts = ""; }
-  if (!draft.runs.some((id) => runs.some((r) => r.id === id))) draft.runs = runs.slice(0, 1).map((r) => r.id);
-  const words = () => [...new Set(finishedRuns().filter((r) => draft.runs.includes(r.id)).flatMap((r) => Object.keys(r.run.words ?? {})))];
+  draft ??= { runs: [], prompts: "", number: 4, seed: 0, steps: "", guidance: "", scheduler: "", lora: "" };
+  const known = () => { const there = new Set(allSources()); draft.runs = draft.runs.filter((source) => there.has(source)); };
+  if (wanted && allSources().includes(wanted)) { draft.runs = [wanted]; draft.prompts = ""; }
+  known();
+  if (!draft.runs.length) draft.runs = allSources().slice(0, 1);
+  const jobsChosen = () => trainingsWithResults().filter((job) => draft.runs.some((source) => source.split("@")[0] === job.id));
+  const words = () => [...new Set(jobsChosen().flatMap((job) => Object.keys(job.run.words ?? {})))];
   const together = () => { const [first, ...rest] = words(); return rest.length ? `${first} with ${rest.join(" and ")}` : first ?? ""; };
   const prompts = h("textarea", { rows: 3, maxlength: 4000, placeholder: "One prompt a line", "aria-keyshortcuts": "Control+Enter" });
 
@@ -26,8 +28,22 @@ export async function open(main, [wanted]) {
     prompts.focus();
   }
 
+  // A training: one box if there is nothing but its end, else one for each checkpoint.
+  function chooser(job) {
+    const box = (source, text) => {
+      const input = h("input", { type: "checkbox", checked: draft.runs.includes(source), "data-source": source });
+      input.onchange = () => { draft.runs = input.checked ? [...draft.runs, source] : draft.runs.filter((other) => other !== source); drawForm(); form.querySelector(`[data-source="${source}"]`)?.focus(); };
+      return h("label", { class: "choice small" }, input, text);
+    };
+    const sources = sourcesOf(job);
+    if (sources.length === 1 && sources[0] === job.id) return box(job.id, titleOf(job));
+    return h("div", { role: "group", "aria-label": titleOf(job) }, h("span", { class: "small" }, titleOf(job)),
+      h("div", { class: "steps" }, sources.map((source) => box(source, source.includes("@") ? `step ${source.split("@")[1]}` : "the end"))));
+  }
+
   function drawForm() {
-    if (!finishedRuns().length) {
+    known();
+    if (!allSources().length) {
       show(form, h("h2", {}, "New pictures"), h("div", { class: "empty" }, h("p", {}, "Pictures need a finished training."), h("a", { class: "button primary", href: "#/train" }, "Train")));
       return;
     }
@@ -35,17 +51,16 @@ export async function open(main, [wanted]) {
     prompts.value = draft.prompts;
     prompts.oninput = () => { draft.prompts = prompts.value; };
     const number = (name, attributes) => { const box = h("input", { type: "number", value: String(draft[name]), ...attributes }); box.oninput = () => { draft[name] = box.value; }; return box; };
-    const chosen = (run) => { const box = h("input", { type: "checkbox", checked: draft.runs.includes(run.id) }); box.onchange = () => { draft.runs = box.checked ? [...draft.runs, run.id] : draft.runs.filter((id) => id !== run.id); drawForm(); }; return box; };
-    const first = finishedRuns().find((r) => r.id === draft.runs[0])?.run.sampling ?? {};
+    const first = jobsChosen()[0]?.run.sampling ?? {};
     show(form, h("h2", {}, "New pictures"),
-      h("fieldset", { class: "field" }, h("legend", {}, "Trainings"), finishedRuns().slice(0, 12).map((run) => h("label", { class: "choice small" }, chosen(run), run.title)), draft.runs.length > 1 && h("span", { class: "help" }, "Several: the same prompts and seeds for each, side by side.")),
+      h("fieldset", { class: "field sources" }, h("legend", {}, "Trainings"), trainingsWithResults().map(chooser), h("span", { class: "help" }, draft.runs.length > 1 ? `${draft.runs.length} of them: the same prompts and seeds for each, side by side.` : "Choose several, or several checkpoints of one, to compare them.")),
       field("Prompts", prompts),
       h("div", { class: "chips", role: "group", "aria-label": "Words" }, words().map((word) => h("button", { class: "word", type: "button", onclick: () => insert(word) }, word))),
       h("details", {}, h("summary", {}, "Places, styles and views"), Object.entries(state.choices.prompts).map(([group, texts]) => h("div", { class: "chips", role: "group", "aria-label": group }, Object.values(texts).map((text) => h("button", { type: "button", onclick: () => insert(`, ${text}`) }, text)))),
         h("button", { class: "small", type: "button", onclick: () => { draft.prompts = prompts.value = Object.values(state.choices.prompts).flatMap((t) => Object.values(t)).map((t) => `${together()}, ${t}`).join("\n"); } }, "All twenty")),
       h("div", { class: "columns" }, field("Pictures of each", number("number", { min: 1, max: 10000 })), field("First seed", number("seed", { min: 0, max: 4294967295 }))),
       h("details", {}, h("summary", {}, "Guidance, steps, sampler"), h("div", { class: "columns" }, field("Guidance", number("guidance", { min: 0, max: 100, step: "any", placeholder: first.guidance })), field("Steps", number("steps", { min: 1, max: 1000, placeholder: first.steps }))),
-        field("Sampler", select(["ddim", "dpm++", "dpm++-karras", "sde-dpm++"], draft.scheduler, (v) => { draft.scheduler = v; })),
+        field("Sampler", select([["", "the base's own"], "ddim", "dpm++", "dpm++-karras", "sde-dpm++", ["own", "own (flow matching)"], ["euler", "euler (flow matching)"]], draft.scheduler, (v) => { draft.scheduler = v; })),
         state.choices.loras.length > 0 && field("Community LoRA", select([["", "none"], ...state.choices.loras], draft.lora, (v) => { draft.lora = v; }))),
       h("button", { class: "primary", type: "submit", disabled: !draft.runs.length }, "Generate"));
   }
@@ -53,7 +68,8 @@ export async function open(main, [wanted]) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const lines = prompts.value.split("\n").map((l) => l.trim()).filter(Boolean);
-    const spec = { kind: "generate", runs: draft.runs, prompts: lines, number: Number(draft.number), seed: Number(draft.seed), scheduler: draft.scheduler };
+    const spec = { kind: "generate", runs: draft.runs, prompts: lines, number: Number(draft.number), seed: Number(draft.seed) };
+    if (draft.scheduler) spec.scheduler = draft.scheduler;
     if (draft.steps !== "") spec.steps = Number(draft.steps);
     if (draft.guidance !== "") spec.guidance = Number(draft.guidance);
     if (draft.lora) spec.loras = [draft.lora];
@@ -85,10 +101,10 @@ export async function open(main, [wanted]) {
       const image = `/api/images/${q(row.job)}/${row.name}`;
       const favourite = async () => { try { await post("/gallery/marks", { ids: [row.id], favourite: !row.favourite }); row.favourite = !row.favourite; draw(); } catch (error) { report(error); } };
       const gone = async () => { try { await post("/gallery/marks", { ids: [row.id], deleted: true }); box.close(); toast("The picture is deleted", { undo: async () => { await post("/gallery/marks", { ids: [row.id], deleted: false }); reload(); } }); } catch (error) { report(error); } };
-      const reuse = () => { draft = { ...draft, prompts: row.prompt, seed: row.seed, steps: row.steps, guidance: row.guidance, scheduler: row.scheduler, runs: finishedRuns().some((r) => r.id === row.run) ? [row.run] : draft.runs }; box.close(); drawForm(); prompts.focus(); };
+      const reuse = () => { draft = { ...draft, prompts: row.prompt, seed: row.seed, steps: row.steps, guidance: row.guidance, scheduler: row.scheduler, runs: allSources().includes(row.run) ? [row.run] : draft.runs }; box.close(); drawForm(); prompts.focus(); };
       box.onkeydown = (event) => { const key = event.key; if (key === "ArrowRight" && at < gallery.total - 1) { at++; draw(); } else if (key === "ArrowLeft" && at > 0) { at--; draw(); } else if (key.toLowerCase() === "s") favourite(); else if (key === "Delete") gone(); };
       show(box, h("div", { class: "columns" }, h("img", { src: image, alt: row.prompt }), h("div", {}, h("p", {}, h("strong", {}, row.prompt)),
-        h("dl", { class: "numbers" }, [["Seed", row.seed], ["Method", row.method], ["Guidance", row.guidance], ["Steps", row.steps], ["Sampler", row.scheduler], ["Pair", row.pair], ["Base", row.model], ["Size", `${row.width} × ${row.height}`]].map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v)))),
+        h("dl", { class: "numbers" }, [["Seed", row.seed], ["Training", nameOf(row.run)], ["Method", row.method], ["Guidance", row.guidance], ["Steps", row.steps], ["Sampler", row.scheduler], ["Pair", row.pair], ["Base", row.model], ["Size", `${row.width} × ${row.height}`]].map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v)))),
         h("div", { class: "cluster foot-actions" }, h("button", { type: "button", "aria-pressed": String(row.favourite), onclick: favourite }, row.favourite ? "★ Favourite" : "☆ Favourite"), h("button", { type: "button", onclick: reuse }, "Use these settings"), h("button", { type: "button", onclick: () => { box.close(); compare(row.job); } }, "Compare"), h("a", { class: "button", href: `${image}?download=true` }, "Download"), h("button", { type: "button", class: "danger", onclick: gone }, "Delete"), h("button", { type: "button", class: "primary", onclick: () => box.close() }, "Close")))));
       box.querySelector(".primary").focus();
     }
@@ -104,12 +120,16 @@ export async function open(main, [wanted]) {
   async function compare(job) {
     compared = job;
     try {
-      const rows = (await get(`/gallery?job=${q(job)}&limit=500`)).rows, names = Object.fromEntries(jobsOf("train").map((r) => [r.id, r.title]));
-      const columns = [...new Map(rows.map((r) => [`${r.prompt}\n${r.seed}`, r])).values()].sort((a, b) => (a.prompt === b.prompt ? a.seed - b.seed : a.prompt < b.prompt ? -1 : 1)).slice(0, 60);
-      const by = new Map(rows.map((r) => [`${r.run}\n${r.prompt}\n${r.seed}`, r])), owners = [...new Set(rows.map((r) => r.run))].sort();
+      const own = (await get(`/gallery?job=${q(job)}&limit=500`)).rows, key = (r) => `${r.prompt}\n${r.seed}`;
+      const columns = [...new Map(own.map((r) => [key(r), r])).values()].sort((a, b) => (a.prompt === b.prompt ? a.seed - b.seed : a.prompt < b.prompt ? -1 : 1)).slice(0, 60);
+      // Whatever else was drawn from these prompts with the same settings belongs to the comparison, too.
+      const alike = (r) => own.some((o) => key(o) === key(r) && ["steps", "guidance", "scheduler", "model"].every((name) => o[name] === r[name]));
+      const prompts = [...new Set(columns.map((c) => c.prompt))], found = prompts.length > 25 ? [] : (await get(`/gallery?limit=500${prompts.map((p) => `&prompt=${q(p)}`).join("")}`)).rows;
+      const rows = [...found.filter(alike), ...own];
+      const by = new Map(rows.map((r) => [`${r.run}\n${key(r)}`, r])), owners = [...new Set(rows.map((r) => r.run))].sort(bySource);
       show(comparison, h("div", { class: "cluster spread" }, h("h2", {}, "Side by side"), h("button", { class: "small quiet", type: "button", onclick: () => { compared = null; show(comparison); } }, "Close")),
         rows.length === 0 ? h("p", { class: "soft" }, "Pictures appear here one by one.") : h("div", { class: "compare" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}), columns.map((c) => h("th", { class: "small" }, `${c.prompt}, seed ${c.seed}`)))),
-          h("tbody", {}, owners.map((run) => h("tr", {}, h("th", { class: "small" }, names[run] ?? run), columns.map((c) => { const r = by.get(`${run}\n${c.prompt}\n${c.seed}`); return h("td", {}, r ? h("img", { src: `/api/images/${q(r.job)}/${r.name}/thumb`, alt: `${names[run] ?? run}: ${r.prompt}, seed ${r.seed}` }) : ""); })))))));
+          h("tbody", {}, owners.map((run) => h("tr", {}, h("th", { class: "small", scope: "row" }, nameOf(run)), columns.map((c) => { const r = by.get(`${run}\n${key(c)}`); return h("td", {}, r ? h("img", { src: `/api/images/${q(r.job)}/${r.name}/thumb`, alt: `${nameOf(run)}: ${r.prompt}, seed ${r.seed}` }) : ""); })))))));
       comparison.dataset.pictures = rows.length;
     } catch (error) { report(error); }
   }
@@ -117,8 +137,9 @@ export async function open(main, [wanted]) {
   const keys = (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit(); else if (!typing(event) && event.key === "/") { text.focus(); event.preventDefault(); } };
   document.addEventListener("keydown", keys);
   show(main, h("div", { class: "head" }, h("h1", {}, "Generate")), h("div", { class: "columns generate" }, form, h("div", { class: "stack" }, working, comparison, h("div", { class: "cluster" }, text, h("label", { class: "choice" }, starred, "Favourites"), count), none, gallery.element)));
+  let sources = allSources().join();
   drawForm(); drawWorking();
   await reload();
-  const off = [on("jobs", (job) => { drawWorking(); if (job?.kind === "train" && job.state === "done") drawForm(); }), on("images", ({ id, rows }) => { later(); announce(`${rows.length} new pictures`); if (compared === id) compare(id); }), on("gallery", later), on("anew", later)];
+  const off = [on("jobs", (job) => { drawWorking(); if (job?.kind === "train" && sources !== (sources = allSources().join())) drawForm(); }), on("images", ({ id, rows }) => { later(); announce(`${rows.length} new pictures`); if (compared === id) compare(id); }), on("gallery", later), on("anew", later)];
   return () => { off.forEach((f) => f()); gallery.close(); document.removeEventListener("keydown", keys); clearTimeout(wait); };
 }

@@ -5,7 +5,7 @@ import { jobButtons, moveJob, report, typing } from "../app.js";
 import { Chart } from "../chart.js";
 import { announce, duration, field, h, select, show } from "../dom.js";
 import { settingsForm } from "../form.js";
-import { busy, choosePair, finishedRuns, jobsOf, on, state } from "../store.js";
+import { allSources, busy, choosePair, jobsOf, nameOf, on, sourcesOf, state, titleOf } from "../store.js";
 
 export async function open(main, [id]) {
   return id ? watch(main, id) : choose(main);
@@ -14,35 +14,56 @@ export async function open(main, [id]) {
 // --- a new training, and the queue
 
 async function choose(main) {
-  let settings = () => [], pairReady = false;
+  let settings = () => [], pairReady = false, turn = 0, wait = null;
   const queue = h("div");
   const form = h("form", { class: "card" });
   const values = { model: "embedded", method: "magictailor", preset: "", precision: "", start: "" };
   const advanced = h("details", {}, h("summary", {}, "Advanced settings"), h("p", { class: "soft" }, "Opening…"));
+  const keep = h("input", { type: "number", min: "0", max: "10000000", step: "1" });
+  const expected = h("div", { class: "expected", "aria-live": "polite" });
+
+  function spec() {
+    const found = { kind: "train", pair: state.pair.id, model: values.model, method: values.method, settings: [...settings(), ...(Number(keep.value) > 0 ? [`sampling.keep_every=${Number(keep.value)}`] : [])] };
+    for (const name of ["preset", "precision", "start"]) if (values[name]) found[name] = values[name];
+    if (values.lora) found.loras = [values.lora];
+    return found;
+  }
 
   async function drawSettings() {
     try {
       const { recipe, schema } = await get(`/recipe?method=${q(values.method)}&model=${q(values.model)}`);
-      const [element, changed] = settingsForm(recipe, schema);
+      const [element, changed] = settingsForm(recipe, schema, ["sampling.keep_every"]);
       settings = changed;
-      const steps = recipe.phases.reduce((sum, p) => sum + p.steps, 0);
+      const steps = recipe.phases.reduce((sum, p) => sum + p.steps, 0), small = recipe.train.every((part) => ["lora", "pseudo-words"].includes(part.kind));
+      keep.value = String(small ? recipe.sampling.preview_every : 0);
       show(advanced, h("summary", {}, `Advanced settings (${steps} steps in ${recipe.phases.length} phase${recipe.phases.length > 1 ? "s" : ""})`), element);
-      drawTime(steps);
+      drawExpected();
     } catch (error) { report(error); }
   }
 
-  const time = h("p", { class: "soft small" });
-  function drawTime(steps) {
-    const like = finishedRuns().find((job) => job.run.model === values.model && job.run.method === values.method && job.run.steps > 0);
-    const card = state.choices.cards[0];
-    show(time, card ? `${card.name}, ${card.gigabytes} GB. ` : "No card found: this runs on the processor. ",
-      like ? `About ${duration((like.run.seconds / like.run.steps) * steps)} of training${like.run.peak_gb ? ` and ${like.run.peak_gb} GB` : ""}, by “${like.title}”.` : "Time and memory are shown here after the first training of this kind.");
+  // What is known before it begins: measured here, or counted; nothing is guessed.
+  async function drawExpected() {
+    if (!state.pair) { show(expected); return; }
+    const own = ++turn, card = state.choices.cards[0];
+    try {
+      const found = await post("/expectation", spec());
+      if (own !== turn) return;
+      const by = found.measured ? `measured in “${nameOf(found.measured)}”` : "";
+      const preset = card ? `${found.preset}${found.proposed ? `, as ${card.name} has ${card.gigabytes} GB` : ""}` : "none: no card found, this runs on the processor";
+      const tight = card && !found.measured && found.memory_gb > card.gigabytes;
+      const rows = [["Preset", preset, ""],
+        ["Time", found.seconds === null ? "not known yet" : `about ${duration(found.seconds)} for ${found.steps} steps`, found.seconds === null ? `${found.steps} steps; the time left is shown after the first of them` : `${by}; previews come on top`],
+        ["Memory", found.memory_gb === null ? "not known yet" : `about ${found.memory_gb.toFixed(1)} GB`, found.memory_gb === null ? found.unknown : by || "counted for six photos and rank 32, never seen on a card"]];
+      show(expected, h("dl", {}, rows.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, note && h("span", { class: "help" }, note))))),
+        tight && h("p", { class: "notice warn small" }, "That is more than the card has. Choose a smaller preset."));
+    } catch (error) { if (own === turn) show(expected, h("p", { class: "error small" }, error.message)); }
   }
+  const later = () => { clearTimeout(wait); wait = setTimeout(drawExpected, 300); };
 
   function drawForm() {
     const { pair, choices } = { pair: state.pair, choices: state.choices };
     pairReady = Boolean(pair) && pair.problems.length === 0;
-    const set = (name, redraw) => (value) => { values[name] = value; if (redraw) drawSettings(); };
+    const set = (name, redraw) => (value) => { values[name] = value; if (redraw) drawSettings(); else later(); };
     const hub = h("input", { type: "text", placeholder: "or a name at the hub: owner/model", "aria-label": "A model at the hub", maxlength: 200 });
     hub.onchange = () => { if (hub.value.trim()) { values.model = hub.value.trim(); drawSettings(); } };
     const groups = Object.groupBy ? Object.groupBy(choices.methods, (m) => m.group) : { methods: choices.methods };
@@ -55,19 +76,18 @@ async function choose(main) {
       field("Method", method),
       h("div", { class: "columns" }, field("Preset", select([["", choices.cards.length ? "the card's" : "no card: nothing to save"], ...choices.presets], values.preset, set("preset")), "Memory of the card"),
         field("Precision", select([["", "automatic"], "fp32", "bf16", "fp16", "int8", "nf4"], values.precision, set("precision")))),
-      finishedRuns().length > 0 && field("Start from", select([["", "the base alone"], ...finishedRuns().map((j) => [j.id, j.title])], values.start, set("start"))),
+      allSources().length > 0 && field("Start from", select([["", "the base alone"], ...allSources().map((source) => [source, nameOf(source)])], values.start, set("start"))),
       choices.loras.length > 0 && field("Community LoRA", select([["", "none"], ...choices.loras], values.lora ?? "", set("lora"))),
-      time, advanced,
+      field("Keep a checkpoint every", keep, "steps, to compare and to choose from; 0: only the end"),
+      advanced, expected,
       h("button", { class: "primary", type: "submit", disabled: !pairReady, "aria-keyshortcuts": "Control+Enter" }, "Train"));
   }
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const spec = { kind: "train", pair: state.pair.id, model: values.model, method: values.method, settings: settings() };
-    for (const name of ["preset", "precision", "start"]) if (values[name]) spec[name] = values[name];
-    if (values.lora) spec.loras = [values.lora];
-    try { const job = await post("/jobs", { spec }); state.jobs.set(job.id, job); location.hash = `#/train/${job.id}`; } catch (error) { report(error); }
+    try { const job = await post("/jobs", { spec: spec() }); state.jobs.set(job.id, job); location.hash = `#/train/${job.id}`; } catch (error) { report(error); }
   });
+  form.addEventListener("input", later);
   const keys = (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit(); };
   document.addEventListener("keydown", keys);
 
@@ -77,7 +97,7 @@ async function choose(main) {
     show(queue, h("h2", {}, "Jobs"), jobs.length === 0 && h("p", { class: "soft" }, "Trainings, pictures and exports are listed here. They go on when this page is closed."),
       h("ul", { class: "queue" }, jobs.map((job) => {
         const at = waiting.indexOf(job);
-        return h("li", { "data-job": job.id }, h("div", {}, job.kind === "train" ? h("a", { href: `#/train/${job.id}` }, job.title) : h("span", {}, job.title), h("br"), h("span", { class: `state ${job.state}` }, job.state), " ", h("span", { class: "soft small" }, job.message || (job.progress.total && busy(job) ? `${job.progress.task} ${job.progress.done} / ${job.progress.total}` : job.kind))),
+        return h("li", { "data-job": job.id }, h("div", {}, job.kind === "train" ? h("a", { href: `#/train/${job.id}` }, titleOf(job)) : h("span", {}, titleOf(job)), h("br"), h("span", { class: `state ${job.state}` }, job.state), " ", h("span", { class: "soft small" }, job.message || (job.progress.total && busy(job) ? `${job.progress.task} ${job.progress.done} / ${job.progress.total}` : job.kind))),
           h("div", { class: "cluster" }, at > 0 && h("button", { class: "small quiet", "aria-label": `Move ${job.title} up`, onclick: () => moveJob(job.id, waiting[at - 1].id) }, "↑"),
             at >= 0 && at < waiting.length - 1 && h("button", { class: "small quiet", "aria-label": `Move ${job.title} down`, onclick: () => moveJob(job.id, waiting[at + 2]?.id ?? null) }, "↓"), jobButtons(job)));
       })));
@@ -85,8 +105,8 @@ async function choose(main) {
 
   show(main, h("div", { class: "head" }, h("h1", {}, "Train")), h("div", { class: "columns" }, form, queue));
   drawForm(); drawQueue(); drawSettings();
-  const off = [on("pair", drawForm), on("pairs", drawForm), on("jobs", drawQueue)];
-  return () => { off.forEach((f) => f()); document.removeEventListener("keydown", keys); };
+  const off = [on("pair", () => { drawForm(); later(); }), on("pairs", drawForm), on("jobs", (job) => { drawQueue(); if (job?.kind === "train" && job.state === "done") later(); })];
+  return () => { off.forEach((f) => f()); clearTimeout(wait); document.removeEventListener("keydown", keys); };
 }
 
 // --- one training
@@ -102,8 +122,8 @@ async function watch(main, id) {
     const found = job();
     if (!found) { show(main, h("h1", {}, "Train"), h("p", { class: "notice warn" }, "This training is not here any more. ", h("a", { href: "#/train" }, "All jobs"))); return; }
     const bar = found.progress.total && busy(found) ? h("progress", { max: found.progress.total, value: found.progress.done, "aria-label": "Steps" }) : null;
-    show(head, h("div", {}, h("a", { href: "#/train", class: "small" }, "← All jobs"), h("h1", {}, found.title, " ", h("span", { class: `state ${found.state}` }, found.state))), h("div", { class: "cluster" }, jobButtons(found, { small: false }),
-      found.state === "done" && h("a", { class: "button primary", href: `#/generate/${id}` }, "Generate")));
+    show(head, h("div", {}, h("a", { href: "#/train", class: "small" }, "← All jobs"), h("h1", {}, titleOf(found), " ", h("span", { class: `state ${found.state}` }, found.state))), h("div", { class: "cluster" }, jobButtons(found, { small: false }),
+      sourcesOf(found).length > 0 && h("a", { class: "button primary", href: `#/generate/${sourcesOf(found).at(-1)}` }, "Generate")));
     show(notice, bar, found.state === "interrupted" && h("p", { class: "notice warn" }, "The process ended before the training did. Resume goes on from the last checkpoint; the result is the same as without the interruption."),
       found.state === "failed" && h("p", { class: "notice bad", role: "alert" }, [found.message, found.fix].filter(Boolean).join("; ")),
       busy(found) && !found.run.steps && h("p", { class: "soft" }, "The base is being loaded. The first preview comes before the first step."));

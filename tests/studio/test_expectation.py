@@ -1,0 +1,50 @@
+"""What a training is expected to take, on cards that are not there: only what was counted."""
+
+from typing import Any
+
+import pytest
+
+from magictailor.backbones.presets import EXPECTED, NAMES
+from magictailor.methods import recipe_for
+from magictailor.studio.expectation import Expectation, expect
+from magictailor.studio.jobs import TrainSpec
+
+
+def expected(family: str | None, gigabytes: float, method: str = "magictailor", **spec: Any) -> Expectation:
+    cards = [{"name": "a card", "gigabytes": gigabytes}] if gigabytes else []
+    recipe = recipe_for(family or "sd1", method)
+    return expect(TrainSpec(pair="a", model="models/x", method=method, **spec), recipe, family, 6, (), cards)
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "preset"), [(8.0, "8gb"), (11.8, "12gb"), (15.8, "16gb"), (25.4, "24gb"), (80, "fast")]
+)
+def test_the_card_proposes_a_preset_whose_memory_was_counted(gigabytes: float, preset: str) -> None:
+    found = expected("sdxl", gigabytes)
+    assert (found.preset, found.proposed) == (preset, True)
+    assert found.memory_gb == EXPECTED["sdxl"][preset]
+    assert found.seconds is None
+    assert found.steps == 500
+
+
+def test_the_user_has_the_last_word() -> None:
+    found = expected("sd1", 80, preset="8gb")
+    assert (found.preset, found.proposed, found.memory_gb) == ("8gb", False, EXPECTED["sd1"]["8gb"])
+
+
+@pytest.mark.parametrize(
+    ("family", "gigabytes", "spec", "why"),
+    [
+        ("sd1", 0, {}, "processor"), ("sd1", 24, {"device": "cpu"}, "processor"), (None, 24, {}, "not downloaded"),
+        ("sd1", 24, {"method": "dreambooth"}, "LoRA"), ("sd1", 24, {"precision": "fp32"}, "fp32"), ("flux", 24, {}, "flux"),
+        ("sd1", 24, {"settings": ("optimisation.micro_batch=1",)}, "settings"),
+    ],
+)  # fmt: skip
+def test_what_was_not_counted_is_said_to_be_unknown(family: str | None, gigabytes: float, spec: Any, why: str) -> None:
+    found = expected(family, gigabytes, **spec)
+    assert found.memory_gb is None
+    assert why in found.unknown
+
+
+def test_every_counted_preset_is_one() -> None:
+    assert all(set(counted) <= set(NAMES) for counted in EXPECTED.values())
