@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,7 @@ from magictailor.common.errors import InputError
 from magictailor.data import read_pair
 from magictailor.segmentation import Segmenter, load_segmenter
 from magictailor.segmentation.grounded import pad
+from magictailor.segmentation.points import Click, SamPoints
 
 WIDTH, HEIGHT = 70, 50
 
@@ -82,6 +84,60 @@ def test_sams_input_equals_that_of_its_own_processor(size: tuple[int, int]) -> N
     logits = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     (theirs,) = own.post_process_masks([logits], inputs.original_sizes, inputs.reshaped_input_sizes)
     assert np.array_equal(square.to_image(logits[0], size) > 0, theirs[0].numpy())
+
+
+VERSIONS = {"sam": "sam", "sam2": "sam2", "sam3": "sam3_points"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_clicks_on_the_real_classes(version: str, weights: Callable[[str], str], image: Image.Image) -> None:
+    """A mask of the image's size, which depends on where the clicks are and on what they say."""
+    model = SamPoints(version, weights(VERSIONS[version]))
+    there, elsewhere = Click(60, 10), Click(10, 40)
+    masks = [
+        model(image, clicks)
+        for clicks in ([there], [elsewhere], [there, elsewhere], [there, replace(elsewhere, inside=False)])
+    ]
+    for mask in masks:
+        assert mask.shape == (HEIGHT, WIDTH)
+        assert 0 <= mask.min() <= mask.max() <= 1
+    assert len({mask.tobytes() for mask in masks}) == 4
+    assert np.array_equal(model(image, [there]), masks[0])
+    with pytest.raises(InputError, match="outside the image"):
+        model(image, [Click(WIDTH, 3)])
+
+
+def test_sams_clicks_equal_those_of_its_own_processor(weights: Callable[[str], str], image: Image.Image) -> None:
+    own = SamProcessor(SamImageProcessorPil(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64}))
+    model = SamPoints("sam", weights("sam"))
+    inputs = own(image, input_points=[[[60.0, 10.0], [10.0, 40.0]]], input_labels=[[1, 0]], return_tensors="pt")
+    with torch.no_grad():
+        out = model.network(**{k: v for k, v in inputs.items() if "sizes" not in k}, multimask_output=False)
+    (theirs,) = own.post_process_masks(
+        out.pred_masks, inputs.original_sizes, inputs.reshaped_input_sizes, binarize=False
+    )
+    ours = model(image, [Click(60, 10), Click(10, 40, inside=False)])
+    np.testing.assert_allclose(ours, torch.sigmoid(theirs[0, 0]).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("version", ["sam2", "sam3"])
+def test_clicks_on_a_stretched_photo_are_stretched_with_it(version: str, weights: Callable[[str], str]) -> None:
+    """As the network is called by hand on a square image, whose pixels are its own: x is the first number."""
+    model = SamPoints(version, weights(VERSIONS[version]))
+    side = model.network.config.prompt_encoder_config.image_size
+    few = np.random.default_rng(1).integers(0, 255, (side // 14, side // 14, 3), np.uint8)
+    square = Image.fromarray(few).resize((side, side), Image.Resampling.BICUBIC)
+    pixels = model.to_input(square, side).pixels
+    with torch.no_grad():
+        out = model.network(
+            pixel_values=pixels, input_points=torch.tensor([[[[40.0, 8.0]]]]), input_labels=torch.tensor([[[1]]]),
+            multimask_output=False,
+        )  # fmt: skip
+    logits = torch.nn.functional.interpolate(out.pred_masks[0].float(), (side, side), mode="bilinear")[0, 0]
+    np.testing.assert_allclose(model(square, [Click(40, 8)]), torch.sigmoid(logits).numpy(), atol=1e-4)
+    wide = square.resize((2 * side, side), Image.Resampling.NEAREST)
+    expected, stretched = model(square, [Click(40.25, 8)]), model(wide, [Click(80.5, 8)])[:, ::2]
+    assert np.corrcoef(stretched.ravel(), expected.ravel())[0, 1] > 0.99
 
 
 def test_a_pair_without_masks_gets_them_by_the_command(weights: Callable[[str], str], tmp_path: Path) -> None:

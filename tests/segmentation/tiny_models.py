@@ -15,6 +15,8 @@ from transformers import (
     Sam2Model,
     Sam3Config,
     Sam3Model,
+    Sam3TrackerConfig,
+    Sam3TrackerModel,
     SamConfig,
     SamModel,
     SwinConfig,
@@ -113,6 +115,27 @@ def sam2(folder: Path) -> Path:
         },
     )  # fmt: skip
     Sam2Model(config).save_pretrained(folder)
+    return folder
+
+
+def sam3_points(folder: Path) -> Path:
+    """The part of SAM 3 that takes clicks."""
+    torch.manual_seed(0)
+    config = Sam3TrackerConfig(
+        vision_config={
+            "model_type": "sam3_vision_model",
+            "backbone_config": Sam3ViTConfig(
+                hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=56,
+                patch_size=14, window_size=2, global_attn_indexes=[0], pretrain_image_size=28,
+            ),
+            "fpn_hidden_size": 16, "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
+        },
+        prompt_encoder_config={"hidden_size": 16, "image_size": 56, "patch_size": 14, "mask_input_channels": 4},
+        mask_decoder_config={
+            "hidden_size": 16, "mlp_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "iou_head_hidden_dim": 16,
+        },
+    )  # fmt: skip
+    Sam3TrackerModel(config).save_pretrained(folder)
     return folder
 
 

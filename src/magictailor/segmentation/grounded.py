@@ -87,9 +87,9 @@ class SquareInput:
         return upsample(whole[0, :, : self.height, : self.width], size)
 
 
-def stretch(image: Image.Image, side: int) -> SquareInput:
-    """SAM 2's input: the image stretched to the square."""
-    return SquareInput(to_square(image, side, MEAN, STD), side, side)
+def stretch(image: Image.Image, side: int, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> SquareInput:
+    """SAM 2's input: the image stretched to the square. SAM 3 has another mean and deviation."""
+    return SquareInput(to_square(image, side, mean, std), side, side)
 
 
 def pad(image: Image.Image, side: int) -> SquareInput:

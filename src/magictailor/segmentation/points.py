@@ -1,10 +1,11 @@
 """Masks from clicks: points on a photo that belong to the subject, and points that do not.
 
-GrabCut needs no weights, the world's judge knows its own pictures, SAM and SAM 2 need their weights.
+GrabCut needs no weights, the world's judge knows its own pictures, SAM, SAM 2 and SAM 3 need their weights.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,17 +88,20 @@ class JudgePoints:
 
 
 class SamPoints:
-    """SAM or SAM 2, which take points. ``weights``: a folder or hub id."""
+    """SAM, SAM 2 or SAM 3, which take points. ``weights``: a folder or hub id."""
 
     def __init__(self, version: str, weights: str | None = None) -> None:
-        from transformers import Sam2Model, SamModel
+        from transformers import Sam2Model, Sam3TrackerModel, SamModel
 
         from magictailor.segmentation.grounded import MASKS, pad, stretch
         from magictailor.segmentation.loading import load_model
 
-        model: Any = {"sam": SamModel, "sam2": Sam2Model}[version]
-        self.network = load_model(model, weights or MASKS[version]).eval()
-        self.to_input = pad if version == "sam" else stretch
+        model: Any = {"sam": SamModel, "sam2": Sam2Model, "sam3": Sam3TrackerModel}[version]
+        known = {**MASKS, "sam3": "facebook/sam3"}
+        self.network = load_model(model, weights or known[version]).eval()
+        self.to_input = {"sam": pad, "sam2": stretch, "sam3": partial(stretch, mean=(0.5,) * 3, std=(0.5,) * 3)}[
+            version
+        ]
 
     def __call__(self, image: Image.Image, clicks: Sequence[Click]) -> Floats:
         """Raises InputError: clicks that cannot be."""
@@ -122,6 +126,7 @@ POINT_MODELS: dict[str, Callable[[], PointModel]] = {
     "embedded": JudgePoints,
     "sam": lambda: SamPoints("sam"),
     "sam2": lambda: SamPoints("sam2"),
+    "sam3": lambda: SamPoints("sam3"),
 }
 
 

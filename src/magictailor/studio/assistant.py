@@ -21,7 +21,7 @@ WEIGHTS: Mapping[str, tuple[str, ...]] = {
     "clipseg": ("CIDAS/clipseg-rd64-refined",),
     "dino+sam": ("IDEA-Research/grounding-dino-tiny", "facebook/sam-vit-base"),
     "dino+sam2": ("IDEA-Research/grounding-dino-tiny", "facebook/sam2.1-hiera-small"),
-    "sam3": ("facebook/sam3",),
+    "sam3": ("facebook/sam3",),  # reads words, and takes clicks
     "sam": ("facebook/sam-vit-base",),
     "sam2": ("facebook/sam2.1-hiera-small",),
 }
@@ -36,7 +36,7 @@ SUMMARIES = {
     "grabcut": "what stands out in a box or around clicks",
 }
 BY_WORDS = ("embedded", "clipseg", "dino+sam", "dino+sam2", "sam3")
-BY_CLICKS = ("embedded", "grabcut", "sam", "sam2")
+BY_CLICKS = ("embedded", "grabcut", "sam", "sam2", "sam3")
 
 
 def _in_cache(repository: str) -> bool:

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from magictailor.common.errors import InputError
 from magictailor.studio.studio import Studio
@@ -72,9 +73,17 @@ def serve_studio(
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=STREAMS_END
         )
+        server = uvicorn.Server(config)
+        polite = server.handle_exit
+
+        def end(*signal: Any) -> None:
+            studio.live.close()  # open pages would keep the server waiting
+            polite(*signal)
+
+        server.handle_exit = end  # type: ignore[method-assign]
         with studio:
             try:
-                uvicorn.Server(config).run(sockets=[bound])
+                server.run(sockets=[bound])
             except KeyboardInterrupt:
                 pass
             finally:

@@ -1,9 +1,10 @@
-// A mask over a photo. The mask is a canvas of the photo's full size, white with alpha; only what a stroke touched is drawn again.
-// Three layers: the photo (drawn on zoom and pan), the mask (drawn where it changed), the cursor.
+// A mask over a photo, in three layers: the photo (drawn on zoom and pan), the mask (drawn where it changed), the cursor.
+// Everything is drawn at most once a frame.
 
 import { h } from "./dom.js";
+import { Mask, join } from "./mask.js";
 
-const UNDO_BYTES = 192 * 2 ** 20;
+const LEVELS = [2, 4, 8], LARGE = 1024; // smaller copies of a large photo, which zooming and panning draw
 
 export class Editor {
   constructor(stage, { changed, clicked, boxed }) {
@@ -14,10 +15,10 @@ export class Editor {
     this.layers[2].setAttribute("role", "application");
     this.layers[2].setAttribute("aria-label", "Mask editor. The tools beside it work from the keyboard: words, grow, shrink, invert, clear.");
     stage.replaceChildren(...this.layers);
-    Object.assign(this, { tool: "brush", size: 24, opacity: 0.55, color: "230 60 90", view: { scale: 1, x: 0, y: 0 }, undoStack: [], redoStack: [], clicks: [], other: null, minus: true });
-    this.mask = document.createElement("canvas");
-    this.pen = this.mask.getContext("2d", { willReadFrequently: true });
+    Object.assign(this, { tool: "brush", size: 24, opacity: 0.55, color: [230, 60, 90], view: { scale: 1, x: 0, y: 0 }, clicks: [], minus: true });
+    this.mask = null;
     this.cursor = null;
+    this.due = new Set(); // layers that the next frame draws
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(stage);
     this.listen();
@@ -27,153 +28,61 @@ export class Editor {
 
   // photo: an image; mask, other: images or null. other is taken away from the mask.
   load(photo, mask, other) {
+    const width = photo.naturalWidth ?? photo.width, height = photo.naturalHeight ?? photo.height;
     this.photo = photo;
-    this.mask.width = photo.naturalWidth ?? photo.width;
-    this.mask.height = photo.naturalHeight ?? photo.height;
-    this.setPixels(mask);
-    this.other = other ? this.toAlpha(other) : null;
-    this.undoStack = []; this.redoStack = []; this.clicks = [];
+    this.mask = new Mask(width, height);
+    if (mask) this.mask.draw(mask);
+    this.other = other ? new Mask(width, height).draw(other) : null;
+    this.showOther(this.minus);
+    this.clicks = [];
+    this.levels = [[1, photo]];
+    for (const by of LEVELS) if (Math.max(width, height) / by >= LARGE / 2 && Math.max(width, height) > 2 * LARGE)
+      createImageBitmap(photo, { resizeWidth: Math.ceil(width / by), resizeHeight: Math.ceil(height / by), resizeQuality: "high" })
+        .then((small) => { if (this.photo === photo) { this.levels.push([by, small]); this.levels.sort((a, b) => a[0] - b[0]); } }, () => {});
     this.fit();
   }
 
-  // A grey image as white with alpha.
-  toAlpha(image) {
-    const canvas = document.createElement("canvas");
-    canvas.width = this.mask.width; canvas.height = this.mask.height;
-    const pen = canvas.getContext("2d", { willReadFrequently: true });
-    pen.drawImage(image, 0, 0);
-    const data = pen.getImageData(0, 0, canvas.width, canvas.height), words = new Uint32Array(data.data.buffer);
-    for (let i = 0; i < words.length; i++) words[i] = ((words[i] & 255) << 24) | 0xffffff;
-    pen.putImageData(data, 0, 0);
-    return canvas;
+  showOther(minus) {
+    this.minus = minus;
+    this.mask.without(minus ? this.other : null);
+    this.ask("mask", this.mask.whole);
   }
 
-  setPixels(image) {
-    this.pen.globalCompositeOperation = "source-over";
-    this.pen.clearRect(0, 0, this.mask.width, this.mask.height);
-    if (image) this.pen.drawImage(this.toAlpha(image), 0, 0);
-  }
-
-  grey() {
-    const { data } = this.pen.getImageData(0, 0, this.mask.width, this.mask.height), out = new Uint8ClampedArray(data.length / 4);
-    for (let i = 0; i < out.length; i++) out[i] = data[4 * i + 3];
-    return out;
-  }
-
-  putGrey(grey) {
-    const data = new ImageData(this.mask.width, this.mask.height), words = new Uint32Array(data.data.buffer);
-    for (let i = 0; i < grey.length; i++) words[i] = (grey[i] << 24) | 0xffffff;
-    this.pen.putImageData(data, 0, 0);
-  }
-
-  // The mask as a PNG, white on black.
-  png() {
-    const canvas = document.createElement("canvas");
-    canvas.width = this.mask.width; canvas.height = this.mask.height;
-    const pen = canvas.getContext("2d");
-    pen.fillRect(0, 0, canvas.width, canvas.height);
-    pen.drawImage(this.mask, 0, 0);
-    return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-  }
-
-  coverage() {
-    const small = document.createElement("canvas"), scale = Math.min(1, 512 / Math.max(this.mask.width, this.mask.height));
-    small.width = Math.max(1, this.mask.width * scale); small.height = Math.max(1, this.mask.height * scale);
-    const pen = small.getContext("2d", { willReadFrequently: true });
-    pen.drawImage(this.mask, 0, 0, small.width, small.height);
-    if (this.other && this.minus) { pen.globalCompositeOperation = "destination-out"; pen.drawImage(this.other, 0, 0, small.width, small.height); }
-    const { data } = pen.getImageData(0, 0, small.width, small.height);
-    let sum = 0;
-    for (let i = 3; i < data.length; i += 4) sum += data[i];
-    return sum / 255 / (data.length / 4);
-  }
+  get largest() { return this.mask ? Math.max(100, Math.round(Math.max(this.mask.width, this.mask.height) / 4)) : 400; } // brush, pixels
 
   // --- changes, each undone as one
 
-  // Run a change of the region [x, y, w, h]; keeps what was there.
-  change(region, run) {
-    const box = this.clip(region);
+  changed(box) {
     if (!box) return;
-    const before = this.pen.getImageData(...box);
-    run();
-    this.push(box, before);
-    this.dirty(box);
+    this.ask("mask", box);
     this.callbacks.changed();
   }
 
-  whole(run) { this.change([0, 0, this.mask.width, this.mask.height], run); }
-
-  push(box, before) {
-    this.undoStack.push({ box, before, after: this.pen.getImageData(...box) });
-    this.redoStack = [];
-    let bytes = 0;
-    for (let i = this.undoStack.length - 1; i >= 0; i--) {
-      bytes += 2 * this.undoStack[i].before.data.length;
-      if (bytes > UNDO_BYTES && i < this.undoStack.length - 1) { this.undoStack.splice(0, i + 1); break; }
-    }
-  }
-
-  step(from, to, which) {
-    const found = from.pop();
-    if (!found) return;
-    this.pen.putImageData(found[which], found.box[0], found.box[1]);
-    to.push(found);
-    this.dirty(found.box);
-    this.callbacks.changed();
-  }
-
-  undo() { this.step(this.undoStack, this.redoStack, "before"); }
-  redo() { this.step(this.redoStack, this.undoStack, "after"); }
-  clear() { this.whole(() => this.setPixels(null)); }
-  invert() { this.whole(() => { const grey = this.grey(); for (let i = 0; i < grey.length; i++) grey[i] = 255 - grey[i]; this.putGrey(grey); }); }
-
-  // image: grey. how: replace, add or subtract.
-  apply(image, how) {
-    this.whole(() => {
-      if (how === "replace") { this.setPixels(image); return; }
-      this.pen.globalCompositeOperation = how === "add" ? "source-over" : "destination-out";
-      this.pen.drawImage(this.toAlpha(image), 0, 0);
-      this.pen.globalCompositeOperation = "source-over";
-    });
-  }
-
-  morph(kind, radius) {
-    return new Promise((resolve, reject) => {
-      const worker = new Worker("/static/morphology.js"), mask = this.grey();
-      worker.onmessage = ({ data }) => { worker.terminate(); this.whole(() => this.putGrey(data)); resolve(); };
-      worker.onerror = (event) => { worker.terminate(); reject(new Error(event.message)); };
-      worker.postMessage({ kind, mask, width: this.mask.width, height: this.mask.height, radius }, [mask.buffer]);
-    });
-  }
-
-  // Fill the hole or the area around a point: all connected pixels on the same side of one half.
-  fill(x, y) {
-    const { width, height } = this.mask, grey = this.grey(), at = Math.floor(y) * width + Math.floor(x);
-    if (!(x >= 0 && y >= 0 && x < width && y < height)) return;
-    const inside = grey[at] > 127, value = inside ? 0 : 255, stack = [at];
-    const same = (i) => (grey[i] > 127) === inside;
-    while (stack.length) {
-      let i = stack.pop();
-      if (!same(i)) continue;
-      const row = i - (i % width);
-      while (i > row && same(i - 1)) i--;
-      let up = false, down = false;
-      for (; i < row + width && same(i); i++) {
-        grey[i] = value;
-        if (i >= width) { const s = same(i - width); if (s && !up) stack.push(i - width); up = s; }
-        if (i + width < grey.length) { const s = same(i + width); if (s && !down) stack.push(i + width); down = s; }
-      }
-    }
-    this.whole(() => this.putGrey(grey));
-  }
+  undo() { this.changed(this.mask.undo()); }
+  redo() { this.changed(this.mask.redo()); }
+  clear() { this.changed(this.mask.clear()); }
+  invert() { this.changed(this.mask.invert()); }
+  apply(image, how) { this.changed(this.mask.apply(image, how)); }
+  async morph(kind, radius) { this.changed(await this.mask.morph(kind, radius)); }
 
   // --- drawing
 
-  clip([x, y, w, hh]) {
-    const left = Math.max(0, Math.floor(x)), top = Math.max(0, Math.floor(y));
-    const right = Math.min(this.mask.width, Math.ceil(x + w)), bottom = Math.min(this.mask.height, Math.ceil(y + hh));
-    return right > left && bottom > top ? [left, top, right - left, bottom - top] : null;
+  // Ask for a layer to be drawn with the next frame; of the mask, a box of the photo.
+  ask(layer, box = null) {
+    this.due.add(layer);
+    if (box) this.pending = join(this.pending, box);
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      const due = this.due;
+      this.due = new Set();
+      if (!this.photo) return;
+      if (due.has("photo")) this.drawPhoto();
+      if (due.has("mask")) this.drawMask();
+      if (due.has("cursor")) this.drawCursor();
+    });
   }
+
+  draw() { if (this.mask) { this.ask("photo"); this.ask("mask", this.mask.whole); this.ask("cursor"); } }
 
   resize() {
     const ratio = devicePixelRatio || 1;
@@ -193,45 +102,43 @@ export class Editor {
     this.draw();
   }
 
-  draw() {
-    if (!this.photo) return;
-    const pen = this.layers[0].getContext("2d"), { scale, x, y } = this.view;
+  drawPhoto() {
+    const layer = this.layers[0], pen = layer.getContext("2d"), { scale, x, y } = this.view;
     pen.setTransform(1, 0, 0, 1, 0, 0);
-    pen.clearRect(0, 0, this.layers[0].width, this.layers[0].height);
+    pen.clearRect(0, 0, layer.width, layer.height);
+    const seen = this.mask.clip([-x / scale, -y / scale, (layer.width - x) / scale, (layer.height - y) / scale]);
+    if (!seen) return;
+    const [by, image] = this.levels.findLast(([by]) => by * scale <= 1) ?? this.levels[0];
     pen.imageSmoothingEnabled = scale < 3;
-    pen.setTransform(scale, 0, 0, scale, x, y);
-    pen.drawImage(this.photo, 0, 0, this.mask.width, this.mask.height);
-    this.dirty([0, 0, this.mask.width, this.mask.height]);
-    this.drawCursor();
+    const [left, top, right, bottom] = seen;
+    pen.drawImage(image, left / by, top / by, (right - left) / by, (bottom - top) / by, left * scale + x, top * scale + y, (right - left) * scale, (bottom - top) * scale);
   }
 
-  // Ask for a part of the mask to be drawn again, with the next frame.
-  dirty(box) {
-    const [x, y, w, hh] = box, old = this.pending;
-    this.pending = old ? [Math.min(old[0], x), Math.min(old[1], y), Math.max(old[2], x + w), Math.max(old[3], y + hh)] : [x, y, x + w, y + hh];
-    this.frame ??= requestAnimationFrame(() => { this.frame = null; this.drawMask(); });
-  }
-
+  // Each pixel of the screen is read from the mask: where the photo is small on the screen, from four places.
   drawMask() {
-    const [left, top, right, bottom] = this.pending, { scale, x, y } = this.view, layer = this.layers[1], pen = layer.getContext("2d");
+    const { scale, x, y } = this.view, layer = this.layers[1], { mask } = this, box = this.pending && mask.clip(this.pending);
     this.pending = null;
-    // In whole pixels of the screen, so that a part drawn again fits the rest.
-    const a = Math.max(0, Math.floor(left * scale + x) - 2), b = Math.max(0, Math.floor(top * scale + y) - 2);
-    const c = Math.min(layer.width, Math.ceil(right * scale + x) + 2), d = Math.min(layer.height, Math.ceil(bottom * scale + y) + 2);
+    if (!box) return;
+    const a = Math.max(0, Math.floor(box[0] * scale + x) - 1), b = Math.max(0, Math.floor(box[1] * scale + y) - 1);
+    const c = Math.min(layer.width, Math.ceil(box[2] * scale + x) + 1), d = Math.min(layer.height, Math.ceil(box[3] * scale + y) + 1);
+    const pen = layer.getContext("2d");
+    if (box[2] - box[0] === mask.width && box[3] - box[1] === mask.height) pen.clearRect(0, 0, layer.width, layer.height);
     if (c <= a || d <= b) return;
-    pen.save();
-    pen.setTransform(1, 0, 0, 1, 0, 0);
-    pen.beginPath(); pen.rect(a, b, c - a, d - b); pen.clip();
-    pen.clearRect(a, b, c - a, d - b);
-    pen.imageSmoothingEnabled = scale < 3;
-    const from = this.clip([(a - x) / scale, (b - y) / scale, (c - a) / scale, (d - b) / scale]);
-    const put = (canvas) => from && pen.drawImage(canvas, ...from, from[0] * scale + x, from[1] * scale + y, from[2] * scale, from[3] * scale);
-    put(this.mask);
-    if (this.other && this.minus) { pen.globalCompositeOperation = "destination-out"; put(this.other); }
-    pen.globalCompositeOperation = "source-in";
-    pen.fillStyle = `rgb(${this.color} / ${this.opacity})`;
-    pen.fillRect(a, b, c - a, d - b);
-    pen.restore();
+    const part = new ImageData(c - a, d - b), words = new Uint32Array(part.data.buffer), taken = this.minus && this.other ? this.other.data : null;
+    const offsets = scale < 0.6 ? [0.25, 0.75] : [0.5], columns = offsets.map((o) => axis(o, a, c, x, scale, mask.width)), rows = offsets.map((o) => axis(o, b, d, y, scale, mask.height));
+    const color = this.color[0] | (this.color[1] << 8) | (this.color[2] << 16), strength = this.opacity / offsets.length ** 2;
+    for (let row = 0, at = 0; row < d - b; row++)
+      for (let column = 0; column < c - a; column++, at++) {
+        let sum = 0;
+        for (const ys of rows) for (const xs of columns) {
+          const px = xs[column], py = ys[row];
+          if (px < 0 || py < 0) continue;
+          const i = py * mask.width + px, value = mask.data[i];
+          sum += value && taken ? (value * (255 - taken[i])) / 255 : value;
+        }
+        words[at] = color | ((sum * strength) << 24);
+      }
+    pen.putImageData(part, a, b);
   }
 
   drawCursor() {
@@ -266,9 +173,9 @@ export class Editor {
     addEventListener("keyup", this.keysUp);
     layer.addEventListener("pointerdown", (event) => this.down(event));
     layer.addEventListener("pointermove", (event) => this.moved(event));
-    layer.addEventListener("pointerup", (event) => this.up(event));
-    layer.addEventListener("pointercancel", (event) => this.up(event));
-    layer.addEventListener("pointerleave", () => { this.cursor = null; this.drawCursor(); });
+    layer.addEventListener("pointerup", () => this.up());
+    layer.addEventListener("pointercancel", () => this.up());
+    layer.addEventListener("pointerleave", () => { this.cursor = null; this.ask("cursor"); });
     layer.addEventListener("contextmenu", (event) => event.preventDefault());
     layer.addEventListener("wheel", (event) => {
       event.preventDefault();
@@ -278,83 +185,60 @@ export class Editor {
   }
 
   down(event) {
-    if (!this.photo) return;
+    if (!this.photo || this.last || this.path || this.box) return;
     this.layers[2].setPointerCapture(event.pointerId);
     this.layers[2].focus({ preventScroll: true });
     const at = this.point(event);
     if (event.button === 1 || this.space || this.tool === "pan") { this.pan = [event.clientX, event.clientY]; this.stage.classList.add("panning"); return; }
-    if (this.tool === "fill") { this.fill(...at); return; }
-    if (this.tool === "clicks") { this.clicks.push([...at, !(event.button === 2 || event.altKey)]); this.drawCursor(); this.callbacks.clicked(this.clicks); return; }
+    if (this.tool === "fill") { this.changed(this.mask.fill(...at)); return; }
+    if (this.tool === "clicks") { this.clicks.push([...at, !(event.button === 2 || event.altKey)]); this.ask("cursor"); this.callbacks.clicked(this.clicks); return; }
     if (this.tool === "box") { this.box = [...at, ...at]; return; }
-    if (this.tool === "lasso") { this.path = [at]; this.erasing = event.button === 2 || event.altKey; return; }
-    this.erasing = this.tool === "eraser" || event.button === 2 || event.buttons === 32;
-    this.before = this.pen.getImageData(0, 0, this.mask.width, this.mask.height);
-    this.touched = null;
-    this.last = at;
-    this.stroke(at);
+    this.erasing = this.tool === "eraser" || event.button === 2 || event.altKey || event.buttons === 32;
+    if (this.tool === "lasso") { this.path = [at]; return; }
+    this.mask.begin();
+    this.stroke(at, at);
   }
 
   moved(event) {
     if (this.pan) {
       const ratio = devicePixelRatio || 1;
-      this.view.x += (event.clientX - this.pan[0]) * ratio; this.view.y += (event.clientY - this.pan[1]) * ratio;
+      this.view = { ...this.view, x: this.view.x + (event.clientX - this.pan[0]) * ratio, y: this.view.y + (event.clientY - this.pan[1]) * ratio };
       this.pan = [event.clientX, event.clientY];
       this.draw();
       return;
     }
     this.cursor = this.point(event);
-    if (this.last) for (const part of event.getCoalescedEvents?.() ?? [event]) this.stroke(this.point(part));
+    if (this.last) for (const part of event.getCoalescedEvents?.() ?? [event]) this.stroke(this.last, this.point(part));
     if (this.path) this.path.push(this.cursor);
     if (this.box) this.box = [this.box[0], this.box[1], ...this.cursor];
-    this.cursorFrame ??= requestAnimationFrame(() => { this.cursorFrame = null; this.drawCursor(); });
+    this.ask("cursor");
+  }
+
+  stroke(from, to) {
+    const box = this.mask.stroke(from, to, this.size / 2, this.erasing);
+    this.last = to;
+    if (box) this.ask("mask", box);
   }
 
   up() {
     this.stage.classList.remove("panning");
     this.pan = null;
-    if (this.last) {
-      this.last = null;
-      const box = this.touched && this.clip(this.touched);
-      if (box) {
-        const part = document.createElement("canvas").getContext("2d"); part.canvas.width = box[2]; part.canvas.height = box[3];
-        part.putImageData(this.before, -box[0], -box[1]);
-        this.push(box, part.getImageData(0, 0, box[2], box[3]));
-        this.callbacks.changed();
-      }
-      this.before = null;
-    }
-    if (this.path) {
-      const path = this.path, xs = path.map((p) => p[0]), ys = path.map((p) => p[1]), left = Math.min(...xs), top = Math.min(...ys);
-      this.path = null;
-      if (path.length > 2) this.change([left - 1, top - 1, Math.max(...xs) - left + 2, Math.max(...ys) - top + 2], () => {
-        this.pen.globalCompositeOperation = this.erasing ? "destination-out" : "source-over";
-        this.pen.fillStyle = "#fff"; this.pen.beginPath();
-        for (const [x, y] of path) this.pen.lineTo(x, y);
-        this.pen.closePath(); this.pen.fill();
-        this.pen.globalCompositeOperation = "source-over";
-      });
-      this.drawCursor();
-    }
-    if (this.box) {
-      const [a, b, c, d] = this.box;
-      this.box = null;
-      this.drawCursor();
-      if (Math.abs(c - a) > 3 && Math.abs(d - b) > 3) this.callbacks.boxed([Math.max(0, Math.min(a, c)), Math.max(0, Math.min(b, d)), Math.max(a, c), Math.max(b, d)]);
-    }
+    const { last, path, box } = this;
+    this.last = this.path = this.box = null;
+    if (last) { this.mask.end(); this.callbacks.changed(); }
+    if (path?.length > 2) this.changed(this.mask.polygon(path, this.erasing));
+    if (box && Math.abs(box[2] - box[0]) > 3 && Math.abs(box[3] - box[1]) > 3)
+      this.callbacks.boxed([Math.max(0, Math.min(box[0], box[2])), Math.max(0, Math.min(box[1], box[3])), Math.max(box[0], box[2]), Math.max(box[1], box[3])]);
+    this.ask("cursor");
   }
+}
 
-  stroke(to) {
-    const pen = this.pen, from = this.last, reach = this.size / 2 + 2;
-    pen.globalCompositeOperation = this.erasing ? "destination-out" : "source-over";
-    pen.strokeStyle = pen.fillStyle = "#fff";
-    pen.lineWidth = this.size; pen.lineCap = pen.lineJoin = "round";
-    pen.beginPath(); pen.moveTo(...from); pen.lineTo(to[0] + 0.001, to[1]); pen.stroke();
-    pen.globalCompositeOperation = "source-over";
-    const left = Math.min(from[0], to[0]) - reach, top = Math.min(from[1], to[1]) - reach;
-    const box = [left, top, Math.abs(from[0] - to[0]) + 2 * reach, Math.abs(from[1] - to[1]) + 2 * reach], old = this.touched;
-    this.touched = old ? [Math.min(old[0], box[0]), Math.min(old[1], box[1]), 0, 0] : [...box];
-    if (old) { this.touched[2] = Math.max(old[0] + old[2], box[0] + box[2]) - this.touched[0]; this.touched[3] = Math.max(old[1] + old[3], box[1] + box[3]) - this.touched[1]; }
-    this.last = to;
-    this.dirty(box);
+// Which pixel of the photo lies under each pixel of the screen along one axis; -1: none.
+function axis(offset, from, to, shift, scale, size) {
+  const places = new Int32Array(to - from);
+  for (let n = 0; n < places.length; n++) {
+    const at = Math.floor((from + n + offset - shift) / scale);
+    places[n] = at >= 0 && at < size ? at : -1;
   }
+  return places;
 }

@@ -45,7 +45,7 @@ export async function open(main, [wanted]) {
     clearTimeout(timer);
     timer = null;
     const address = `${base()}/mask${layer ? `?without=${q(layer)}` : ""}`;
-    const png = editor.png();
+    const png = editor.mask.png();
     saving = saving.then(async () => {
       try { state.pair = await put(address, await png); saved.textContent = timer ? "not saved yet" : "saved"; drawStrip(); measure(); } catch (error) { saved.textContent = "NOT SAVED"; report(error); }
     });
@@ -53,7 +53,7 @@ export async function open(main, [wanted]) {
   }
 
   function measure() {
-    const share = editor.coverage(), known = photos().find((p) => p.name === current.name);
+    const share = editor.mask.share(), known = photos().find((p) => p.name === current.name);
     const warn = share === 0 ? "empty: paint what to train" : share < 0.01 ? "very small: crop closer" : share > 0.95 ? "nearly everything: leave out what not to train" : layer ? "" : known?.vanishes ?? "";
     show(status, h("strong", {}, percent(share)), ` of the photo${layer ? ` is ${layer}` : ""}. `, warn && h("span", { class: "error" }, warn));
   }
@@ -70,6 +70,7 @@ export async function open(main, [wanted]) {
       if (turn !== loading) return;
       editor.load(photo, mask, other);
       editor.resize();
+      size.max = String(editor.largest);
       saved.textContent = "";
       drawStrip(); drawPanel(); measure();
       stage.dataset.ready = current.name + (layer ? `/${layer}` : "");
@@ -109,12 +110,12 @@ export async function open(main, [wanted]) {
   const tools = h("div", { class: "tools", role: "toolbar", "aria-label": "Tools" });
   const panel = h("div", { class: "panel" });
   const size = h("input", { type: "range", min: "1", max: "400", value: "24", "aria-label": "Brush size" });
-  size.oninput = () => { editor.size = Number(size.value); editor.drawCursor(); };
+  size.oninput = () => { editor.size = Number(size.value); editor.ask("cursor"); };
   const opacity = h("input", { type: "range", min: "10", max: "100", value: "55" });
   opacity.oninput = () => { editor.opacity = opacity.value / 100; editor.draw(); };
   const radius = h("input", { type: "number", min: "1", max: "200", value: "3" });
 
-  function setTool(name) { editor.tool = name; stage.classList.toggle("point", ["clicks", "box", "fill"].includes(name)); editor.clicks = []; drawTools(); editor.drawCursor(); }
+  function setTool(name) { editor.tool = name; stage.classList.toggle("point", ["clicks", "box", "fill"].includes(name)); editor.clicks = []; drawTools(); editor.ask("cursor"); }
 
   function drawTools() {
     show(tools, TOOLS.map(([name, title, key]) => h("button", { type: "button", "aria-pressed": String(editor.tool === name), "aria-keyshortcuts": key, title: `${title} (${key.toUpperCase()})`, onclick: () => setTool(name) }, title)), h("span", { class: "gap" }),
@@ -132,12 +133,12 @@ export async function open(main, [wanted]) {
     const model = select(models("words"), "embedded");
     const threshold = h("input", { type: "number", min: "0", max: "1", step: "0.05", value: "0.25" });
     const minus = h("input", { type: "checkbox", checked: editor.minus });
-    minus.onchange = () => { editor.minus = minus.checked; editor.draw(); measure(); };
+    minus.onchange = () => { editor.showOther(minus.checked); measure(); };
     show(panel,
       h("section", { class: "card" }, h("h2", {}, current.label), status, saved,
         others.length > 0 && field("Paint", select([["", `${current.label} (what is trained)`], ...others.map((l) => [l, `${l} in this photo (taken away)`])], layer ?? "", async (value) => { if (timer) await save(); layer = value || null; load(); })),
         editor.other && h("label", { class: "choice small" }, minus, `Show ${current.label} without ${others.join(", ")}`)),
-      h("section", { class: "card" }, h("h2", {}, "Brush"), field("Size", size, "[ and ]"), field("Opacity of the mask", opacity), field("Colour of the mask", select([["230 60 90", "red"], ["40 200 120", "green"], ["70 130 255", "blue"], ["255 255 255", "white"]], editor.color, (value) => { editor.color = value; editor.draw(); }))),
+      h("section", { class: "card" }, h("h2", {}, "Brush"), field("Size", size, "[ and ]"), field("Opacity of the mask", opacity), field("Colour of the mask", select([["230 60 90", "red"], ["40 200 120", "green"], ["70 130 255", "blue"], ["255 255 255", "white"]], editor.color.join(" "), (value) => { editor.color = value.split(" ").map(Number); editor.draw(); }))),
       h("section", { class: "card" }, h("h2", {}, "From words"), field("Word", word), field("Model", model), field("Threshold", threshold),
         h("div", { class: "cluster" }, h("button", { class: "small primary", type: "button", onclick: () => suggest({ word: word.value, model: model.value, threshold: Number(threshold.value) }) }, "This photo"),
           h("button", { class: "small", type: "button", onclick: async () => {
@@ -163,7 +164,7 @@ export async function open(main, [wanted]) {
     input.click();
   }
 
-  const resize = (by) => { size.value = String(Math.max(1, Math.round(editor.size * by + Math.sign(by - 1)))); editor.size = Number(size.value); editor.drawCursor(); };
+  const resize = (by) => { size.value = String(Math.max(1, Math.round(editor.size * by + Math.sign(by - 1)))); editor.size = Number(size.value); editor.ask("cursor"); };
   const keys = (event) => {
     if (typing(event)) return;
     const key = event.key.toLowerCase(), command = event.ctrlKey || event.metaKey, all = photos(), at = all.findIndex((p) => p.name === current.name);
