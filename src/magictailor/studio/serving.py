@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 from magictailor.common.errors import InputError
 from magictailor.studio.studio import Studio
@@ -73,17 +73,15 @@ def serve_studio(
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=STREAMS_END
         )
-        server = uvicorn.Server(config)
-        polite = server.handle_exit
 
-        def end(*signal: Any) -> None:
-            studio.live.close()  # open pages would keep the server waiting
-            polite(*signal)
+        class Server(uvicorn.Server):
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                studio.live.close()  # open pages would keep it waiting
+                super().handle_exit(sig, frame)
 
-        server.handle_exit = end  # type: ignore[method-assign]
         with studio:
             try:
-                server.run(sockets=[bound])
+                Server(config).run(sockets=[bound])
             except KeyboardInterrupt:
                 pass
             finally:
