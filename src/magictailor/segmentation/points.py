@@ -99,9 +99,10 @@ class SamPoints:
         model: Any = {"sam": SamModel, "sam2": Sam2Model, "sam3": Sam3TrackerModel}[version]
         known = {**MASKS, "sam3": "facebook/sam3"}
         self.network = load_model(model, weights or known[version]).eval()
-        self.to_input = {"sam": pad, "sam2": stretch, "sam3": partial(stretch, mean=(0.5,) * 3, std=(0.5,) * 3)}[
-            version
-        ]
+        inputs: dict[str, Callable[[Image.Image, int], Any]] = {
+            "sam": pad, "sam2": stretch, "sam3": partial(stretch, mean=(0.5,) * 3, std=(0.5,) * 3)
+        }  # fmt: skip
+        self.to_input = inputs[version]
 
     def __call__(self, image: Image.Image, clicks: Sequence[Click]) -> Floats:
         """Raises InputError: clicks that cannot be."""
