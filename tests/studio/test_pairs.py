@@ -85,10 +85,12 @@ def test_rotated_and_transparent_photos_are_as_they_are_seen(studio: Studio) -> 
     exif = Image.Exif()
     exif[0x0112] = 6
     id = studio.pairs.create("x", ["cat"])
-    studio.pairs.add(id, 0, "turned.jpg", png((64, 40), format="JPEG", exif=exif))
+    studio.pairs.add(id, 0, "turned.jpg", png((640, 400), format="JPEG", exif=exif))
     studio.pairs.add(id, 0, "clear.png", png((64, 40), (9, 9, 9, 0), "RGBA"))
     turned, clear = studio.pair(id)["samples"][0]["photos"]
-    assert (turned["width"], turned["height"], turned["coverage"]) == (40, 64, None)
+    assert (turned["width"], turned["height"], turned["coverage"]) == (400, 640, None)
+    assert "upright" in turned["note"]
+    assert "smaller than the 128 pixels" in clear["note"]
     assert clear["coverage"] == 0  # its alpha is its mask
 
 

@@ -131,7 +131,11 @@ class Prior(ConfigModel):
 class Loss(ConfigModel):
     """How images and times weigh in the loss, whatever the phase."""
 
-    masked: Literal["mask", "whole", "off"] = "mask"  # mean over the mask, over the whole tensor, or without mask
+    masked: Literal["mask", "whole", "off"] = Field(
+        "mask", description="mean over the mask, over the whole tensor, or without mask"
+    )
     context_mask: ContextMask | None = None
     prior: Prior | None = None
-    stratified_times: bool = False  # one time from each of N equal parts of [0, 1), N the images of a step
+    stratified_times: bool = Field(
+        False, description="one time from each of N equal parts of [0, 1), N the images of a step"
+    )

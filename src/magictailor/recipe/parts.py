@@ -13,29 +13,39 @@ class Augment(ConfigModel):
     jitter: float = Field(0.1, ge=0, lt=1)
     only_brightness: bool = False
     flip: float = Field(0.5, ge=0, le=1)
-    scale: bool = False  # Custom Diffusion: the image is made smaller or larger, and the prompt says so
+    scale: bool = Field(
+        False, description="Custom Diffusion: the image is made smaller or larger, and the prompt says so"
+    )
 
 
 class Data(ConfigModel):
     """Which images a step sees."""
 
-    size: int | None = Field(None, ge=8, le=8192)  # the side of training images, pixels; None: the base's own
-    references: int | None = Field(None, ge=1)  # the first N reference images of each sample; None: all
-    batch: int | None = Field(None, ge=1, le=10_000)  # images drawn at random for a step; None: all of the pair
-    collage: bool = False  # Break-A-Scene: an image shows a random subset of the samples, cut out, side by side
+    size: int | None = Field(
+        None, ge=8, le=8192, description="the side of training images, pixels; None: the base's own"
+    )
+    references: int | None = Field(None, ge=1, description="the first N reference images of each sample; None: all")
+    batch: int | None = Field(
+        None, ge=1, le=10_000, description="images drawn at random for a step; None: all of the pair"
+    )
+    collage: bool = Field(
+        False, description="Break-A-Scene: an image shows a random subset of the samples, cut out, side by side"
+    )
     augment: Augment = Augment()
-    resample_every: int = Field(1, ge=1, le=1000)  # steps that share augmented, degraded and encoded images
+    resample_every: int = Field(1, ge=1, le=1000, description="steps that share augmented, degraded and encoded images")
 
 
 class Prompts(ConfigModel):
     """The prompts of training, and what they call a sample."""
 
-    template: str = "a photo of {}"  # {} is the sample's name; {concept} the concept's label
-    component_template: str | None = None  # for components; None: the same
-    templates: tuple[str, ...] = ()  # Textual Inversion: drawn from these instead
-    name: str = "{word}"  # of a sample in a prompt, from {word} and {label}
-    component_name: str | None = None  # for components; None: the same
-    initial_words: tuple[str, ...] = ()  # rare words that pseudo-words start as, one per sample; none: their labels
+    template: str = Field("a photo of {}", description="{} is the sample's name; {concept} the concept's label")
+    component_template: str | None = Field(None, description="for components; None: the same")
+    templates: tuple[str, ...] = Field((), description="Textual Inversion: drawn from these instead")
+    name: str = Field("{word}", description="of a sample in a prompt, from {word} and {label}")
+    component_name: str | None = Field(None, description="for components; None: the same")
+    initial_words: tuple[str, ...] = Field(
+        (), description="rare words that pseudo-words start as, one per sample; none: their labels"
+    )
 
     @field_validator("initial_words")
     @classmethod
@@ -68,12 +78,14 @@ class Optimisation(ConfigModel):
     """
 
     optimizer: Literal["adamw", "prodigy"] = "adamw"
-    lr_scale: float = Field(1.0, gt=0)  # times every phase's lr: a small base needs other rates than the published
+    lr_scale: float = Field(
+        1.0, gt=0, description="times every phase's lr: a small base needs other rates than the published"
+    )
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     weight_decay: float = Field(1e-2, ge=0)
     max_grad_norm: float | None = Field(1.0, gt=0)
-    micro_batch: int | None = Field(None, ge=1)  # images per forward pass; None: all
-    checkpointing: bool = False  # gradient checkpointing
+    micro_batch: int | None = Field(None, ge=1, description="images per forward pass; None: all")
+    checkpointing: bool = Field(False, description="gradient checkpointing")
 
 
 class Sampling(ConfigModel):
@@ -81,16 +93,20 @@ class Sampling(ConfigModel):
 
     steps: int = Field(50, ge=1, le=1000)
     guidance: float = Field(7.5, ge=0, le=100)
-    base_steps: int = Field(0, ge=0, le=999)  # CLiC: the first N steps are the base's own, with labels for pseudo-words
-    preview_every: int = Field(100, ge=0)  # training steps; 0: no previews
-    keep_every: int = Field(0, ge=0)  # training steps between checkpoints to generate from; 0: only the end is kept
+    base_steps: int = Field(
+        0, ge=0, le=999, description="CLiC: the first N steps are the base's own, with labels for pseudo-words"
+    )
+    preview_every: int = Field(100, ge=0, description="training steps; 0: no previews")
+    keep_every: int = Field(
+        0, ge=0, description="training steps between checkpoints to generate from; 0: only the end is kept"
+    )
 
 
 class ReferenceQuirks(ConfigModel):
     """Numerics of the paper's training script that its equations do not have, by the numbers of docs/methods.md."""
 
-    lr_returns: bool = False  # 1: a later phase's lr lasts one step, then the first phase's returns
-    shared_augmentation: bool = False  # 3: all images of a step are augmented alike
-    hard_momentum_start: bool = False  # 4: the momentum network's first update is a copy
-    clamp_degraded: bool = False  # 6: degraded pixels are clamped to [-1, 1]
-    clip_skips_words: bool = False  # 7: gradients of embeddings are not clipped
+    lr_returns: bool = Field(False, description="1: a later phase's lr lasts one step, then the first phase's returns")
+    shared_augmentation: bool = Field(False, description="3: all images of a step are augmented alike")
+    hard_momentum_start: bool = Field(False, description="4: the momentum network's first update is a copy")
+    clamp_degraded: bool = Field(False, description="6: degraded pixels are clamped to [-1, 1]")
+    clip_skips_words: bool = Field(False, description="7: gradients of embeddings are not clipped")

@@ -20,9 +20,11 @@ class Phase(ConfigModel):
 
     steps: int = Field(ge=1, le=10_000_000)
     lr: float = Field(gt=0)
-    lr_per_image: bool = True  # times the number of the pair's images in a step, by the paper's appendix
-    train: tuple[Kind, ...] | None = None  # which of the recipe's trainables; None: all
-    new_optimizer: bool = False  # start with an optimizer without memory
+    lr_per_image: bool = Field(
+        True, description="times the number of the pair's images in a step, by the paper's appendix"
+    )
+    train: tuple[Kind, ...] | None = Field(None, description="which of the recipe's trainables; None: all")
+    new_optimizer: bool = Field(False, description="start with an optimizer without memory")
     degradation: Degradation = DMDeg()
     reduce: Literal["mean", "max"] = "mean"
     attention: CrossAttention | None = CrossAttention()

@@ -119,6 +119,11 @@ def label_name(label: str) -> str:
 
 def photo_size(path: Path) -> tuple[int, int]:
     """Width and height of a photo of the studio as it is shown, from its header."""
+    return photo_header(path)[:2]
+
+
+def photo_header(path: Path) -> tuple[int, int, bool]:
+    """Width and height of a photo as it is shown, and whether the camera's note on its orientation turns or mirrors it."""
     with Image.open(path) as image:
-        width, height = image.size
-        return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
+        (width, height), turned = image.size, image.getexif().get(0x0112, 1)
+        return (height, width, True) if turned in (5, 6, 7, 8) else (width, height, turned in (2, 3, 4))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from magictailor.studio.masks import describe_masks
-from magictailor.studio.pair_file import PHOTOS, photo_size
+from magictailor.studio.pair_file import PHOTOS, photo_header
 from magictailor.studio.pairs import PairStore
 
 
@@ -20,13 +20,23 @@ def summary(store: PairStore, id: str, grids: Mapping[str, Any]) -> dict[str, An
         photos = []
         for photo in sample.photos:
             try:
-                width, height = photo_size(folder / PHOTOS / photo)
+                width, height, turned = photo_header(folder / PHOTOS / photo)
             except OSError:
-                width = height = 0
-            shown = {"name": photo, "width": width, "height": height}
+                width, height, turned = 0, 0, False
+            shown = {"name": photo, "width": width, "height": height, "note": _note(width, height, turned, grids)}
             photos.append(shown | describe_masks(folder, photo, others, grids))
         samples.append({"label": sample.label, "word": sample.pseudo_word, "photos": photos})
     return {"id": id, "name": pair.name, "samples": samples, "problems": problems(samples)}
+
+
+def _note(width: int, height: int, turned: bool, grids: Mapping[str, Any]) -> str:
+    """What is worth knowing of a photo, and keeps nothing from training."""
+    size = max((size for size, _ in grids.values()), default=0)
+    if not width:
+        return "cannot be read: replace it"
+    if min(width, height) < size:
+        return f"smaller than the {size} pixels that are trained: it will be blurred"
+    return "turned upright, as the camera noted" if turned else ""
 
 
 def problems(samples: Sequence[Mapping[str, Any]]) -> list[str]:

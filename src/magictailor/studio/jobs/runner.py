@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 from magictailor.studio.jobs.job import LOG_FILE, Job
 from magictailor.studio.jobs.store import JobStore, Status
@@ -15,6 +16,7 @@ BUSY = ("running", "pausing", "stopping")
 LANES = {"train": "train", "generate": "generate", "masks": "quick", "export": "quick"}
 ON_ONE_CARD = {**LANES, "generate": "train"}
 POLL = 0.5  # seconds between looks at the jobs
+AGAIN = 10.0  # seconds before a job is tried again whose process could not even begin: the disk is full
 
 
 class Runner:
@@ -28,7 +30,7 @@ class Runner:
     def __init__(self, store: JobStore, places: Places, *, one_card: bool = False) -> None:
         self.store, self.places = store, places
         self.lanes = ON_ONE_CARD if one_card else LANES
-        self._started: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}  # job: its attempt and process
+        self._started: dict[str, tuple[int, subprocess.Popen[bytes], float]] = {}  # job: attempt, process, when
         self._wake, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
         store.changed = self.wake
@@ -66,20 +68,22 @@ class Runner:
             self._wake.clear()
 
     def _start_due(self) -> None:
-        self._started = {k: (a, p) for k, (a, p) in self._started.items() if p.poll() is None}
+        now = time.monotonic()
+        self._started = {k: s for k, s in self._started.items() if s[1].poll() is None or now - s[2] < AGAIN}
         statuses = list(self.store.statuses())
         busy = {self._lane(s.job) for s in statuses if s.state in BUSY or self._is_starting(s)}
         for found in sorted((s for s in statuses if s.state == "queued"), key=lambda s: s.job.order):
             if (lane := self._lane(found.job)) not in busy:
                 busy.add(lane)
-                self._started[found.job.id] = (found.job.attempt, self._launch(found.job))
+                self._started[found.job.id] = (found.job.attempt, self._launch(found.job), now)
 
     def _lane(self, job: Job) -> str:
         return self.lanes[job.spec.kind]
 
     def _is_starting(self, found: Status) -> bool:
-        """Whether its process is alive but has not taken the lock yet."""
-        return self._started.get(found.job.id, (0, None))[0] == found.job.attempt
+        """Whether its process has not taken the lock yet, or has just ended without beginning."""
+        attempt, *_ = self._started.get(found.job.id, (0,))
+        return found.state == "queued" and attempt == found.job.attempt
 
     def _launch(self, job: Job) -> subprocess.Popen[bytes]:
         """Should two servers do this at once, the second process finds the lock taken and ends."""

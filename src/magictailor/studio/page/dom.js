@@ -53,6 +53,19 @@ export function select(options, value, onchange) {
   return box;
 }
 
+// A box and a strength for each file; chosen(): FILE=STRENGTH of those that are taken. kept: what was chosen before.
+export function loras(names, kept, changed) {
+  const strengths = new Map(kept.map((text) => text.split("=")));
+  const tell = () => changed([...strengths].map(([name, strength]) => `${name}=${strength}`));
+  return h("fieldset", { class: "field" }, h("legend", {}, "Community LoRAs"), names.map((name) => {
+    const box = h("input", { type: "checkbox", checked: strengths.has(name) }), strength = h("input", { type: "number", min: "-4", max: "4", step: "0.1", value: strengths.get(name) ?? "1", "aria-label": `Strength of ${name}` });
+    const take = () => { if (box.checked) strengths.set(name, strength.value || "1"); else strengths.delete(name); tell(); };
+    box.onchange = take;
+    strength.onchange = take;
+    return h("div", { class: "lora" }, h("label", { class: "choice small" }, box, name), strength);
+  }));
+}
+
 // A dialog that resolves to true or to the form's values; null when it is left.
 export function dialog(title, body, confirm = "OK", danger = false) {
   return new Promise((resolve) => {

@@ -11,7 +11,7 @@ function chosen(schema, value, root) {
   if (!options) return schema ?? {};
   const fits = (s) => value === null ? s.type === "null" : typeof value === "object" && !Array.isArray(value)
     ? s.type === "object" && (value.kind === undefined || s.properties?.kind?.const === value.kind || s.properties?.kind?.enum?.includes(value.kind)) : s.type !== "null" && s.type !== "object";
-  return { ...(options.find(fits) ?? options[0]), optional: options.some((s) => s.type === "null") };
+  return { ...(options.find(fits) ?? options[0]), ...(schema.description && { description: schema.description }), optional: options.some((s) => s.type === "null") };
 }
 
 const words = (name) => name.replaceAll("_", " ");
@@ -26,7 +26,8 @@ export function settingsForm(recipe, schema, left = []) {
     else if (own.enum) { input = h("select", { id }, own.enum.map((v) => h("option", { value: v, selected: v === value }, v))); }
     else if (["number", "integer"].includes(own.type) && !own.optional) input = h("input", { type: "number", id, value: text, step: own.type === "integer" ? "1" : "any", min: own.minimum, max: own.maximum });
     else input = h("input", { type: "text", id, value: text, placeholder: value === null ? "none" : "", spellcheck: "false" });
-    const box = h("div", { class: "field" }, h("label", { for: id }, words(key.split(".").pop())), input, h("span", { class: "help" }, [range(own), value === null ? "empty: none" : ""].filter(Boolean).join(", ")));
+    const box = h("div", { class: "field" }, h("label", { for: id }, words(key.split(".").pop())), input, h("span", { class: "help", id: `${id}-help` }, [own.description, range(own), value === null ? "empty: none" : ""].filter(Boolean).join("; ")));
+    input.setAttribute("aria-describedby", `${id}-help`);
     const now = () => (input.type === "checkbox" ? String(input.checked) : input.value.trim() === "" ? "none" : input.value.trim());
     const before = now();
     input.addEventListener("input", () => box.classList.toggle("changed", now() !== before));

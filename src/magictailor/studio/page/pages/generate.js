@@ -2,7 +2,7 @@
 
 import { get, post, q } from "../api.js";
 import { jobButtons, report, typing } from "../app.js";
-import { announce, field, h, select, show, toast } from "../dom.js";
+import { announce, dialog, field, h, loras, select, show, toast } from "../dom.js";
 import { VirtualGallery } from "../gallery.js";
 import { allSources, busy, bySource, jobsOf, nameOf, on, sourcesOf, state, titleOf, trainingsWithResults } from "../store.js";
 
@@ -11,7 +11,7 @@ let draft = null; // kept while the page is left and entered again
 export async function open(main, [wanted]) {
   const gallery = new VirtualGallery({ open: view });
   const form = h("form", { class: "card" }), working = h("div", { "aria-live": "polite" }), comparison = h("section"), count = h("span", { class: "soft small" }), none = h("p", { class: "none", hidden: true });
-  draft ??= { runs: [], prompts: "", number: 4, seed: 0, steps: "", guidance: "", scheduler: "", lora: "" };
+  draft ??= { runs: [], prompts: "", number: 4, seed: 0, steps: "", guidance: "", scheduler: "", loras: [] };
   const known = () => { const there = new Set(allSources()); draft.runs = draft.runs.filter((source) => there.has(source)); };
   if (wanted && allSources().includes(wanted)) { draft.runs = [wanted]; draft.prompts = ""; }
   known();
@@ -61,7 +61,7 @@ export async function open(main, [wanted]) {
       h("div", { class: "columns" }, field("Pictures of each", number("number", { min: 1, max: 10000 })), field("First seed", number("seed", { min: 0, max: 4294967295 }))),
       h("details", {}, h("summary", {}, "Guidance, steps, sampler"), h("div", { class: "columns" }, field("Guidance", number("guidance", { min: 0, max: 100, step: "any", placeholder: first.guidance })), field("Steps", number("steps", { min: 1, max: 1000, placeholder: first.steps }))),
         field("Sampler", select([["", "the base's own"], "ddim", "dpm++", "dpm++-karras", "sde-dpm++", ["own", "own (flow matching)"], ["euler", "euler (flow matching)"]], draft.scheduler, (v) => { draft.scheduler = v; })),
-        state.choices.loras.length > 0 && field("Community LoRA", select([["", "none"], ...state.choices.loras], draft.lora, (v) => { draft.lora = v; }))),
+        state.choices.loras.length > 0 && loras(state.choices.loras, draft.loras, (chosen) => { draft.loras = chosen; })),
       h("button", { class: "primary", type: "submit", disabled: !draft.runs.length }, "Generate"));
   }
 
@@ -72,7 +72,7 @@ export async function open(main, [wanted]) {
     if (draft.scheduler) spec.scheduler = draft.scheduler;
     if (draft.steps !== "") spec.steps = Number(draft.steps);
     if (draft.guidance !== "") spec.guidance = Number(draft.guidance);
-    if (draft.lora) spec.loras = [draft.lora];
+    if (draft.loras.length) spec.loras = draft.loras;
     try { const job = await post("/jobs", { spec }); state.jobs.set(job.id, job); drawWorking(); if (draft.runs.length > 1 || lines.length > 1) compare(job.id); } catch (error) { report(error); }
   });
 
@@ -86,11 +86,22 @@ export async function open(main, [wanted]) {
 
   const text = h("input", { type: "search", placeholder: "Find in prompts, methods, pairs", "aria-label": "Find pictures" }), starred = h("input", { type: "checkbox" });
   const query = () => `text=${q(text.value)}&favourite=${starred.checked}`;
-  async function reload() { try { await gallery.load(query()); count.textContent = `${gallery.total} picture${gallery.total === 1 ? "" : "s"}`; gallery.element.dataset.total = gallery.total; gallery.element.hidden = gallery.total === 0; none.hidden = gallery.total > 0; none.textContent = text.value || starred.checked ? "No picture fits. Change the search." : "Everything that you generate is kept here."; gallery.ask(); } catch (error) { report(error); } }
+  async function reload() { try { await gallery.load(query()); count.textContent = `${gallery.total} picture${gallery.total === 1 ? "" : "s"}`; gallery.element.dataset.total = gallery.total; gallery.element.hidden = gallery.total === 0; none.hidden = gallery.total > 0; zip.hidden = gallery.total === 0; none.textContent = text.value || starred.checked ? "No picture fits. Change the search." : "Everything that you generate is kept here."; gallery.ask(); } catch (error) { report(error); } }
   let wait = null;
   const later = () => { clearTimeout(wait); wait = setTimeout(reload, 250); };
   text.oninput = later;
   starred.onchange = later;
+
+  const zip = h("button", { class: "small", type: "button", title: "the first 500 that are shown", onclick: async () => {
+    try {
+      const { rows } = await get(`/gallery?limit=500&${query()}`);
+      if (rows.length) h("a", { href: `/api/gallery/pictures.zip?${rows.map((row) => `id=${q(row.id)}`).join("&")}`, download: "pictures.zip" }).click();
+    } catch (error) { report(error); }
+  } }, "Download as zip");
+  const bin = h("button", { class: "small quiet", type: "button", onclick: async () => {
+    if (!(await dialog("Empty the bin?", h("p", {}, "The files of deleted pictures go for good. Pictures that you see stay."), "Empty it", true))) return;
+    try { const { removed } = await post("/gallery/empty-bin"); toast(`${removed} picture${removed === 1 ? "" : "s"} removed`); } catch (error) { report(error); }
+  } }, "Empty the bin");
 
   async function view(index) {
     let at = index;
@@ -136,7 +147,7 @@ export async function open(main, [wanted]) {
 
   const keys = (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit(); else if (!typing(event) && event.key === "/") { text.focus(); event.preventDefault(); } };
   document.addEventListener("keydown", keys);
-  show(main, h("div", { class: "head" }, h("h1", {}, "Generate")), h("div", { class: "columns generate" }, form, h("div", { class: "stack" }, working, comparison, h("div", { class: "cluster" }, text, h("label", { class: "choice" }, starred, "Favourites"), count), none, gallery.element)));
+  show(main, h("div", { class: "head" }, h("h1", {}, "Generate")), h("div", { class: "columns generate" }, form, h("div", { class: "stack" }, working, comparison, h("div", { class: "cluster" }, text, h("label", { class: "choice" }, starred, "Favourites"), count, zip, bin), none, gallery.element)));
   let sources = allSources().join();
   drawForm(); drawWorking();
   await reload();

@@ -109,7 +109,7 @@ export async function open(main, [wanted]) {
 
   const tools = h("div", { class: "tools", role: "toolbar", "aria-label": "Tools" });
   const panel = h("div", { class: "panel" });
-  const size = h("input", { type: "range", min: "1", max: "400", value: "24", "aria-label": "Brush size" });
+  const size = h("input", { type: "range", min: "1", max: "400", value: "24", "aria-label": "Brush size", "aria-keyshortcuts": "[ ]" });
   size.oninput = () => { editor.size = Number(size.value); editor.ask("cursor"); };
   const opacity = h("input", { type: "range", min: "10", max: "100", value: "55" });
   opacity.oninput = () => { editor.opacity = opacity.value / 100; editor.draw(); };
@@ -123,6 +123,11 @@ export async function open(main, [wanted]) {
       h("button", { type: "button", onclick: () => editor.invert(), title: "I" }, "Invert"), h("button", { type: "button", onclick: () => editor.clear() }, "Clear"), h("span", { class: "gap" }),
       h("button", { type: "button", "aria-label": "Zoom in", onclick: () => editor.zoom(1.4) }, "+"), h("button", { type: "button", "aria-label": "Zoom out", onclick: () => editor.zoom(1 / 1.4) }, "−"), h("button", { type: "button", onclick: () => editor.fit(), title: "0" }, "Fit"));
   }
+
+  const color = select([["230 60 90", "red"], ["40 200 120", "green"], ["70 130 255", "blue"], ["255 255 255", "white"]], "230 60 90", (value) => { editor.color = value.split(" ").map(Number); editor.draw(); });
+  color.setAttribute("aria-label", "Colour of the mask");
+  const options = h("div", { class: "options" }, h("label", { title: "[ and ]" }, "Size", size), h("label", {}, "Opacity", opacity), h("label", {}, "Colour", color),
+    h("span", { class: "edge", role: "group", "aria-label": "Edge" }, h("label", {}, "Edge", radius, "px"), ["grow", "shrink", "feather"].map((kind) => h("button", { type: "button", onclick: () => morph(kind) }, kind[0].toUpperCase() + kind.slice(1)))));
 
   async function morph(kind) { try { await editor.morph(kind, Number(radius.value)); } catch (error) { report(error); } }
 
@@ -138,18 +143,22 @@ export async function open(main, [wanted]) {
       h("section", { class: "card" }, h("h2", {}, current.label), status, saved,
         others.length > 0 && field("Paint", select([["", `${current.label} (what is trained)`], ...others.map((l) => [l, `${l} in this photo (taken away)`])], layer ?? "", async (value) => { if (timer) await save(); layer = value || null; load(); })),
         editor.other && h("label", { class: "choice small" }, minus, `Show ${current.label} without ${others.join(", ")}`)),
-      h("section", { class: "card" }, h("h2", {}, "Brush"), field("Size", size, "[ and ]"), field("Opacity of the mask", opacity), field("Colour of the mask", select([["230 60 90", "red"], ["40 200 120", "green"], ["70 130 255", "blue"], ["255 255 255", "white"]], editor.color.join(" "), (value) => { editor.color = value.split(" ").map(Number); editor.draw(); }))),
       h("section", { class: "card" }, h("h2", {}, "From words"), field("Word", word), field("Model", model), field("Threshold", threshold),
         h("div", { class: "cluster" }, h("button", { class: "small primary", type: "button", onclick: () => suggest({ word: word.value, model: model.value, threshold: Number(threshold.value) }) }, "This photo"),
           h("button", { class: "small", type: "button", onclick: async () => {
             try { await post("/jobs", { spec: { kind: "masks", pair: state.pair.id, model: model.value, threshold: Number(threshold.value), overwrite: true } }); toast("Masks of all photos are being made from the labels"); } catch (error) { report(error); }
           } }, "All photos, by labels"))),
-      h("section", { class: "card" }, h("h2", {}, "From clicks and boxes"), field("Model for clicks", select(models("clicks"), byClicks, (v) => { byClicks = v; }), "Click on it; right click or Alt for what is not. Boxes use GrabCut."),
+      h("section", { class: "card" }, h("h2", {}, "From clicks and boxes"), field("Model for clicks", select(models("clicks"), byClicks, (v) => { byClicks = v; }), "Tool Clicks: click on it; right click or Alt for what is not. Tool Box: drag around it, for GrabCut."),
         field("A suggestion", select([["replace", "replaces the mask"], ["add", "is added"], ["subtract", "is taken away"]], how, (v) => { how = v; }))),
-      h("section", { class: "card" }, h("h2", {}, "Edge"), field("Pixels", radius), h("div", { class: "cluster" }, ["grow", "shrink", "feather"].map((kind) => h("button", { class: "small", type: "button", onclick: () => morph(kind) }, kind[0].toUpperCase() + kind.slice(1))))),
       h("section", { class: "card" }, h("h2", {}, "Files"), h("div", { class: "cluster" },
-        h("button", { class: "small", type: "button", onclick: importMask }, "Import"), h("a", { class: "button small", href: `/api${base()}/mask`, download: `${current.name}-mask.png` }, "Export"), h("a", { class: "button small", href: `/api/pairs/${state.pair.id}/masks.zip` }, "All"),
+        h("button", { class: "small", type: "button", onclick: importMask }, "Import"), h("button", { class: "small", type: "button", onclick: exportMask }, "Export"), h("a", { class: "button small", href: `/api/pairs/${state.pair.id}/masks.zip`, "aria-label": "Export all masks" }, "All"),
         h("button", { class: "small danger", type: "button", onclick: async () => { clearTimeout(timer); timer = null; try { setPair(await remove(`${base()}/mask${layer ? `?without=${q(layer)}` : ""}`)); load(); } catch (error) { report(error); } } }, "Delete"))));
+  }
+
+  async function exportMask() {
+    const address = URL.createObjectURL(await editor.mask.png());
+    h("a", { href: address, download: `${current.name.replace(/\.[^.]*$/, "")}${layer ? `.${layer}` : ""}.png` }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 10000);
   }
 
   function importMask() {
@@ -185,7 +194,7 @@ export async function open(main, [wanted]) {
   document.addEventListener("keydown", keys);
   const off = [on("jobs", async (job) => { if (job?.kind === "masks" && job.state === "done" && job.spec.pair === state.pair?.id) { setPair(await get(`/pairs/${state.pair.id}`)); load(); } })];
   show(main, h("div", { class: "head" }, h("h1", {}, "Masks"), state.pairs.length > 1 && h("select", { "aria-label": "Pair", onchange: async (e) => { if (timer) await save(); await choosePair(e.target.value); current = photos()[0]; if (current) { layer = null; load(); } else location.hash = "#/pair"; } }, state.pairs.map((p) => h("option", { value: p.id, selected: p.id === state.pair.id }, p.name)))),
-    strip, h("div", { class: "editor" }, h("div", {}, tools, stage), panel));
+    strip, h("div", { class: "editor" }, h("div", {}, tools, options, stage), panel));
   drawTools();
   await load();
   return () => { if (timer) save(); off.forEach((f) => f()); editor.close(); document.removeEventListener("keydown", keys); };

@@ -108,7 +108,7 @@ function body() {
   const ready = pair.problems.length === 0;
   return [
     ready
-      ? h("p", { class: "notice good" }, "Ready to train. ", h("a", { href: "#/train" }, "Train"), " or ", h("a", { href: "#/masks" }, "look at the masks"), ".")
+      ? h("div", { class: "notice good cluster spread" }, h("strong", {}, "Ready to train"), h("span", { class: "cluster" }, h("a", { class: "button small", href: "#/masks" }, "Look at the masks"), h("a", { class: "button small primary", href: "#/train" }, "Train")))
       : h("div", { class: "notice warn" }, h("strong", {}, "Before it can be trained"), h("ul", {}, pair.problems.map((p) => h("li", {}, p))), pair.samples.every((s) => s.photos.length) && h("a", { href: "#/masks" }, "Make the masks")),
     h("div", { class: "columns stack-top" }, pair.samples.map(sampleCard)),
     h("div", { class: "cluster foot-actions" },
@@ -183,7 +183,7 @@ function photoItem(photo, place, sample) {
   const mask = photo.coverage === null ? "no mask" : `mask ${percent(photo.coverage)}`;
   const item = h("li", { class: "photo", draggable: "true", "data-photo": photo.name },
     h("a", { href: `#/masks/${q(photo.name)}`, "aria-label": `${photo.name}, ${mask}; edit its mask` }, h("img", { src: thumb(photo), alt: "", loading: "lazy", draggable: "false" })),
-    h("span", { class: "small" }, h("strong", {}, photo.name), h("br"), h("span", { class: photo.coverage && !photo.vanishes ? "soft" : "error" }, `${photo.width} × ${photo.height}, ${mask}`)),
+    h("span", { class: "small" }, h("strong", {}, photo.name), h("br"), h("span", { class: photo.coverage && !photo.vanishes ? "soft" : "error" }, `${photo.width} × ${photo.height}, ${mask}`), photo.note && h("span", { class: "note" }, photo.note)),
     h("div", { class: "bar" },
       h("button", { class: "quiet", "aria-label": `Move ${photo.name} forward`, disabled: place === 0, onclick: () => move(photo.name, sample, names[place - 1]) }, "←"),
       h("button", { class: "quiet", "aria-label": `Move ${photo.name} back`, disabled: place === names.length - 1, onclick: () => move(photo.name, sample, names[place + 2]) }, "→"),

@@ -3,7 +3,7 @@
 import { get, getText, post, q } from "../api.js";
 import { jobButtons, moveJob, report, typing } from "../app.js";
 import { Chart } from "../chart.js";
-import { announce, duration, field, h, select, show } from "../dom.js";
+import { announce, duration, field, h, loras, select, show } from "../dom.js";
 import { settingsForm } from "../form.js";
 import { allSources, busy, choosePair, jobsOf, nameOf, on, sourcesOf, state, titleOf } from "../store.js";
 
@@ -17,7 +17,7 @@ async function choose(main) {
   let settings = () => [], pairReady = false, turn = 0, wait = null;
   const queue = h("div");
   const form = h("form", { class: "card" });
-  const values = { model: "embedded", method: "magictailor", preset: "", precision: "", start: "" };
+  const values = { model: "embedded", method: "magictailor", preset: "", precision: "", start: "", loras: [] };
   const advanced = h("details", {}, h("summary", {}, "Advanced settings"), h("p", { class: "soft" }, "Opening…"));
   const keep = h("input", { type: "number", min: "0", max: "10000000", step: "1" });
   const expected = h("div", { class: "expected", "aria-live": "polite" });
@@ -25,7 +25,7 @@ async function choose(main) {
   function spec() {
     const found = { kind: "train", pair: state.pair.id, model: values.model, method: values.method, settings: [...settings(), ...(Number(keep.value) > 0 ? [`sampling.keep_every=${Number(keep.value)}`] : [])] };
     for (const name of ["preset", "precision", "start"]) if (values[name]) found[name] = values[name];
-    if (values.lora) found.loras = [values.lora];
+    if (values.loras.length) found.loras = values.loras;
     return found;
   }
 
@@ -49,9 +49,9 @@ async function choose(main) {
       const found = await post("/expectation", spec());
       if (own !== turn) return;
       const by = found.measured ? `measured in “${nameOf(found.measured)}”` : "";
-      const preset = card ? `${found.preset}${found.proposed ? `, as ${card.name} has ${card.gigabytes} GB` : ""}` : "none: no card found, this runs on the processor";
+      const preset = card ? [found.preset, `${found.proposed ? "proposed for" : "chosen; the card is"} ${card.name}, ${card.gigabytes} GB`] : [found.proposed ? "none" : found.preset, "no card found: this runs on the processor"];
       const tight = card && !found.measured && found.memory_gb > card.gigabytes;
-      const rows = [["Preset", preset, ""],
+      const rows = [["Preset", ...preset],
         ["Time", found.seconds === null ? "not known yet" : `about ${duration(found.seconds)} for ${found.steps} steps`, found.seconds === null ? `${found.steps} steps; the time left is shown after the first of them` : `${by}; previews come on top`],
         ["Memory", found.memory_gb === null ? "not known yet" : `about ${found.memory_gb.toFixed(1)} GB`, found.memory_gb === null ? found.unknown : by || "counted for six photos and rank 32, never seen on a card"]];
       show(expected, h("dl", {}, rows.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, note && h("span", { class: "help" }, note))))),
@@ -77,7 +77,7 @@ async function choose(main) {
       h("div", { class: "columns" }, field("Preset", select([["", choices.cards.length ? "the card's" : "no card: nothing to save"], ...choices.presets], values.preset, set("preset")), "Memory of the card"),
         field("Precision", select([["", "automatic"], "fp32", "bf16", "fp16", "int8", "nf4"], values.precision, set("precision")))),
       allSources().length > 0 && field("Start from", select([["", "the base alone"], ...allSources().map((source) => [source, nameOf(source)])], values.start, set("start"))),
-      choices.loras.length > 0 && field("Community LoRA", select([["", "none"], ...choices.loras], values.lora ?? "", set("lora"))),
+      choices.loras.length > 0 && loras(choices.loras, values.loras, set("loras")),
       field("Keep a checkpoint every", keep, "steps, to compare and to choose from; 0: only the end"),
       advanced, expected,
       h("button", { class: "primary", type: "submit", disabled: !pairReady, "aria-keyshortcuts": "Control+Enter" }, "Train"));
