@@ -1,6 +1,5 @@
 """The whole walk in a real browser: pair, masks, training, pictures, export. Needs Debian's Chromium and playwright."""
 
-import io
 import os
 import re
 import shutil
@@ -8,15 +7,21 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 
+from magictailor.common.files import json_lines
 from magictailor.studio.jobs.store import status_of
+from magictailor.studio.live import run_facts
+from magictailor.weights import EMBEDDED
+from magictailor.world.pairs import world_pair, write_pair
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")
@@ -41,6 +46,11 @@ class Site:
                 self.address = line.strip()
                 return
         raise AssertionError("the studio did not start")
+
+    def pictures(self) -> list[dict[str, Any]]:
+        """The records of all pictures, with their jobs."""
+        files = sorted((self.root / "jobs").glob("*/images.jsonl"))
+        return [{**row, "job": file.parent.name} for file in files for row in json_lines(file.read_text("utf-8"))]
 
     def page(self, browser: Any, width: int) -> Any:
         page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
@@ -76,40 +86,61 @@ def go(page: Any, step: str) -> None:
     page.evaluate(f"location.hash = '#/{step}'")
 
 
-def test_photos_dropped_in_become_a_pair(site: Site, browser: Any, tmp_path: Path) -> None:
-    page = site.page(browser, 390)
+DROP = """([where, files, paste]) => { const data = new DataTransfer();
+for (const [name, bytes] of files) data.items.add(new File([new Uint8Array(bytes)], name, {type: "image/png"}));
+document.querySelectorAll(where)[0].dispatchEvent(paste ? new ClipboardEvent("paste", {clipboardData: data, bubbles: true})
+  : new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true})); }"""
+
+
+def drop(page: Any, where: str, *photos: Path, paste: bool = False) -> None:
+    """Drop files on an element, or paste them."""
+    page.evaluate(DROP, [where, [[path.name, list(path.read_bytes())] for path in photos], paste])
+
+
+def photos_dropped_in(page: Any, site: Site, tmp_path: Path) -> Path:
+    """A pair of the page's own making: photos dropped and pasted, masks by words; returns its folder."""
+    written = write_pair(world_pair(100_000_003), tmp_path / "photos")
+    photos = sorted(path for path in written.glob("*.png") if path.name[0] in "01")
+    concept = [path for path in photos if path.name.startswith("0")]
+    component = [path for path in photos if path.name.startswith("1")]
+    labels = world_pair(100_000_003).labels
     page.get_by_role("button", name="New pair").click()
-    for label, text in (("Name", "Mine"), ("What is the concept?", "cat"), ("What is the component?", "hat")):
+    for label, text in zip(("Name", "What is the concept?", "What is the component?"), ("Mine", *labels), strict=True):
         page.get_by_label(label).fill(text)
     page.get_by_role("button", name="Make it").click()
-    page.get_by_role("heading", name="Concept: cat").wait_for()
-    content = io.BytesIO()
-    Image.new("RGB", (300, 200), "orange").save(content, "PNG")
-    numbers = list(content.getvalue())
-    page.evaluate(
-        """(bytes) => { const data = new DataTransfer(); data.items.add(new File([new Uint8Array(bytes)], "Tom 1.png", {type: "image/png"}));
-        document.querySelector(".sample").dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true})); }""",
-        numbers,
-    )
-    page.get_by_text("tom-1.png").wait_for()
-    assert (site.root / "pairs" / "mine" / "photos" / "tom-1.png").read_bytes() == content.getvalue()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.context.close()
+    page.get_by_role("heading", name=f"Concept: {labels[0]}").wait_for()
+    drop(page, ".sample.concept", *concept[:2])
+    page.wait_for_selector(".sample.concept .photo >> nth=1")
+    drop(page, "body", component[0], paste=True)  # into the sample with the fewest photos
+    page.wait_for_selector(".sample:not(.concept) .photo")
+    folder = site.root / "pairs" / "mine"
+    kept = sorted((folder / "photos").iterdir())
+    assert [path.read_bytes() for path in kept] == [path.read_bytes() for path in (*concept[:2], component[0])]
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    go(page, "masks")
+    page.wait_for_selector(".stage[data-ready]")
+    page.get_by_role("button", name="All photos, by labels").click()
+    go(page, "pair")
+    page.get_by_text("Ready to train").wait_for(timeout=SLOW)
+    assert len(list((folder / "masks").glob("*.png"))) >= 3
+    return folder
 
 
-def test_the_walk_from_a_pair_to_files(site: Site, browser: Any) -> None:
-    page = site.page(browser, 1400)
+def pair_of_the_world(page: Any, site: Site, tmp_path: Path) -> Path:
     page.get_by_label("Pair", exact=True).select_option(label="figure with hat 100000060")
-    pair = next((site.root / "pairs").glob("figure*"))
-    mask = pair / "masks" / "0-figure-a0.png"
+    return next((site.root / "pairs").glob("figure*"))
+
+
+def correct_by_brush(page: Any, pair: Path) -> None:
+    """A stroke, 24 pixels wide, over the upper left corner, where nothing is trained; then undone."""
+    photo = min((pair / "photos").iterdir())
+    mask = pair / "masks" / f"{photo.stem}.png"
     before = np.asarray(Image.open(mask).convert("L")).astype(int)
     go(page, "masks")
-    page.wait_for_selector(".stage[data-ready='0-figure-a0.png']")
-    # A stroke of the brush, 24 pixels wide, over the upper left corner, where nothing was trained.
+    page.wait_for_selector(f".stage[data-ready='{photo.name}']")
+    page.locator(".cursor-layer").scroll_into_view_if_needed()
     box = page.locator(".cursor-layer").bounding_box()
-    scale = page.evaluate(
-        "Math.min(document.querySelector('.stage').clientWidth, document.querySelector('.stage').clientHeight) * 0.96 / 128"
-    )
+    scale = min(box["width"], box["height"]) * 0.96 / 128
     left, top = box["x"] + box["width"] / 2 - 64 * scale, box["y"] + box["height"] / 2 - 64 * scale
     with page.expect_response(lambda r: r.request.method == "PUT" and r.url.endswith("/mask")):
         page.mouse.move(left + 14 * scale, top + 14 * scale)
@@ -125,43 +156,82 @@ def test_the_walk_from_a_pair_to_files(site: Site, browser: Any) -> None:
     with page.expect_response(lambda r: r.request.method == "PUT" and r.url.endswith("/mask")):
         page.keyboard.press("Control+z")
     assert (np.asarray(Image.open(mask).convert("L")) == before).all()
-    with page.expect_response(lambda r: r.url.endswith("/suggest"), timeout=SLOW):
-        page.get_by_role("button", name="This photo").click()
-    page.wait_for_selector(".stage:not([aria-busy])")
 
+
+def train_shortly(page: Any) -> str:
+    """Four steps in two phases, with a checkpoint in their middle; losses and previews arrive. Returns the job."""
     go(page, "train")
+    page.wait_for_selector(".expected dd")
     page.get_by_text("Advanced settings").click()
-    for key, value in {
-        "phases.0.steps": "4",
-        "phases.1.steps": "4",
-        "sampling.steps": "2",
-        "sampling.preview_every": "4",
-    }.items():
+    settings = {"phases.0.steps": "2", "phases.1.steps": "2", "sampling.steps": "2", "sampling.preview_every": "2"}
+    for key, value in settings.items():
         page.locator(f"[id='s-{key}']").fill(value)
+    page.get_by_label("Keep a checkpoint every").fill("2")
     page.locator("form button[type=submit]").click()
     page.wait_for_selector(".film img", timeout=SLOW)
-    page.get_by_text("/ 8").first.wait_for(timeout=SLOW)  # live: nothing is reloaded
+    page.get_by_text("/ 4").first.wait_for(timeout=SLOW)  # live: nothing is reloaded
     page.wait_for_selector("h1 .state.done", timeout=SLOW)
     assert page.locator(".film figure").count() == 3
+    return str(page.url.rpartition("/")[2])
 
+
+def draw_both_checkpoints(page: Any, prompt: str) -> None:
+    """Pictures of the checkpoint and of the end, side by side."""
     page.get_by_role("link", name="Generate", exact=True).last.click()
+    page.get_by_label("step 2", exact=True).check()
+    page.get_by_label("Prompts").fill(prompt)
     page.get_by_text("Guidance, steps, sampler").click()
     page.get_by_role("spinbutton", name="Steps").fill("2")
-    page.get_by_label("Pictures of each").fill("2")
+    page.get_by_label("Pictures of each").fill("1")
     page.locator("form button[type=submit]").click()
-    page.wait_for_selector(".gallery .tile >> nth=1", timeout=SLOW)
+    page.wait_for_selector(".compare tbody tr:nth-child(2) img", timeout=SLOW)
+    heads = page.locator(".compare tbody th").all_inner_texts()
+    assert "step 2" in heads[0] + heads[1]
     page.locator(".gallery .tile button").first.click()
-    page.get_by_role("button", name="Compare").click()
-    page.wait_for_selector(".compare img")
+    page.keyboard.press("s")
+    page.get_by_role("button", name="★ Favourite").wait_for()
+    page.keyboard.press("Delete")
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_selector(".gallery .tile >> nth=1")
 
+
+def plain_diffusers(folder: Path, words: Sequence[str], prompt: str) -> np.ndarray:
+    """The same picture from the exported files, without our code."""
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(EMBEDDED, safety_checker=None, local_files_only=True)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_lora_weights(str(folder), weight_name="pytorch_lora_weights.safetensors", local_files_only=True)
+    for word in words:
+        (file,) = folder.glob(f"*-{word.strip('<>')}.safetensors")
+        pipeline.load_textual_inversion(str(file), token=word)
+    generator = torch.Generator().manual_seed(0)
+    size = {"height": 128, "width": 128}
+    made = pipeline(prompt, num_inference_steps=2, guidance_scale=4.0, generator=generator, **size).images[0]
+    return np.asarray(made, int)
+
+
+@pytest.mark.parametrize(("width", "made"), [(1400, pair_of_the_world), (390, photos_dropped_in)])
+def test_the_walk_from_photos_to_files(width: int, made: Any, site: Site, browser: Any, tmp_path: Path) -> None:
+    page = site.page(browser, width)
+    pair = made(page, site, tmp_path)
+    correct_by_brush(page, pair)
+    job = train_shortly(page)
+    words = list(run_facts(site.root / "jobs" / job)["words"])
+    prompt = " with ".join(words)
+    draw_both_checkpoints(page, prompt)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     go(page, "export")
+    page.get_by_label("diffusers").check()
     page.locator("form button[type=submit]").click()
-    page.get_by_role("link", name="Download").wait_for(timeout=SLOW)
+    page.get_by_role("link", name="Download").first.wait_for(timeout=SLOW)
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download").click()
-    names = zipfile.ZipFile(download.value.path()).namelist()
-    assert "comfyui/README.md" in names
-    assert any(name.endswith("-hat.safetensors") for name in names)
+        page.get_by_role("link", name="Download").first.click()
+    zipfile.ZipFile(download.value.path()).extractall(tmp_path / "export")
+    assert (tmp_path / "export" / "comfyui" / "README.md").is_file()
+    rows = [row for row in site.pictures() if row["run"] == job]
+    shown = Image.open(site.root / "jobs" / rows[0]["job"] / "images" / f"{rows[0]['name']}.png")
+    plain = plain_diffusers(tmp_path / "export" / "diffusers", words, prompt)
+    assert np.abs(plain - np.asarray(shown.convert("RGB"), int)).max() <= 1
     assert site.errors == []
     page.context.close()
 

@@ -35,7 +35,7 @@ export class Chart {
     if (!steps.length) { pen.fillStyle = soft; pen.fillText("Losses appear with the first steps.", LEFT, height / 2); return; }
     const curves = names.map((name) => smooth(this.columns[name]));
     const top = Math.max(...curves.flat().filter((v) => v !== null), 1e-6) * 1.08, last = Math.max(steps[steps.length - 1], 1);
-    const x = (step) => LEFT + (step / last) * (width - LEFT - 12), y = (value) => height - BOTTOM - BAND - (value / top) * (height - BOTTOM - BAND - TOP);
+    const x = (step) => LEFT + (step / (last + 1)) * (width - LEFT - 12), y = (value) => height - BOTTOM - BAND - (value / top) * (height - BOTTOM - BAND - TOP);
     pen.strokeStyle = line; pen.fillStyle = soft; pen.lineWidth = 1;
     for (let n = 0; n <= 3; n++) { const v = (top * n) / 3; pen.beginPath(); pen.moveTo(LEFT, y(v)); pen.lineTo(width - 12, y(v)); pen.stroke(); pen.fillText(v.toPrecision(2), 8, y(v) + 4); }
     pen.setLineDash([4, 4]);

@@ -58,8 +58,8 @@ export async function open(main, [wanted]) {
       h("div", { class: "chips", role: "group", "aria-label": "Words" }, words().map((word) => h("button", { class: "word", type: "button", onclick: () => insert(word) }, word))),
       h("details", {}, h("summary", {}, "Places, styles and views"), Object.entries(state.choices.prompts).map(([group, texts]) => h("div", { class: "chips", role: "group", "aria-label": group }, Object.values(texts).map((text) => h("button", { type: "button", onclick: () => insert(`, ${text}`) }, text)))),
         h("button", { class: "small", type: "button", onclick: () => { draft.prompts = prompts.value = Object.values(state.choices.prompts).flatMap((t) => Object.values(t)).map((t) => `${together()}, ${t}`).join("\n"); } }, "All twenty")),
-      h("div", { class: "columns" }, field("Pictures of each", number("number", { min: 1, max: 10000 })), field("First seed", number("seed", { min: 0, max: 4294967295 }))),
-      h("details", {}, h("summary", {}, "Guidance, steps, sampler"), h("div", { class: "columns" }, field("Guidance", number("guidance", { min: 0, max: 100, step: "any", placeholder: first.guidance })), field("Steps", number("steps", { min: 1, max: 1000, placeholder: first.steps }))),
+      h("div", { class: "two" }, field("Pictures of each", number("number", { min: 1, max: 10000 })), field("First seed", number("seed", { min: 0, max: 4294967295 }))),
+      h("details", {}, h("summary", {}, "Guidance, steps, sampler"), h("div", { class: "two" }, field("Guidance", number("guidance", { min: 0, max: 100, step: "any", placeholder: first.guidance })), field("Steps", number("steps", { min: 1, max: 1000, placeholder: first.steps }))),
         field("Sampler", select([["", "the base's own"], "ddim", "dpm++", "dpm++-karras", "sde-dpm++", ["own", "own (flow matching)"], ["euler", "euler (flow matching)"]], draft.scheduler, (v) => { draft.scheduler = v; })),
         state.choices.loras.length > 0 && loras(state.choices.loras, draft.loras, (chosen) => { draft.loras = chosen; })),
       h("button", { class: "primary", type: "submit", disabled: !draft.runs.length }, "Generate"));
@@ -116,7 +116,7 @@ export async function open(main, [wanted]) {
       box.onkeydown = (event) => { const key = event.key; if (key === "ArrowRight" && at < gallery.total - 1) { at++; draw(); } else if (key === "ArrowLeft" && at > 0) { at--; draw(); } else if (key.toLowerCase() === "s") favourite(); else if (key === "Delete") gone(); };
       show(box, h("div", { class: "columns" }, h("img", { src: image, alt: row.prompt }), h("div", {}, h("p", {}, h("strong", {}, row.prompt)),
         h("dl", { class: "numbers" }, [["Seed", row.seed], ["Training", nameOf(row.run)], ["Method", row.method], ["Guidance", row.guidance], ["Steps", row.steps], ["Sampler", row.scheduler], ["Pair", row.pair], ["Base", row.model], ["Size", `${row.width} × ${row.height}`]].map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v)))),
-        h("div", { class: "cluster foot-actions" }, h("button", { type: "button", "aria-pressed": String(row.favourite), onclick: favourite }, row.favourite ? "★ Favourite" : "☆ Favourite"), h("button", { type: "button", onclick: reuse }, "Use these settings"), h("button", { type: "button", onclick: () => { box.close(); compare(row.job); } }, "Compare"), h("a", { class: "button", href: `${image}?download=true` }, "Download"), h("button", { type: "button", class: "danger", onclick: gone }, "Delete"), h("button", { type: "button", class: "primary", onclick: () => box.close() }, "Close")))));
+        h("div", { class: "cluster foot-actions" }, h("button", { type: "button", "aria-pressed": String(row.favourite), onclick: favourite }, row.favourite ? "★ Favourite" : "☆ Favourite"), h("button", { type: "button", onclick: reuse }, "Use these settings"), h("button", { type: "button", onclick: () => { box.close(); compare(row.job).then(() => comparison.scrollIntoView({ block: "nearest" })); } }, "Compare"), h("a", { class: "button", href: `${image}?download=true` }, "Download"), h("button", { type: "button", class: "danger", onclick: gone }, "Delete"), h("button", { type: "button", class: "primary", onclick: () => box.close() }, "Close")))));
       box.querySelector(".primary").focus();
     }
     box.addEventListener("close", () => { box.remove(); reload(); });
@@ -147,7 +147,7 @@ export async function open(main, [wanted]) {
 
   const keys = (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit(); else if (!typing(event) && event.key === "/") { text.focus(); event.preventDefault(); } };
   document.addEventListener("keydown", keys);
-  show(main, h("div", { class: "head" }, h("h1", {}, "Generate")), h("div", { class: "columns generate" }, form, h("div", { class: "stack" }, working, comparison, h("div", { class: "cluster" }, text, h("label", { class: "choice" }, starred, "Favourites"), count, zip, bin), none, gallery.element)));
+  show(main, h("div", { class: "head" }, h("h1", {}, "Generate")), h("div", { class: "columns generate" }, form, h("div", { class: "stack" }, working, comparison, h("div", { class: "cluster" }, text, h("label", { class: "choice" }, starred, "Favourites"), count, zip), none, gallery.element, h("div", { class: "cluster end" }, bin))));
   let sources = allSources().join();
   drawForm(); drawWorking();
   await reload();

@@ -187,7 +187,7 @@ function photoItem(photo, place, sample) {
     h("div", { class: "bar" },
       h("button", { class: "quiet", "aria-label": `Move ${photo.name} forward`, disabled: place === 0, onclick: () => move(photo.name, sample, names[place - 1]) }, "←"),
       h("button", { class: "quiet", "aria-label": `Move ${photo.name} back`, disabled: place === names.length - 1, onclick: () => move(photo.name, sample, names[place + 2]) }, "→"),
-      h("button", { class: "quiet", "aria-label": `Replace ${photo.name}`, onclick: () => pick(sample, photo.name) }, "Swap"),
+      h("button", { class: "quiet", "aria-label": `Swap ${photo.name} for another`, onclick: () => pick(sample, photo.name) }, "Swap"),
       h("button", { class: "quiet", "aria-label": `Remove ${photo.name}`, onclick: async () => {
         await change(remove(`/pairs/${id}/photos/${q(photo.name)}`));
         toast(`${photo.name} is removed`, { undo: () => change(post(`/pairs/${id}/photos/${q(photo.name)}/restore`)) });

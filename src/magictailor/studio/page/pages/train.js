@@ -53,7 +53,7 @@ async function choose(main) {
       const tight = card && !found.measured && found.memory_gb > card.gigabytes;
       const rows = [["Preset", ...preset],
         ["Time", found.seconds === null ? "not known yet" : `about ${duration(found.seconds)} for ${found.steps} steps`, found.seconds === null ? `${found.steps} steps; the time left is shown after the first of them` : `${by}; previews come on top`],
-        ["Memory", found.memory_gb === null ? "not known yet" : `about ${found.memory_gb.toFixed(1)} GB`, found.memory_gb === null ? found.unknown : by || "counted for six photos and rank 32, never seen on a card"]];
+        ["Memory", found.memory_gb === null ? "not known yet" : `about ${found.memory_gb.toFixed(1)} GB`, found.memory_gb === null ? found.unknown : found.measured ? "the most that the same training took" : "counted for six photos and rank 32, never seen on a card"]];
       show(expected, h("dl", {}, rows.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, note && h("span", { class: "help" }, note))))),
         tight && h("p", { class: "notice warn small" }, "That is more than the card has. Choose a smaller preset."));
     } catch (error) { if (own === turn) show(expected, h("p", { class: "error small" }, error.message)); }
@@ -74,7 +74,7 @@ async function choose(main) {
       pair && !pairReady && h("div", { class: "notice warn" }, h("ul", {}, pair.problems.slice(0, 4).map((p) => h("li", {}, p)))),
       field("Base", select(choices.models.map((m) => [m, m === "embedded" ? "embedded: the small base of the world" : m]), values.model, set("model", true)), "Photos need Stable Diffusion; the embedded base knows the world's characters alone."), hub,
       field("Method", method),
-      h("div", { class: "columns" }, field("Preset", select([["", choices.cards.length ? "the card's" : "no card: nothing to save"], ...choices.presets], values.preset, set("preset")), "Memory of the card"),
+      h("div", { class: "two" }, field("Preset", select([["", choices.cards.length ? "the card's" : "no card: nothing to save"], ...choices.presets], values.preset, set("preset")), "Memory of the card"),
         field("Precision", select([["", "automatic"], "fp32", "bf16", "fp16", "int8", "nf4"], values.precision, set("precision")))),
       allSources().length > 0 && field("Start from", select([["", "the base alone"], ...allSources().map((source) => [source, nameOf(source)])], values.start, set("start"))),
       choices.loras.length > 0 && loras(choices.loras, values.loras, set("loras")),
