@@ -210,6 +210,65 @@ def plain_diffusers(folder: Path, words: Sequence[str], prompt: str) -> np.ndarr
     return np.asarray(made, int)
 
 
+MASK = """async ([width, height, start, other]) => {
+  const { Mask } = await import("/static/mask.js"), mask = new Mask(width, height), found = {};
+  const now = () => Array.from(mask.data);
+  mask.change(mask.whole, () => mask.data.set(start));
+  found.share = mask.share();
+  const taken = new Mask(width, height); taken.data.set(other);
+  mask.without(taken); found.minus = mask.share(); mask.without(null);
+  const blob = await mask.png(), bitmap = await createImageBitmap(blob);
+  const again = new Mask(width, height).draw(bitmap); found.png = Array.from(again.data);
+  for (const kind of ["grow", "shrink", "feather"]) { await mask.morph(kind, 5); found[kind] = now(); mask.undo(); }
+  found.undone = now();
+  mask.invert(); found.invert = now(); mask.redo(); found.redone = now(); mask.undo();
+  mask.fill(60, 50); found.fill = now(); mask.undo();
+  mask.polygon([[10, 10], [40, 10], [40, 30], [10, 30]], false); found.polygon = now(); mask.undo();
+  mask.begin(); mask.stroke([20, 100], [120, 90], 7, false); mask.stroke([120, 90], [140, 60], 7, true); mask.end();
+  found.stroke = now(); mask.undo(); found.last = now(); found.steps = [mask.done.length, mask.undone.length];
+  return found; }"""
+
+
+def test_what_the_editor_does_to_a_mask(site: Site, browser: Any) -> None:
+    """Each change against numpy's, on sides that are no multiples of a tile; and all are undone."""
+    page = site.page(browser, 1400)
+    rows, columns = np.mgrid[:130, :150]
+    ring = np.hypot(columns + 0.5 - 60, rows + 0.5 - 50)
+    start = np.where((ring > 15) & (ring < 40), 255, 0)
+    other = np.where(columns < 60, 255, 0)
+    found = page.evaluate(MASK, [150, 130, start.ravel().tolist(), other.ravel().tolist()])
+    image = {name: np.reshape(value, (130, 150)) for name, value in found.items() if np.size(value) == start.size}
+    assert found["share"] == pytest.approx(start.mean() / 255)
+    assert found["minus"] == pytest.approx((start * (255 - other) / 255).mean() / 255)
+    for name in ("png", "undone", "last"):
+        assert (image[name] == start).all(), name
+    inside = np.argwhere(start > 0)
+    near = np.array([np.square(inside - point).sum(1).min() for point in np.ndindex(start.shape)]).reshape(start.shape)
+    outside = np.argwhere(start == 0)
+    far = np.array([np.square(outside - point).sum(1).min() for point in np.ndindex(start.shape)]).reshape(start.shape)
+    assert (image["grow"] == 255 * (near <= 25)).all()
+    assert (image["shrink"] == 255 * (far > 25)).all()
+    soft = image["feather"]
+    assert soft.mean() == pytest.approx(start.mean(), rel=0.01)
+    assert len(np.unique(soft)) > 50
+    assert (image["invert"] == 255 - start).all()
+    assert (image["redone"] == image["invert"]).all()  # there was nothing to redo
+    assert (image["fill"] == np.where(ring < 40, 255, 0)).all()
+    square = start.copy()
+    square[10:30, 10:40] = 255
+    assert (image["polygon"] == square).all()
+    along = np.clip(((columns + 0.5 - 20) * 100 - (rows + 0.5 - 100) * 10) / (100**2 + 10**2), 0, 1)
+    line = np.hypot(columns + 0.5 - 20 - 100 * along, rows + 0.5 - 100 + 10 * along)
+    erased = np.hypot(columns + 0.5 - 140, rows + 0.5 - 60) < 6
+    painted = (line < 6) & (columns < 105)
+    assert (image["stroke"][painted] == 255).all()
+    assert (image["stroke"][erased] == 0).all()
+    untouched = (line > 9) & (columns < 105)
+    assert (image["stroke"][untouched] == start[untouched]).all()
+    assert found["steps"] == [1, 1]
+    page.context.close()
+
+
 @pytest.mark.parametrize(("width", "made"), [(1400, pair_of_the_world), (390, photos_dropped_in)])
 def test_the_walk_from_photos_to_files(width: int, made: Any, site: Site, browser: Any, tmp_path: Path) -> None:
     page = site.page(browser, width)
@@ -221,7 +280,7 @@ def test_the_walk_from_photos_to_files(width: int, made: Any, site: Site, browse
     draw_both_checkpoints(page, prompt)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     go(page, "export")
-    page.get_by_label("diffusers").check()
+    page.get_by_role("checkbox", name="diffusers: a folder").check()
     page.locator("form button[type=submit]").click()
     page.get_by_role("link", name="Download").first.wait_for(timeout=SLOW)
     with page.expect_download() as download:

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from magictailor.common.errors import InputError
 from magictailor.studio.adoption import adopt_from_world
-from magictailor.studio.server.access import Access
+from magictailor.studio.server.access import Access, Bucket
 from magictailor.studio.server.app import make_app
 from magictailor.studio.serving import serve_studio, studio_token
 from magictailor.studio.studio import Studio
@@ -87,6 +87,20 @@ def test_the_token_goes_from_the_address_to_a_cookie(studio: Studio) -> None:
         assert page.status_code == 200
         assert TOKEN not in page.text
         assert client.post("/api/jobs/resume").status_code == 403  # without the page's header
+
+
+def test_who_tries_tokens_or_changes_too_often_waits(studio: Studio) -> None:
+    app: Any = make_app(studio, token=TOKEN)
+    with TestClient(app, base_url=BASE) as client:
+        tries = [client.get(f"/?token=wrong{n}", follow_redirects=False).status_code for n in range(40)]
+        assert tries[:30] == [401] * 30
+        assert tries[-1] == 429
+        assert client.get("/api/pairs").status_code == 429
+        own = {"authorization": f"Bearer {TOKEN}", "x-studio": "1"}
+        assert client.get("/api/pairs", headers=own).status_code == 200  # who has the token is not kept out by others
+        app.app._changes = Bucket(5, 0)
+        changes = [client.post("/api/jobs/none/stop", headers=own).status_code for _ in range(7)]
+        assert changes == [404] * 5 + [429] * 2
 
 
 def test_an_upload_that_stops_half_way_is_ended() -> None:
