@@ -11,7 +11,7 @@ from magictailor.web.protection import LOCAL_HOSTS
 from magictailor.web.serving import bound_socket
 
 TOKEN_FILE = "token"
-STREAMS_END = 2  # seconds that open pages get when the server ends
+FINISH = 30  # seconds that uploads get when the server ends; streams of open pages are ended at once
 
 
 def studio_token(root: Path) -> str:
@@ -71,7 +71,7 @@ def serve_studio(
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{bound.getsockname()[1]}/" + (f"?token={secret}" if secret else ""))
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=STREAMS_END
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=FINISH
         )
 
         class Server(uvicorn.Server):

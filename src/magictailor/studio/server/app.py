@@ -103,7 +103,11 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(OSError)
     def broken_disk(request: Request, error: OSError) -> JSONResponse:
-        return refuse(507, f"the disk refused ({error.strerror})", "free some space, then try again")
+        return refuse(
+            507,
+            f"the disk refused ({error.strerror or 'it is full, or not writable'})",
+            "free some space, then try again",
+        )
 
     @app.exception_handler(RequestValidationError)
     def bad_form(request: Request, error: RequestValidationError) -> JSONResponse:
