@@ -197,7 +197,9 @@ def draw_both_checkpoints(page: Any, prompt: str) -> None:
 
 def plain_diffusers(folder: Path, words: Sequence[str], prompt: str) -> np.ndarray:
     """The same picture from the exported files, without our code."""
-    pipeline: Any = StableDiffusionPipeline.from_pretrained(EMBEDDED, safety_checker=None, local_files_only=True)
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(
+        EMBEDDED, safety_checker=None, local_files_only=True, dtype=torch.float32
+    )
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_lora_weights(str(folder), weight_name="pytorch_lora_weights.safetensors", local_files_only=True)

@@ -50,15 +50,21 @@ function listen() {
     tell("jobs");
     tell("anew");
   });
-  handle("job", (job) => { state.jobs.set(job.id, job); tell("jobs", job); });
+  handle("job", (job) => {
+    state.jobs.set(job.id, job);
+    tell("jobs", job);
+    if (job.kind === "masks" && job.state === "done") refreshPair(job.spec.pair);
+  });
   handle("gone", ({ id }) => { state.jobs.delete(id); tell("jobs"); });
   handle("anew", () => tell("anew"));
   for (const name of ["metrics", "preview", "images", "gallery"]) handle(name, (value) => tell(name, value));
-  handle("pair", async ({ id }) => {
-    tell("pair-changed", id);
-    if (state.pair?.id !== id) return;
-    try { setPair(await get(`/pairs/${id}`)); } catch { await refreshPairs(); }
-  });
+  handle("pair", ({ id }) => { tell("pair-changed", id); refreshPair(id); });
+}
+
+// Read the chosen pair again, if it is this one: a job, or another page, has changed it.
+async function refreshPair(id) {
+  if (state.pair?.id !== id) return;
+  try { setPair(await get(`/pairs/${id}`)); } catch { await refreshPairs(); }
 }
 
 export const jobsOf = (kind) => [...state.jobs.values()].filter((job) => !kind || job.kind === kind);
