@@ -1,5 +1,7 @@
 """What a training is expected to take, on cards that are not there: only what was counted."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,3 +50,16 @@ def test_what_was_not_counted_is_said_to_be_unknown(family: str | None, gigabyte
 
 def test_every_counted_preset_is_one() -> None:
     assert all(set(counted) <= set(NAMES) for counted in EXPECTED.values())
+
+
+def test_the_numbers_are_those_of_the_report() -> None:
+    report = (Path(__file__).parents[2] / "docs" / "experiments" / "memory.md").read_text("utf-8")
+    rows = {
+        "Stable Diffusion 1.x, 512 px": "sd1", "Stable Diffusion 2.x, 512 px": "sd2", "Stable Diffusion 2.x, 768 px": "sd2-v",
+        "SDXL, 1024 px": "sdxl", "Sana 1.6B": "sana", "Stable Diffusion 3.5 medium": "sd3", "FLUX.2 klein 4B": "flux2-klein-4b",
+    }  # fmt: skip
+    assert set(rows.values()) == set(EXPECTED)
+    for title, family in rows.items():
+        (line,) = [line for line in report.splitlines() if line.startswith(f"| {title} |")]
+        numbers = [float(re.match(r"[\d.]*\d", cell.strip())[0]) for cell in line.split("|")[2:-1]]  # type: ignore[index]
+        assert numbers == list(EXPECTED[family].values()), title
