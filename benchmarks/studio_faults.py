@@ -35,17 +35,24 @@ def undisturbed(root: Path) -> dict[int, dict[str, bytes]]:
     return {seed: results(root, id) for id, seed in ids.items()}
 
 
+def pace(root: Path) -> float:
+    """Seconds that one undisturbed training takes here, from the times of its files."""
+    ends = sorted(path.stat().st_mtime for path in (root / "jobs").glob("*/outcome.json"))
+    return (ends[-1] - ends[0]) / (len(ends) - 1)
+
+
 def differing(site: Site, ids: dict[str, int], expected: dict[int, dict[str, bytes]]) -> list[str]:
     """Trainings that are lost, not done, or whose bytes differ."""
     bad = [id for id, state in site.states(list(ids)).items() if state != "done"]
     return bad + [id for id, seed in ids.items() if id not in bad and results(site.root, id) != expected[seed]]
 
 
-def killed(root: Path, expected: dict[int, dict[str, bytes]], jobs: int, count: int) -> bool:
+def killed(root: Path, expected: dict[int, dict[str, bytes]], jobs: int, count: int, each: float) -> bool:
+    """``each``: seconds of a training, over which the kills are spread so that they reach all of the queue."""
     site = Site(root)
     site.start("--demo")
     ids = queue(site, site.ask("/pairs")[0]["id"], jobs, SEEDS)
-    faults, pause = at_random(count)
+    faults, pause = at_random(count, longest=2 * each * jobs / count)
     began = time.monotonic()
     disturb(site, list(ids), faults, pause)
     bad = differing(site, ids, expected)
@@ -131,7 +138,9 @@ def main() -> None:
     expected = undisturbed(options.output / "undisturbed")
     good = True
     if options.only in (None, "killed"):
-        good &= killed(options.output / "killed", expected, options.jobs, options.faults)
+        good &= killed(
+            options.output / "killed", expected, options.jobs, options.faults, pace(options.output / "undisturbed")
+        )
     if options.only in (None, "disk"):
         good &= full(options.output / "disk", expected)
     if options.only in (None, "clock"):
