@@ -17,7 +17,7 @@ export function show(parent, ...children) {
   return parent;
 }
 
-export const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+export const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}\u00a0%`;
 
 export function duration(seconds) {
   if (!Number.isFinite(seconds)) return "";

@@ -74,6 +74,8 @@ export const trainingsWithResults = () => jobsOf("train").filter((job) => job.st
 // What pictures, exports and further trainings can be made from, as the server names them: 00001-train, 00001-train@100.
 export const sourcesOf = (job) => [...(job.run.checkpoints ?? []).map((step) => `${job.id}@${step}`), ...(job.state === "done" ? [job.id] : [])];
 export const allSources = () => trainingsWithResults().flatMap((job) => sourcesOf(job).reverse());
+// What to begin with: the newest end of a training; if none has ended, the newest checkpoint.
+export const newestSource = () => allSources().find((source) => !source.includes("@")) ?? allSources()[0];
 
 // A job's title, with its number where another one has the same title.
 export function titleOf(job) {

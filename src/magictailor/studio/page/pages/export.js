@@ -3,18 +3,18 @@
 import { post } from "../api.js";
 import { jobButtons, report } from "../app.js";
 import { field, h, select, show } from "../dom.js";
-import { allSources, busy, jobsOf, nameOf, on, state } from "../store.js";
+import { allSources, busy, jobsOf, nameOf, newestSource, on, state } from "../store.js";
 
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 
 export async function open(main) {
   const form = h("form", { class: "card" }), list = h("div");
-  const draft = { run: allSources()[0], formats: new Set(["comfyui"]), half: false, bundle: false, target: "" };
+  const draft = { run: newestSource(), formats: new Set(["comfyui"]), half: false, bundle: false, target: "" };
 
   function drawForm() {
     const runs = allSources();
     if (!runs.length) { show(form, h("div", { class: "empty" }, h("h2", {}, "Nothing to export yet"), h("p", {}, "Exports need a finished training."), h("a", { class: "button primary", href: "#/train" }, "Train"))); return; }
-    if (!runs.includes(draft.run)) draft.run = runs[0];
+    if (!runs.includes(draft.run)) draft.run = newestSource();
     const box = (checked, change) => { const input = h("input", { type: "checkbox", checked }); input.onchange = () => { change(input.checked); drawForm(); }; return input; };
     show(form, h("h2", {}, "New export"), field("Training", select(runs.map((source) => [source, nameOf(source)]), draft.run, (v) => { draft.run = v; })),
       h("fieldset", { class: "field" }, h("legend", {}, "For"), Object.entries(state.choices.formats).map(([name, text]) => h("label", { class: "choice" }, box(draft.formats.has(name), (on) => (on ? draft.formats.add(name) : draft.formats.delete(name))), h("span", {}, h("strong", {}, name), ": ", text)))),

@@ -4,7 +4,7 @@ import { get, post, q } from "../api.js";
 import { jobButtons, report, typing } from "../app.js";
 import { announce, dialog, field, h, loras, select, show, toast } from "../dom.js";
 import { VirtualGallery } from "../gallery.js";
-import { allSources, busy, bySource, jobsOf, nameOf, on, sourcesOf, state, titleOf, trainingsWithResults } from "../store.js";
+import { allSources, busy, bySource, jobsOf, nameOf, newestSource, on, sourcesOf, state, titleOf, trainingsWithResults } from "../store.js";
 
 let draft = null; // kept while the page is left and entered again
 
@@ -15,7 +15,7 @@ export async function open(main, [wanted]) {
   const known = () => { const there = new Set(allSources()); draft.runs = draft.runs.filter((source) => there.has(source)); };
   if (wanted && allSources().includes(wanted)) { draft.runs = [wanted]; draft.prompts = ""; }
   known();
-  if (!draft.runs.length) draft.runs = allSources().slice(0, 1);
+  if (!draft.runs.length) draft.runs = [newestSource()].filter(Boolean);
   const jobsChosen = () => trainingsWithResults().filter((job) => draft.runs.some((source) => source.split("@")[0] === job.id));
   const words = () => [...new Set(jobsChosen().flatMap((job) => Object.keys(job.run.words ?? {})))];
   const together = () => { const [first, ...rest] = words(); return rest.length ? `${first} with ${rest.join(" and ")}` : first ?? ""; };
