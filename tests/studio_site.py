@@ -112,7 +112,7 @@ def disturb(site: Site, ids: Sequence[str], faults: Sequence[str], pause: Callab
             site.start("--resume")
         elif killed is not None:
             site.ask("/jobs/resume", {})
-    until = time.monotonic() + 120 * len(ids)
+    until = time.monotonic() + 600 * len(ids)
     while any(state != "done" for state in site.states(ids).values()):
         states = site.states(ids)
         assert not set(states.values()) - {"queued", "running", "done"}, states
