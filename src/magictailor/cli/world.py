@@ -85,3 +85,24 @@ def train_judge(
     for name, value in scores["renders"].items():
         console.print(f"{name:<28}{value:.3f}")
     console.print(f"the weights are in {output}")
+
+
+@app.command("train-control")
+def train_control(
+    output: OwnOutput,
+    steps: Annotated[int | None, typer.Option(help="Number of steps.")] = None,
+    settings: Settings = None,
+    threads: Threads = None,
+) -> None:
+    """Train the embedded base's ControlNet for line drawings. After an interruption, run the same command again."""
+    with started("loading"):
+        from magictailor.recipe import config_from, with_settings
+        from magictailor.world.training.control import ControlTraining
+        from magictailor.world.training.control import train_control as run
+
+        recipe = with_settings(config_from(ControlTraining, given(steps=steps)), settings or [])
+        _use_threads(threads)
+    with progress_bars(console) as listen:
+        scores = run(output, recipe, workers=threads or 2, listen=listen)["edge overlap"]
+    console.print(f"edge overlap: {scores['with']:.3f} with control, {scores['without']:.3f} without")
+    console.print(f"the ControlNet is in {output}/control")

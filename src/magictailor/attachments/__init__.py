@@ -1,0 +1,8 @@
+"""What joins the generation of pictures without changing the run: pictures to start from, control maps, style images."""
+
+from magictailor.attachments.contract import Attachment, Request, records
+from magictailor.attachments.control import Control
+from magictailor.attachments.from_image import FromImage
+from magictailor.attachments.sampling import load_attachments, sample_attached
+
+__all__ = ["Attachment", "Control", "FromImage", "Request", "load_attachments", "records", "sample_attached"]
