@@ -7,6 +7,7 @@ import typer
 
 from magictailor.cli.progress import progress_bars
 from magictailor.cli.shared import Output, OwnOutput, Settings, console, given, started
+from magictailor.common.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Synthetic pairs with known ground truth, and the embedded models.")
 Start = Annotated[str | None, typer.Option(help="scratch, embedded, or the folder of an earlier training.")]
@@ -30,11 +31,18 @@ def pair(
         str | None,
         typer.Option(help="plain, polluting, unequal, novel, size or category; default: chosen by the seed."),
     ] = None,
+    components: Annotated[int, typer.Option(help="Number of components, 1 to 3; several take no challenge.")] = 1,
 ) -> None:
     """Write a pair of the world as a folder of photos and masks, with the true composite and all attributes."""
     from magictailor.world.pairs import world_pair, write_pair
+    from magictailor.world.sets import world_set, write_set
 
-    console.print(f"wrote {write_pair(world_pair(seed, challenge), output)}")
+    if components == 1:
+        console.print(f"wrote {write_pair(world_pair(seed, challenge), output)}")
+        return
+    if challenge is not None:
+        raise InputError("is for one component", "leave it out", field="challenge")
+    console.print(f"wrote {write_set(world_set(seed, components), output)}")
 
 
 @app.command("train")
