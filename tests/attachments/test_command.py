@@ -64,7 +64,7 @@ def test_bad_options_are_one_line(run: Path, picture: Path, controlnet: Path, tm
         (("--control", picture), "not KIND=FILE"),
         (("--control", f"edges={picture}"), "--control edges: unknown"),
         (("--control-model", controlnet), "--control-model has no effect"),
-        (("--control", f"canny={picture}", "--control-model", tmp_path), "no config.json"),
+        (("--control", f"canny={picture}", "--control-model", tmp_path), "config.json"),
         (("--control", f"canny={picture}", "--control-model", controlnet, "--control-start", 1), "--control-start"),
     ):
         result = call("generate", run, PROMPT, "--output", tmp_path / "out", *options)

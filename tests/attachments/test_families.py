@@ -170,7 +170,7 @@ def test_what_does_not_fit_is_one_line(files: dict[str, Path], tmp_path: Path) -
     cases: list[tuple[list[Request], str]] = [
         ([Control("canny", picture, model=other)], "belongs to another family than embedded"),
         ([Control("canny", picture, model=flux)], "belongs to another family than embedded"),
-        ([Control("canny", picture, model=str(empty))], "no config.json"),
+        ([Control("canny", picture, model=str(empty))], "config.json"),
         ([Control("canny", picture, model=str(tmp_path / "none"))], "not a complete ControlNetModel"),
         ([Control("edges", picture)], "choose one of canny"),
         ([Control("canny", ready_map(backbone, tmp_path, 24), ready=True)], "24 x 24, and pictures are 16 x 16"),

@@ -1,6 +1,5 @@
 """ControlNets: which class a family has, which model is usual, and whether one fits."""
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import Any
 
 from magictailor.backbones import Backbone
 from magictailor.common.errors import InputError
+from magictailor.common.records import read_json
 from magictailor.weights import CONTROL
 
 CLASSES = {
@@ -126,21 +126,14 @@ def load_controlnet(backbone: Backbone, kind: str, model: str | None) -> tuple[s
 
 def _config(path: Path) -> dict[str, Any]:
     """Of a folder; a hub's model is checked when it is loaded."""
-    file = path / "config.json"
-    if not path.is_dir():
-        return {}
-    try:
-        return dict(json.loads(file.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: has no config.json that can be read", "give a ControlNet's folder", field="control_model"
-        ) from error
+    fix = "give a ControlNet's folder, with its config.json"
+    return dict(read_json(path / "config.json", fix, field="control_model")) if path.is_dir() else {}
 
 
 def _trained_for(path: Path) -> str | None:
     """The digest of the embedded base that a ControlNet of the world was trained for."""
     file = path / "training.json"
-    return json.loads(file.read_text("utf-8")).get("base") if file.is_file() else None
+    return read_json(file, "train it again", field="control_model").get("base") if file.is_file() else None
 
 
 def _check_fit(name: str, network: Any, backbone: Backbone) -> None:

@@ -150,9 +150,9 @@ def write_set(made: WorldSet, folder: Path, size: int = SIZE, counts: Sequence[i
             for i, scene in enumerate(scenes):
                 mask = masks(scene, label, size)["component"] if number else _concept_mask(made, scene, size)
                 write_reference(work, f"{number}_{label}_a{i}", render(scene, size).image, mask)
-        scenes = {"composite": composite_scene(made), "concept": Scene((made.concept,), noise=made.seed % 2**31)}
-        scenes |= {f"composite-{name}": composite_scene(made, name) for name in PROMPTS}
-        for name, scene in scenes.items():
+        truth = {"composite": composite_scene(made), "concept": Scene((made.concept,), noise=made.seed % 2**31)}
+        truth |= {f"composite-{name}": composite_scene(made, name) for name in PROMPTS}
+        for name, scene in truth.items():
             save_png(Image.fromarray(render(scene, size).image), work / "truth" / f"{name}.png")
         attributes = {
             "seed": made.seed, "range": seed_range(made.seed), "words": made.words,

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from magictailor.world.training.latents import Latents
 from magictailor.world.training.line_maps import as_maps, varied
 from magictailor.world.training.output import replace_folder
 from magictailor.world.training.rendering import HELD_OUT, Chunk, concatenate, token_ids
-from magictailor.world.training.state import Trainee, claim_folder, generator
+from magictailor.world.training.state import Trainee, claimed, generator
 
 EMBEDDING = (16, 24, 48, 96)  # channels of the convolutions that read the drawing
 WITHOUT_CAPTION = 0.2  # share of the examples, on top of those whose caption is empty
@@ -123,11 +123,14 @@ class ControlTrainer:
                 found[name] = self.task.held_out(latents, tokens, len(latents))
         return found
 
-    def write(self, folder: Path) -> None:
-        """The averaged weights in half precision, as ``ControlNetModel.from_pretrained`` reads them."""
+    def write(self, target: Path, record: Mapping[str, Any]) -> None:
+        """The averaged weights in half precision, as ``ControlNetModel.from_pretrained`` reads them, and the record."""
         network = new_controlnet(self.controlled.unet)
         network.load_state_dict(self.trainee.state_dict(0, average=True))
-        network.half().save_pretrained(folder)
+        new = target.with_name(f".{target.name}.new")
+        network.half().save_pretrained(new)
+        write_json(new / "training.json", record)
+        replace_folder(new, target)
 
     def train(self, save: Callable[[], None], log: Callable[[dict[str, float]], None]) -> None:
         saved = began = time.monotonic()
@@ -161,7 +164,37 @@ def train_control(
     quiet_loading()
     canny(np.zeros((8, 8, 3), np.uint8))  # refuses a missing OpenCV
     base = load_backbone("embedded", device="cpu", precision="fp32")
-    folder = claim_folder(output, recipe, ("steps", "samples", "save_seconds"))
+    with claimed(output, recipe, ("steps", "samples", "save_seconds")) as folder:
+        examples, held, held_latents = _renders(folder, recipe, workers, listen)
+        trainer = ControlTrainer(folder, recipe, base, examples)
+        record: dict[str, Any] = {
+            "kind": "lines",
+            "recipe": recipe.model_dump(mode="json"),
+            "base": base.digest_as_loaded,
+        }
+
+        def log(metrics: dict[str, float]) -> None:
+            step = trainer.trainee.step
+            listen(Progress("control", step, recipe.steps, metrics))
+            line = {"step": step, **{k: round(v, 5) for k, v in metrics.items()}}
+            append_lines(folder / "metrics.jsonl", [json.dumps(line)])
+
+        def save() -> None:
+            trainer.trainee.save()
+            log(trainer.held_out(held_latents, held))
+            record["steps"] = trainer.trainee.step
+            trainer.write(folder / "control", record)
+
+        trainer.train(save, log)
+        if recipe.samples:
+            record["edge overlap"], sheet = control_scores(folder / "control", recipe.samples)
+            save_png(sheet, folder / "samples.png")
+            trainer.write(folder / "control", record)
+        return record
+
+
+def _renders(folder: Path, recipe: ControlTraining, workers: int, listen: Listener) -> tuple[Examples, Chunk, Tensor]:
+    """The training's renders with their latents, and the held-out ones with theirs."""
     bank = Bank(
         folder / "bank", recipe.pictures, recipe.captions, recipe.held_out, recipe.chunk, workers, keep=True,
         skip=False, listen=listen,
@@ -174,34 +207,4 @@ def train_control(
             listen(Progress("renders", examples.count, recipe.pictures))
     latents = Latents(load_autoencoder(), folder / "latents", keep=True)
     latents.encode_all(examples, recipe.chunk, listen)
-    held_latents = latents.encode(HELD_OUT, torch.from_numpy(held.images))
-    trainer = ControlTrainer(folder, recipe, base, examples)
-    record: dict[str, Any] = {"kind": "lines", "recipe": recipe.model_dump(mode="json"), "base": base.digest_as_loaded}
-
-    def log(metrics: dict[str, float]) -> None:
-        step = trainer.trainee.step
-        listen(Progress("control", step, recipe.steps, metrics))
-        append_lines(
-            folder / "metrics.jsonl", [json.dumps({"step": step, **{k: round(v, 5) for k, v in metrics.items()}})]
-        )
-
-    def save() -> None:
-        trainer.trainee.save()
-        log(trainer.held_out(held_latents, held))
-        record["steps"] = trainer.trainee.step
-        _write(folder / "control", trainer, record)
-
-    trainer.train(save, log)
-    if recipe.samples:
-        scores, sheet = control_scores(folder / "control", recipe.samples)
-        record["edge overlap"] = scores
-        save_png(sheet, folder / "samples.png")
-        _write(folder / "control", trainer, record)
-    return record
-
-
-def _write(target: Path, trainer: ControlTrainer, record: dict[str, Any]) -> None:
-    new = target.with_name(f".{target.name}.new")
-    trainer.write(new)
-    write_json(new / "training.json", record)
-    replace_folder(new, target)
+    return examples, held, latents.encode(HELD_OUT, torch.from_numpy(held.images))
