@@ -64,6 +64,8 @@ def test_bad_options_are_one_line(run: Path, picture: Path, controlnet: Path, tm
         (("--control", picture), "not KIND=FILE"),
         (("--control", f"edges={picture}"), "--control edges: unknown"),
         (("--control-model", controlnet), "--control-model has no effect"),
+        (("--style-layers", "all"), "--style-layers has no effect"),
+        (("--style", picture), "--style no IP-Adapter is usual on embedded"),
         (("--control", f"canny={picture}", "--control-model", tmp_path), "config.json"),
         (("--control", f"canny={picture}", "--control-model", controlnet, "--control-start", 1), "--control-start"),
     ):

@@ -1,71 +1,24 @@
 """Pictures into pictures and ControlNet on every family, by tiny networks of the real classes."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import controlnets
-import families
-import tiny
-from magictailor.attachments import Control, FromImage, Request, load_attachments, records, sample_attached
+from attaching import BUILDERS, OPTIONS, PROMPT, attached, built, differ, pictures, plain, ready_map, wrapped
+from magictailor.attachments import Control, FromImage, Request, load_attachments, records
 from magictailor.attachments.lines import canny, overlap
-from magictailor.backbones import Backbone
-from magictailor.backbones.families import backbone_class
-from magictailor.backbones.sampling import SamplingOptions, sample
+from magictailor.backbones.sampling import sample
 from magictailor.common.errors import InputError
 
-OPTIONS = SamplingOptions(4, 2.0, batch=2)
-PROMPT = "a photo of person"
-BUILDERS: dict[str, Callable[[], Any]] = {
-    **tiny.FAMILIES,
-    **{n: lambda n=n: families.pipeline(n) for n in families.BUILDERS},
-}
 STARTS = [name for name in BUILDERS if name not in ("flux2-dev", "sana")]
-SIDE = (56, 40)  # of the pictures that are given
-
-
-def built(name: str) -> Any:
-    pipeline = BUILDERS[name]()
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def wrapped(name: str, pipeline: Any) -> Backbone:
-    backbone: Backbone = backbone_class(type(pipeline).__name__)(name, pipeline)
-    if name in families.BUILDERS:
-        backbone.use_size(families.SIZE)
-    return backbone
-
-
-def plain(backbone: Backbone) -> bytes:
-    (image,) = sample(backbone, [PROMPT], [3], OPTIONS)
-    return image.tobytes()
-
-
-def attached(backbone: Backbone, *requests: Request, seeds: tuple[int, ...] = (3,)) -> list[np.ndarray]:
-    loaded = load_attachments(backbone, requests, OPTIONS.steps)
-    images = sample_attached(backbone, [PROMPT] * len(seeds), seeds, OPTIONS, loaded)
-    return [np.asarray(image, int) for image in images]
-
-
-def differ(left: np.ndarray, right: np.ndarray) -> int:
-    return int(np.abs(left - right).max())
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    """A picture and a region of it."""
-    random = np.random.default_rng(0)
-    mask = np.zeros(SIDE[::-1], np.uint8)
-    mask[10:30, 20:40] = 255
-    pixels = random.integers(0, 256, (*SIDE[::-1], 3), np.uint8)
-    for name, image in (("picture", pixels), ("region", mask)):
-        Image.fromarray(image).save(tmp_path / f"{name}.png")
-    return {name: tmp_path / f"{name}.png" for name in ("picture", "region")}
+    return pictures(tmp_path)
 
 
 @pytest.mark.parametrize("family", STARTS)
@@ -122,12 +75,6 @@ def test_a_controlnet_changes_the_picture_and_leaves_the_model(
         start, fill = FromImage(files["picture"]), FromImage(files["picture"], region=files["region"])
         assert differ(attached(backbone, first, start)[0], attached(backbone, first, fill)[0]) > 20
     assert plain(backbone) == before
-
-
-def ready_map(backbone: Backbone, folder: Path, side: int | None = None) -> Path:
-    pixels = np.random.default_rng(1).integers(0, 256, (side or backbone.size, side or backbone.size, 3), np.uint8)
-    Image.fromarray(pixels).save(folder / "map.png")
-    return folder / "map.png"
 
 
 def test_control_ends_where_it_is_told_to(files: dict[str, Path], tmp_path: Path) -> None:

@@ -4,5 +4,6 @@ from magictailor.attachments.contract import Attachment, Request, records
 from magictailor.attachments.control import Control
 from magictailor.attachments.from_image import FromImage
 from magictailor.attachments.sampling import load_attachments, sample_attached
+from magictailor.attachments.style import Style
 
-__all__ = ["Attachment", "Control", "FromImage", "Request", "load_attachments", "records", "sample_attached"]
+__all__ = ["Attachment", "Control", "FromImage", "Request", "Style", "load_attachments", "records", "sample_attached"]

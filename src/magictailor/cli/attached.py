@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from magictailor.cli.shared import given
 from magictailor.common.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ ControlModel = Annotated[str | None, typer.Option(help="The ControlNet; default:
 ControlStrength = Annotated[float, typer.Option(help="How strongly, 0 .. 2.")]
 ControlStart = Annotated[float, typer.Option(help="From this part of the denoising on, 0 .. 1.")]
 ControlEnd = Annotated[float, typer.Option(help="Until this part of it.")]
+
+StyleImage = Annotated[Path | None, typer.Option("--style", help="Take the style of this picture.")]
+StyleStrength = Annotated[float | None, typer.Option(help="How strongly, 0 .. 2; default: 1.")]
+StyleLayers = Annotated[str | None, typer.Option(help="style (InstantStyle's) or all; default: style.")]
+StyleModel = Annotated[str | None, typer.Option(help="The IP-Adapter; default: the family's usual one.")]
+StyleEncoder = Annotated[str | None, typer.Option(help="Its image encoder; default: the usual one.")]
 
 
 def starting_picture(image: Path | None, strength: float | None, region: Path | None) -> list["Request"]:
@@ -59,3 +66,19 @@ def controls(
                 raise InputError(f"{text}: not KIND=FILE", "write for instance canny=photo.png", field=field)
             found.append(Control(kind, file, ready, strength, start, end, model))
     return found
+
+
+def style_image(
+    image: Path | None, strength: float | None, layers: str | None, model: str | None, encoder: str | None
+) -> list["Request"]:
+    """A request if a picture was named.
+
+    Raises:
+        InputError: an option that has no effect without one.
+    """
+    from magictailor.attachments import Style
+
+    options = given(strength=strength, layers=layers, model=model, encoder=encoder)
+    if image is None and options:
+        raise InputError("has no effect without --style", "give it as well", field=f"style_{next(iter(options))}")
+    return [] if image is None else [Style(image, **options)]  # type: ignore[arg-type]

@@ -17,8 +17,14 @@ from magictailor.cli.attached import (
     ImageOption,
     Region,
     Strength,
+    StyleEncoder,
+    StyleImage,
+    StyleLayers,
+    StyleModel,
+    StyleStrength,
     controls,
     starting_picture,
+    style_image,
 )
 from magictailor.cli.progress import print_notices, progress_bars
 from magictailor.cli.shared import (
@@ -186,6 +192,11 @@ def generate(
     control_strength: ControlStrength = 1.0,
     control_start: ControlStart = 0.0,
     control_end: ControlEnd = 1.0,
+    style: StyleImage = None,
+    style_strength: StyleStrength = None,
+    style_layers: StyleLayers = None,
+    style_model: StyleModel = None,
+    style_encoder: StyleEncoder = None,
     loras: LoRAs = None,
     device: Device = None,
     precision: Precision = None,
@@ -202,7 +213,8 @@ def generate(
         following = controls(
             control or (), control_map or (), control_model, control_strength, control_start, control_end
         )
-        requests = [*starting_picture(image, strength, region), *following]
+        styled = style_image(style, style_strength, style_layers, style_model, style_encoder)
+        requests = [*starting_picture(image, strength, region), *following, *styled]
         words = list(finished_run(run)[1].words)
         asked = [*(prompts or ()), *(study_prompts(study, words) if study else ())]
         if not asked:
