@@ -52,7 +52,7 @@ def _sd2(kind: str) -> str:
 
 _SD2 = Usual({"canny": _sd2("canny"), "depth": _sd2("depth"), "pose": _sd2("openpose"), "lines": _sd2("lineart")})
 USUAL: dict[str, Usual] = {
-    "embedded": Usual({"lines": EMBEDDED, "canny": EMBEDDED}),
+    "embedded": Usual({"lines": EMBEDDED, "canny": EMBEDDED} if CONTROL.is_dir() else {}),
     "sd1": Usual(
         {"canny": _sd1("canny"), "depth": _sd1("depth", "v11f1p"), "pose": _sd1("openpose"), "lines": _sd1("lineart")}
     ),
@@ -86,7 +86,7 @@ def load_controlnet(backbone: Backbone, kind: str, model: str | None) -> tuple[s
         known = ", ".join(USUAL.get(backbone.family, Usual()).by_kind) or "none"
         raise InputError(
             f"{kind}: no ControlNet is usual for it on {backbone.family} (kinds that have one: {known})",
-            "name one with --control-model",
+            "name one (control_model), on the embedded base one that `magictailor world train-control` made",
             field="control",
         )
     path = Path(name).expanduser()

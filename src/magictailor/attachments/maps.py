@@ -25,7 +25,7 @@ def _detected(name: str) -> Callable[[Image.Image], Image.Image]:
         except ImportError as error:
             raise InputError(
                 "needs controlnet-aux",
-                "pip install controlnet-aux, or give a ready map with --control-map",
+                "pip install controlnet-aux, or give a ready map",
                 field="control",
             ) from error
         try:
@@ -34,7 +34,7 @@ def _detected(name: str) -> Callable[[Image.Image], Image.Image]:
             reason = " ".join(str(error).split())[:160]
             raise InputError(
                 f"{name}: its weights ({ANNOTATORS}) cannot be read ({reason})",
-                "check the network, or give a ready map with --control-map",
+                "check the network, or give a ready map",
                 field="control",
             ) from error
         size = picture.width
