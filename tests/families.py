@@ -148,11 +148,11 @@ def sd3(with_t5: bool = True) -> StableDiffusion3Pipeline:
     first, third = clip_tokenizer(), t5_tokenizer()
     return StableDiffusion3Pipeline(
         transformer=SD3Transformer2DModel(
-            sample_size=8, patch_size=2, in_channels=4, num_layers=3, attention_head_dim=8, num_attention_heads=2,
-            joint_attention_dim=DIM, caption_projection_dim=16, pooled_projection_dim=16, out_channels=4,
+            sample_size=8, patch_size=2, in_channels=16, num_layers=3, attention_head_dim=8, num_attention_heads=2,
+            joint_attention_dim=DIM, caption_projection_dim=16, pooled_projection_dim=16, out_channels=16,
             pos_embed_max_size=8, qk_norm="rms_norm", dual_attention_layers=(0,),
         ),
-        scheduler=flow(shift=3.0), vae=vae(4, scaling_factor=1.5, shift_factor=0.06),
+        scheduler=flow(shift=3.0), vae=vae(16, scaling_factor=1.5, shift_factor=0.06),
         text_encoder=clip(first, True), tokenizer=first, text_encoder_2=clip(first, True), tokenizer_2=clip_tokenizer(),
         text_encoder_3=t5(third) if with_t5 else None, tokenizer_3=third if with_t5 else None,
     )  # fmt: skip

@@ -32,6 +32,7 @@ from magictailor.recipe import Recipe, with_settings
 from magictailor.training.metrics import METRICS_FILE
 from magictailor.world.pairs import world_pair, write_pair
 from magictailor.world.training import WorldTraining
+from magictailor.world.training.control import ControlTraining
 from magictailor.world.training.judge import JudgeTraining
 from tiny import train
 
@@ -306,6 +307,8 @@ def test_command_lines_are_understood(page: Path) -> None:
             with_settings(WorldTraining(), settings)
         elif name == "world train-judge":
             with_settings(JudgeTraining(), settings)
+        elif name == "world train-control":
+            with_settings(ControlTraining(), settings)
         elif name == "world pair":
             world_pair(given["seed"], given["challenge"])
         elif name == "generate":

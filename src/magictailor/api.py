@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 from PIL import Image
 
+from magictailor.attachments import Request
 from magictailor.backbones import Backbone, RuntimeOptions, load_backbone
 from magictailor.backbones.community_lora import community_lora
 from magictailor.common.errors import InputError
@@ -63,6 +64,7 @@ class Run:
         guidance: float | None = None,
         scheduler: str | None = None,
         batch: int | None = None,
+        attachments: Sequence[Request] = (),
         listen: Listener = ignore,
     ) -> Iterator[Generated]:
         """Images of the prompts, lazily: ``number`` of each, image i from seed ``seed + i``, whatever the batch.
@@ -73,15 +75,17 @@ class Run:
             scheduler: by default the family's own; ddim, dpm++, dpm++-karras or sde-dpm++ for diffusion, own, euler or
                 dpm++ for flow matching.
             batch: images at a time; the preset's, unless given.
+            attachments: what joins in, see `magictailor.attachments`: a picture to start from. The run does not change.
             listen: is called with every event.
 
         Raises:
-            InputError: before anything is generated: an unknown pseudo-word or scheduler, a number out of range.
+            InputError: before anything is generated: an unknown pseudo-word or scheduler, a number out of range, an
+                attachment that does not fit the model.
         """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         return images.generate(
             self.backbone, self.folder, self.info, texts, number=number, seed=seed, steps=steps, guidance=guidance,
-            scheduler_name=scheduler, batch=batch, listen=listen,
+            scheduler_name=scheduler, batch=batch, attachments=attachments, listen=listen,
         )  # fmt: skip
 
     def transfer(

@@ -5,7 +5,7 @@ Prediction type, latent scale and packing, attention layers, text encoders and t
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -82,6 +82,17 @@ class Prediction:
 
     output: Tensor
     attention: Tensor | None = None
+
+
+def weights_digest(networks: Iterable[nn.Module], text: str = "") -> str:
+    """Identifies networks by the first numbers of each weight, and a text; added LoRA does not count."""
+    found = sha256(text.encode())
+    for network in networks:
+        for name, weight in network.named_parameters():
+            if "lora_" not in name:
+                first = weight.detach().flatten()[:DIGEST_NUMBERS].float().cpu().contiguous()
+                found.update(first.numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 class Backbone(ABC):
@@ -162,13 +173,8 @@ class Backbone(ABC):
     def digest(self) -> str:
         """Identifies the base by its noise schedule and the first numbers of each weight; added LoRA does not count."""
         schedule = {k: v for k, v in self.noise_schedule.items() if not k.startswith("_")}
-        found = sha256(json.dumps(schedule, sort_keys=True, default=str).encode())
-        for network in (self.denoiser, self.autoencoder, *self.text_encoders.values()):
-            for name, weight in network.named_parameters():
-                if "lora_" not in name:
-                    first = weight.detach().flatten()[:DIGEST_NUMBERS].float().cpu().contiguous()
-                    found.update(first.numpy().tobytes())
-        return found.hexdigest()[:16]
+        networks = (self.denoiser, self.autoencoder, *self.text_encoders.values())
+        return weights_digest(networks, json.dumps(schedule, sort_keys=True, default=str))
 
     # --- words and text
 

@@ -1,6 +1,7 @@
 """Generating images: one seed per image, whatever the batch."""
 
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,13 +56,19 @@ def sample(
     *,
     stages: Stages | None = None,
     first_prompts: Sequence[str] = (),
+    pipeline: Any = None,
+    inputs: Callable[[int], Mapping[str, Any]] | None = None,
 ) -> Iterator[Image.Image]:
     """One image for each (prompt, seed), lazily.
 
     Args:
         stages: the first of them uses ``first_prompts``, one for each prompt.
+        pipeline: another of diffusers', with the backbone's networks.
+        inputs: further arguments of its call, for a number of images.
     """
-    pipeline: Any = backbone.pipeline
+    pipeline = backbone.pipeline if pipeline is None else pipeline
+    accepted = inspect.signature(type(pipeline).__call__).parameters
+    square = {name: backbone.size for name in ("height", "width") if name in accepted}  # others take the image's
     pipeline.set_progress_bar_config(disable=True)
     batch, solver = (
         options.batch or backbone.runtime.preset.sample_batch_size,
@@ -81,10 +88,10 @@ def sample(
                     **backbone.pipeline_inputs(texts, options.guidance),
                     **({"eta": options.eta} if "ddim" in backbone.schedulers else {}),
                     num_inference_steps=options.steps,
-                    height=backbone.size,
-                    width=backbone.size,
+                    **square,
                     generator=[torch.Generator().manual_seed(s) for s in seeds[part]],
                     output_type=backbone.sampled_as,
+                    **(inputs(len(texts)) if inputs else {}),
                     **more,
                 ).images
             finally:

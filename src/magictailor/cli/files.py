@@ -1,10 +1,11 @@
-"""Files of other tools: export, inspect."""
+"""Files of other tools: export, inspect, mesh."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from magictailor.cli.progress import progress_bars
 from magictailor.cli.shared import Output, console, started
 
 app = typer.Typer()
@@ -39,3 +40,32 @@ def inspect(file: Annotated[Path, typer.Argument(help="A LoRA or an embedding.",
 
     for label, text in inspect_file(file).lines().items():
         console.print(f"{label:<11}{text}")
+
+
+@app.command()
+def mesh(
+    source: Annotated[Path, typer.Argument(help="A picture, or a finished run.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .glb, .obj or .ply file.", show_default=False)],
+    prompt: Annotated[str | None, typer.Argument(help="Of a run: what it generates.", show_default=False)] = None,
+    backend: Annotated[str, typer.Option(help="shap-e, triposr or hunyuan3d-2.")] = "shap-e",
+    background: Annotated[
+        str, typer.Option(help="How it is removed: judge, rembg or keep; auto: judge on the embedded base.")
+    ] = "auto",
+    mask: Annotated[Path | None, typer.Option(help="White on the thing, instead.")] = None,
+    model: Annotated[str | None, typer.Option(help="The backend's weights; default: the usual ones.")] = None,
+    checkout: Annotated[str | None, typer.Option(help="The folder of the backend's own code.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of the picture and of the mesh.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the backend's.")] = None,
+) -> None:
+    """Make a mesh of the thing in a picture, and pictures of it from all sides."""
+    with started("loading"):
+        from magictailor.mesh import make_mesh
+    with progress_bars(console) as listen:
+        made = make_mesh(
+            source, output, prompt=prompt, backend=backend, background=background, mask=mask, model=model,
+            checkout=checkout, device=device, seed=seed, steps=steps, listen=listen,
+        )  # fmt: skip
+    state = "closed" if made.closed else "not closed"
+    console.print(f"{made.file}: {made.vertices} vertices, {made.faces} faces, {state}")
+    console.print(f"from all sides: {made.strip}, {made.animation}")

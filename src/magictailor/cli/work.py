@@ -7,6 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from magictailor.cli.attached import (
+    ControlEnd,
+    ControlMaps,
+    ControlModel,
+    Controls,
+    ControlStart,
+    ControlStrength,
+    ImageOption,
+    Region,
+    Strength,
+    StyleEncoder,
+    StyleImage,
+    StyleLayers,
+    StyleModel,
+    StyleStrength,
+    controls,
+    starting_picture,
+    style_image,
+)
 from magictailor.cli.progress import print_notices, progress_bars
 from magictailor.cli.shared import (
     Compiled,
@@ -164,6 +183,20 @@ def generate(
         str | None, typer.Option(help="ddim, dpm++, dpm++-karras or sde-dpm++; for flow matching own, euler or dpm++.")
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images at a time; default: the preset's.")] = None,
+    image: ImageOption = None,
+    strength: Strength = None,
+    region: Region = None,
+    control: Controls = None,
+    control_map: ControlMaps = None,
+    control_model: ControlModel = None,
+    control_strength: ControlStrength = 1.0,
+    control_start: ControlStart = 0.0,
+    control_end: ControlEnd = 1.0,
+    style: StyleImage = None,
+    style_strength: StyleStrength = None,
+    style_layers: StyleLayers = None,
+    style_model: StyleModel = None,
+    style_encoder: StyleEncoder = None,
     loras: LoRAs = None,
     device: Device = None,
     precision: Precision = None,
@@ -177,6 +210,11 @@ def generate(
         from magictailor.generation.studies import study_prompts
         from magictailor.training.run_folder import finished_run
 
+        following = controls(
+            control or (), control_map or (), control_model, control_strength, control_start, control_end
+        )
+        styled = style_image(style, style_strength, style_layers, style_model, style_encoder)
+        requests = [*starting_picture(image, strength, region), *following, *styled]
         words = list(finished_run(run)[1].words)
         asked = [*(prompts or ()), *(study_prompts(study, words) if study else ())]
         if not asked:
@@ -194,7 +232,7 @@ def generate(
     with progress_bars(console) as listen:
         images = loaded.generate(
             asked, number=number, seed=seed, steps=steps, guidance=guidance, scheduler=scheduler, batch=batch,
-            listen=listen,
+            attachments=requests, listen=listen,
         )  # fmt: skip
         paths = save_images(images, target)
     console.print(f"{len(paths)} images and a contact sheet in {target}")

@@ -7,6 +7,7 @@ import typer
 
 from magictailor.cli.progress import progress_bars
 from magictailor.cli.shared import Output, OwnOutput, Settings, console, given, started
+from magictailor.common.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Synthetic pairs with known ground truth, and the embedded models.")
 Start = Annotated[str | None, typer.Option(help="scratch, embedded, or the folder of an earlier training.")]
@@ -30,11 +31,18 @@ def pair(
         str | None,
         typer.Option(help="plain, polluting, unequal, novel, size or category; default: chosen by the seed."),
     ] = None,
+    components: Annotated[int, typer.Option(help="Number of components, 1 to 3; several take no challenge.")] = 1,
 ) -> None:
     """Write a pair of the world as a folder of photos and masks, with the true composite and all attributes."""
     from magictailor.world.pairs import world_pair, write_pair
+    from magictailor.world.sets import world_set, write_set
 
-    console.print(f"wrote {write_pair(world_pair(seed, challenge), output)}")
+    if components == 1:
+        console.print(f"wrote {write_pair(world_pair(seed, challenge), output)}")
+        return
+    if challenge is not None:
+        raise InputError("is for one component", "leave it out", field="challenge")
+    console.print(f"wrote {write_set(world_set(seed, components), output)}")
 
 
 @app.command("train")
@@ -85,3 +93,24 @@ def train_judge(
     for name, value in scores["renders"].items():
         console.print(f"{name:<28}{value:.3f}")
     console.print(f"the weights are in {output}")
+
+
+@app.command("train-control")
+def train_control(
+    output: OwnOutput,
+    steps: Annotated[int | None, typer.Option(help="Number of steps.")] = None,
+    settings: Settings = None,
+    threads: Threads = None,
+) -> None:
+    """Train the embedded base's ControlNet for line drawings. After an interruption, run the same command again."""
+    with started("loading"):
+        from magictailor.recipe import config_from, with_settings
+        from magictailor.world.training.control import ControlTraining
+        from magictailor.world.training.control import train_control as run
+
+        recipe = with_settings(config_from(ControlTraining, given(steps=steps)), settings or [])
+        _use_threads(threads)
+    with progress_bars(console) as listen:
+        scores = run(output, recipe, workers=threads or 2, listen=listen)["edge overlap"]
+    console.print(f"edge overlap: {scores['with']:.3f} with control, {scores['without']:.3f} without")
+    console.print(f"the ControlNet is in {output}/control")

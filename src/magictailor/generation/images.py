@@ -1,17 +1,20 @@
 """From a finished run to images, each with a record of how it was made."""
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 from zlib import crc32
 
 import torch
 from PIL import Image
 
+from magictailor.attachments import Request, load_attachments, records, sample_attached
 from magictailor.backbones import Backbone
 from magictailor.backbones.sampling import SamplingOptions, sample, scheduler
 from magictailor.common.errors import InputError, RunError
@@ -38,9 +41,11 @@ class Record:
     steps: int
     guidance: float
     scheduler: str
+    attached: Mapping[str, Any] = field(default_factory=dict)  # what joined in, by name, with digests
 
     def metadata(self) -> dict[str, str]:
-        return {k: str(v) for k, v in asdict(self).items()}
+        kept = {k: str(v) for k, v in asdict(self).items() if k != "attached"}
+        return {**kept, **({"attached": json.dumps(self.attached)} if self.attached else {})}
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ def generate(
     guidance: float | None = None,
     scheduler_name: str | None = None,
     batch: int | None = None,
+    attachments: Sequence[Request] = (),
     listen: Listener = ignore,
 ) -> Iterator[Generated]:
     """Images of the prompts, lazily; see `magictailor.Run.generate`."""
@@ -95,20 +101,25 @@ def generate(
         _check_length(backbone, naming.expand(prompt), list(info.words))
     options = SamplingOptions(steps, guidance, scheduler_name, batch=batch)
     keys = [(text, seed + i) for text in prompts for i in range(number)]
+    if attachments and config.base_steps:
+        raise InputError(
+            f"{info.recipe.method} generates in two stages, which take no attachments", "leave them out", field="run"
+        )
+    loaded = load_attachments(backbone, attachments, steps)
+    texts, seeds = [naming.expand(prompt) for prompt, _ in keys], [own_seed for _, own_seed in keys]
+
+    def sampled() -> Iterator[Image.Image]:
+        if not loaded:
+            stages, labelled = two_stages(info, folder, backbone), [naming.with_labels(prompt) for prompt, _ in keys]
+            yield from sample(backbone, texts, seeds, options, stages=stages, first_prompts=labelled)
+            return
+        yield from sample_attached(backbone, texts, seeds, options, loaded)
 
     def images() -> Iterator[Generated]:
-        made = sample(
-            backbone,
-            [naming.expand(prompt) for prompt, _ in keys],
-            [own_seed for _, own_seed in keys],
-            options,
-            stages=two_stages(info, folder, backbone),
-            first_prompts=[naming.with_labels(prompt) for prompt, _ in keys],
-        )
-        settings = (info.recipe.method, info.model, steps, guidance, scheduler_name)
+        settings = (info.recipe.method, info.model, steps, guidance, scheduler_name, records(loaded))
         listen(Progress("generating", 0, len(keys)))
         try:
-            for done, (image, (prompt, own_seed)) in enumerate(zip(made, keys, strict=True), 1):
+            for done, (image, (prompt, own_seed)) in enumerate(zip(sampled(), keys, strict=True), 1):
                 listen(Progress("generating", done, len(keys)))
                 yield Generated(image, Record(info.pair["name"], prompt, own_seed, *settings))
         except torch.OutOfMemoryError as error:

@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from magictailor.attachments.from_image import read_region
 from magictailor.backbones import Backbone
 from magictailor.backbones.sampling import scheduler, to_images
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Progress, ignore
 from magictailor.common.randomness import normal
-from magictailor.data.images import load_grey, load_image
+from magictailor.data.images import load_image
 from magictailor.data.training_images import VISIBLE, shrink, square
 from magictailor.generation.checks import check_prompt, check_range
 from magictailor.recipe import CrossAttention
@@ -72,12 +73,7 @@ def transfer(
     check_range("number", number, 1, 10_000)
     check_range("seed", seed, 0, 2**32 - number)
     picture, _ = load_image(Path(image))
-    mask = load_grey(region)
-    if picture.size != mask.size:
-        sizes = f"{mask.size[0]} x {mask.size[1]}, {image} {picture.size[0]} x {picture.size[1]}"
-        raise InputError(f"{region} is {sizes}", "make them one size")
-    if mask.point(lambda v: 255 * (v > 127)).getbbox() is None:
-        raise InputError(f"{region}: has no white in it", "paint the region white")
+    mask = read_region(region, picture, image)
     term = next((phase.attention for phase in info.recipe.phases if phase.attention), CrossAttention())
     pixels, inside = (t[None].to(backbone.device) for t in square(picture, mask, backbone.size))
     height, width = grid = backbone.map_grid(term.blocks)

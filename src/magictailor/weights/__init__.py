@@ -1,9 +1,10 @@
-"""Shipped weights: the embedded base as a folder in diffusers format, and the world's judge.
+"""Shipped weights: the embedded base and its ControlNet as folders in diffusers format, and the world's judge.
 
-`python -m magictailor.world.training` makes the first, `python -m magictailor.world.training.judge` the second.
+`magictailor world train`, `train-control` and `train-judge` make them.
 """
 
 from pathlib import Path
 
 EMBEDDED = Path(__file__).parent / "embedded"
 JUDGE = Path(__file__).parent / "judge.safetensors"
+CONTROL = Path(__file__).parent / "control-lines"

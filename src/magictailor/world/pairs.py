@@ -231,6 +231,11 @@ def _staged(pair: WorldPair, subject: Concept | Component, prompt: str | None) -
     scene = Scene((subject,), noise=pair.seed % 2**31)
     if pair.challenge == "category" and isinstance(subject, Concept):  # the component on its head needs space
         scene = replace(scene, zoom=0.84, y=0.06)
+    return prompted(scene, prompt)
+
+
+def prompted(scene: Scene, prompt: str | None) -> Scene:
+    """The scene for one of the protocol's prompts, or as it is."""
     if prompt is None:
         return scene
     if prompt in CONTEXTS:
@@ -253,7 +258,7 @@ def component_scene(pair: WorldPair, prompt: str | None = None) -> Scene:
     return _staged(pair, pair.component, prompt)
 
 
-def _write_reference(folder: Path, stem: str, image: object, mask: object) -> None:
+def write_reference(folder: Path, stem: str, image: object, mask: object) -> None:
     save_png(Image.fromarray(np.asarray(image, np.uint8)), folder / f"{stem}.png")
     save_png(Image.fromarray(np.asarray(mask, np.uint8)), folder / "masks" / f"{stem}.png")
 
@@ -285,10 +290,10 @@ def write_pair(pair: WorldPair, folder: Path, size: int = SIZE, references: int 
         for i, scene in enumerate(concepts):
             image = render(scene, size)
             mask = masks(scene, own, size)["concept"] if own is not None else np.where(image.inside > 127, 255, 0)
-            _write_reference(work, f"0_{pair.labels[0]}_a{i}", image.image, mask)
+            write_reference(work, f"0_{pair.labels[0]}_a{i}", image.image, mask)
         for i, scene in enumerate(owners):
             mask = masks(scene, pair.kind, size)["component"]
-            _write_reference(work, f"1_{pair.labels[1]}_a{i}", render(scene, size).image, mask)
+            write_reference(work, f"1_{pair.labels[1]}_a{i}", render(scene, size).image, mask)
         captions = {"concept": [full_caption(s) for s in concepts], "component": [full_caption(s) for s in owners]}
         _write_truth(pair, work / "truth", size, captions)
     return Path(folder)

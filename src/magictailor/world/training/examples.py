@@ -39,8 +39,15 @@ class Examples:
         assert self.encoded == self.count
         self.room, self.images = 0, torch.empty(0, SIZE, SIZE, 3, dtype=torch.uint8, device=self.device)
 
+    def choose(self, size: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """``size`` examples, and for each the number of one of its captions."""
+        chosen = torch.randint(self.encoded, (size,), generator=random, device=self.device)
+        return chosen, torch.randint(self.tokens.shape[1], (size,), generator=random, device=self.device)
+
     def batch(self, size: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Latents, token ids and loss weights of ``size`` examples, each with one of its captions."""
-        chosen = torch.randint(self.encoded, (size,), generator=random, device=self.device)
-        wording = torch.randint(self.tokens.shape[1], (size,), generator=random, device=self.device)
+        return self.rows(*self.choose(size, random))
+
+    def rows(self, chosen: Tensor, wording: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents, token ids and loss weights of these examples and captions."""
         return self.latents[chosen].float(), self.tokens[chosen, wording].long(), self.weights[chosen].float()

@@ -32,13 +32,12 @@ class Latents:
         return latents
 
     def encode_all(self, examples: Examples, chunk: int, listen: Listener = ignore) -> None:
-        """Encode all images that ``examples`` holds, ``chunk`` at a time, then drop the images."""
+        """Encode all images that ``examples`` holds, ``chunk`` at a time."""
         for first in range(0, examples.count, chunk):
             part = slice(first, min(first + chunk, examples.count))
             examples.latents[part] = self.encode(first, examples.images[part]).half()
             listen(Progress("latents", part.stop, examples.count))
         examples.encoded = examples.count
-        examples.drop_images()
 
     def add(self, chunk: Chunk, examples: Examples) -> None:
         """Add a chunk's latents, captions and loss weights to ``examples``."""

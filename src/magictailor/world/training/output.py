@@ -23,7 +23,7 @@ PIECE = 15 * 1024 * 1024  # bytes per piece of the archive
 Weights = dict[str, Tensor]
 
 
-def _replace_folder(new: Path, target: Path) -> None:
+def replace_folder(new: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
@@ -49,7 +49,7 @@ def write_base(
     shutil.rmtree(new, ignore_errors=True)
     pipeline.save_pretrained(new, max_shard_size=f"{SHARD // 1_000_000}MB")
     write_json(new / "training.json", record)
-    _replace_folder(new, target)
+    replace_folder(new, target)
 
 
 def write_state(target: Path, networks: Mapping[str, Weights], step: int) -> None:
@@ -67,7 +67,7 @@ def write_state(target: Path, networks: Mapping[str, Weights], step: int) -> Non
         size += tensor.nbytes
     write_tensors(new / f"{number:02d}.safetensors", shard)
     write_json(new / "state.json", {"step": step})
-    _replace_folder(new, target)
+    replace_folder(new, target)
 
 
 def _read_state(folder: Path) -> dict[str, Weights]:

@@ -41,6 +41,7 @@ def _run_phases(session: Session, bank: Bank, start: dict[str, Weights]) -> None
     session.clock.begin("latents")
     latents = Latents(autoencoder, session.folder / "latents", keep=session.on_cpu)
     latents.encode_all(examples, recipe.chunk, listen)
+    examples.drop_images()
     while not session.timed and (chunk := bank.next()) is not None:
         latents.add(chunk, examples)
         listen(Progress("latents", examples.count, recipe.pictures))

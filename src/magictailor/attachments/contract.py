@@ -1,0 +1,71 @@
+"""What an attachment is: it joins the generation of pictures, and nothing of the run changes.
+
+A user writes a request (`FromImage`, `Control`, `Style`). Loading it reads its files and models and refuses what does not
+fit, before anything is generated.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from PIL import Image
+
+from magictailor.backbones import Backbone
+
+Role = Literal["image", "region", "control", "union", "style"]  # what a pipeline of diffusers has to be able to do
+
+
+class Attachment(ABC):
+    """One that is loaded, for one backbone."""
+
+    name: ClassVar[str]  # in the pictures' records
+
+    @property
+    @abstractmethod
+    def roles(self) -> frozenset[Role]:
+        """What the pipeline has to be able to do."""
+
+    @abstractmethod
+    def record(self) -> Mapping[str, Any]:
+        """What a picture's record says of it: files and models by digest, and all settings. JSON."""
+
+    @abstractmethod
+    def inputs(self, count: int) -> dict[str, Any]:
+        """Arguments of the pipeline's call for ``count`` pictures."""
+
+    def modules(self) -> dict[str, Any]:
+        """Networks that the pipeline needs next to the backbone's, by argument of its constructor."""
+        return {}
+
+    def check(self, pipeline: Any) -> None:  # noqa: B027  (most have nothing to do)
+        """Raises InputError for settings that this class of pipeline does not have."""
+
+    def attach(self, pipeline: Any) -> None:  # noqa: B027
+        """Change the pipeline's networks; `detach` undoes it."""
+
+    def detach(self, pipeline: Any) -> None:  # noqa: B027
+        """The networks are as they were, to the byte."""
+
+    def finish(self, picture: Image.Image) -> Image.Image:
+        """What becomes of a picture after the pipeline."""
+        return picture
+
+
+class Request(ABC):
+    """What a user asks for; a frozen dataclass of paths and numbers."""
+
+    @abstractmethod
+    def load(self, backbone: Backbone) -> Attachment:
+        """Read its files and models.
+
+        Raises:
+            InputError: something is missing or does not fit the backbone.
+        """
+
+
+def records(attachments: Sequence[Attachment]) -> dict[str, Any]:
+    """What a picture's record says of all of them; one name may be there more than once."""
+    found: dict[str, list[Any]] = {}
+    for attachment in attachments:
+        found.setdefault(attachment.name, []).append(dict(attachment.record()))
+    return {name: each[0] if len(each) == 1 else each for name, each in found.items()}

@@ -1,0 +1,153 @@
+"""A style image, by IP-Adapter; by InstantStyle, only in the layers that decide on style."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from magictailor.attachments.adapters import USUAL, load_encoder, read_adapter, tensors_digest
+from magictailor.attachments.contract import Attachment, Request, Role
+from magictailor.backbones import Backbone
+from magictailor.backbones.contract import weights_digest
+from magictailor.common.errors import InputError
+from magictailor.common.files import digest
+from magictailor.data.images import load_image
+
+ARGUMENT = "ip_adapter_image"
+
+
+@dataclass(frozen=True)
+class Style(Request):
+    """Take the style of a picture.
+
+    Attributes:
+        image: the picture.
+        strength: how strongly, 0 to 2.
+        layers: ``style``: InstantStyle's layers alone (U-Nets); ``all``: what is in the picture comes along.
+        model: the IP-Adapter, a .safetensors file or owner/name/file of the hub; None: the family's usual one.
+        encoder: its image encoder, a folder or owner/name of the hub; None: the usual one.
+    """
+
+    image: Path | str
+    strength: float = 1.0
+    layers: Literal["style", "all"] = "style"
+    model: str | None = None
+    encoder: str | None = None
+
+    def load(self, backbone: Backbone) -> Attachment:
+        if not 0 <= self.strength <= 2:
+            raise InputError(f"{self.strength}: out of range", "choose 0 .. 2", field="style_strength")
+        if self.layers not in ("style", "all"):
+            raise InputError(f"{self.layers}: unknown", "choose style or all", field="style_layers")
+        if not hasattr(backbone.pipeline, "load_ip_adapter"):
+            raise InputError(f"{backbone.family} takes no style image in diffusers", "leave it out", field="style")
+        picture, _ = load_image(Path(self.image))
+        usual = USUAL.get(backbone.family)
+        model = self.model or (usual.adapter if usual else None)
+        encoder = self.encoder or (usual.encoder if usual else None)
+        if model is None or encoder is None:
+            raise InputError(
+                f"no IP-Adapter is usual on {backbone.family}",
+                "name one and its image encoder (style_model, style_encoder)",
+                field="style",
+            )
+        tensors = read_adapter(model)
+        network, prepare = load_encoder(encoder, backbone)
+        loaded = LoadedStyle(self, model, tensors, network, prepare, picture)
+        loaded.try_on(backbone)
+        return loaded
+
+
+class LoadedStyle(Attachment):
+    """A ``picture``, the ``tensors`` of an IP-Adapter, and the image encoder that it reads pictures by."""
+
+    name = "style"
+
+    def __init__(
+        self,
+        request: Style,
+        model: str,
+        tensors: dict[str, dict[str, Any]],
+        encoder: Any,
+        prepare: Any,
+        picture: Image.Image,
+    ) -> None:
+        self.request, self.model, self.tensors = request, model, tensors
+        self.encoder, self.prepare, self.picture = encoder, prepare, picture
+        self._kept: dict[str, Any] = {}
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        return frozenset({"style"})
+
+    def record(self) -> Mapping[str, Any]:
+        request = self.request
+        return {
+            "file": Path(request.image).name, "sha256": digest(Path(request.image)),
+            "model": Path(self.model).name if Path(self.model).is_file() else self.model, "model digest": tensors_digest(self.tensors),
+            "encoder digest": weights_digest([self.encoder]), "strength": request.strength, "layers": request.layers,
+        }  # fmt: skip
+
+    def modules(self) -> dict[str, Any]:
+        return {"image_encoder": self.encoder, "feature_extractor": self.prepare}
+
+    def check(self, pipeline: Any) -> None:
+        if ARGUMENT not in inspect.signature(pipeline.__call__).parameters:
+            raise InputError(f"{pipeline.__name__} takes no style image", "leave one of them out", field="style")
+
+    def inputs(self, count: int) -> dict[str, Any]:
+        return {ARGUMENT: self.picture}
+
+    def try_on(self, backbone: Backbone) -> None:
+        """Raises InputError for an IP-Adapter that does not fit the backbone."""
+        from magictailor.attachments.joining import joined
+
+        try:
+            with joined(backbone, [self]):
+                pass
+        except (KeyError, IndexError, RuntimeError, ValueError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(
+                f"{self.model}: does not fit {backbone.family} ({reason})", "choose another", field="style_model"
+            ) from error
+
+    def attach(self, pipeline: Any) -> None:
+        denoiser = _denoiser(pipeline)
+        self._kept = {
+            "processors": dict(denoiser.attn_processors), "config": denoiser._internal_dict,
+            "layers": {name: getattr(denoiser, name) for name in ("encoder_hid_proj", "image_proj") if hasattr(denoiser, name)},
+        }  # fmt: skip
+        denoiser.register_to_config()  # a copy: loading writes into it
+        pipeline.load_ip_adapter(dict(self.tensors), subfolder="", weight_name="", low_cpu_mem_usage=False)
+        pipeline.set_ip_adapter_scale(self._scale(denoiser))
+
+    def detach(self, pipeline: Any) -> None:
+        if not self._kept:
+            return
+        denoiser = _denoiser(pipeline)
+        for name in ("encoder_hid_proj", "image_proj"):
+            if name in self._kept["layers"]:
+                setattr(denoiser, name, self._kept["layers"][name])
+            elif hasattr(denoiser, name):
+                delattr(denoiser, name)
+        denoiser.set_attn_processor(dict(self._kept["processors"]))  # the image projection had some of its own
+        denoiser._internal_dict = self._kept["config"]
+        self._kept = {}
+
+    def _scale(self, denoiser: Any) -> Any:
+        """The strength in each layer: InstantStyle's are those of the first block on the way up that has attention, of
+        SDXL's ten-layer blocks the middle one alone."""
+        strength = float(self.request.strength)
+        if self.request.layers == "all" or not hasattr(denoiser, "up_blocks"):
+            return strength
+        number, block = next((i, b) for i, b in enumerate(denoiser.up_blocks) if hasattr(b, "attentions"))
+        count = len(block.attentions)
+        middle = denoiser.config.addition_embed_type == "text_time" and count == 3
+        return {"up": {f"block_{number}": [0.0, strength, 0.0] if middle else [strength] * count}}
+
+
+def _denoiser(pipeline: Any) -> Any:
+    return pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer

@@ -1,0 +1,84 @@
+"""The options of ``generate`` that attach something, as requests."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from magictailor.cli.shared import given
+from magictailor.common.errors import InputError
+
+if TYPE_CHECKING:
+    from magictailor.attachments import Request
+
+ImageOption = Annotated[Path | None, typer.Option("--image", help="Start from this picture.")]
+Strength = Annotated[float | None, typer.Option(help="How much of it may change, 0 .. 1; default: 0.6.")]
+Region = Annotated[Path | None, typer.Option(help="A mask of the picture's size: only what is white changes.")]
+Controls = Annotated[
+    list[str] | None,
+    typer.Option("--control", help="Follow a picture: KIND=FILE, many times; canny, depth, pose or lines."),
+]
+ControlMaps = Annotated[list[str] | None, typer.Option("--control-map", help="The same with a ready map.")]
+ControlModel = Annotated[str | None, typer.Option(help="The ControlNet; default: the family's usual one.")]
+ControlStrength = Annotated[float, typer.Option(help="How strongly, 0 .. 2.")]
+ControlStart = Annotated[float, typer.Option(help="From this part of the denoising on, 0 .. 1.")]
+ControlEnd = Annotated[float, typer.Option(help="Until this part of it.")]
+
+StyleImage = Annotated[Path | None, typer.Option("--style", help="Take the style of this picture.")]
+StyleStrength = Annotated[float | None, typer.Option(help="How strongly, 0 .. 2; default: 1.")]
+StyleLayers = Annotated[str | None, typer.Option(help="style (InstantStyle's) or all; default: style.")]
+StyleModel = Annotated[str | None, typer.Option(help="The IP-Adapter; default: the family's usual one.")]
+StyleEncoder = Annotated[str | None, typer.Option(help="Its image encoder; default: the usual one.")]
+
+
+def starting_picture(image: Path | None, strength: float | None, region: Path | None) -> list["Request"]:
+    """A request if a picture was named.
+
+    Raises:
+        InputError: an option that has no effect without one.
+    """
+    from magictailor.attachments import FromImage
+
+    if image is None and (strength is not None or region is not None):
+        option = "region" if region is not None else "strength"
+        raise InputError(f"--{option} has no effect without a picture", "give --image as well")
+    return [] if image is None else [FromImage(image, strength, region)]
+
+
+def controls(
+    pictures: Sequence[str], maps: Sequence[str], model: str | None, strength: float, start: float, end: float
+) -> list["Request"]:
+    """One request for each ``KIND=FILE``.
+
+    Raises:
+        InputError: another form, or a model without a picture.
+    """
+    from magictailor.attachments import Control
+
+    if model is not None and not (pictures or maps):
+        raise InputError("has no effect without --control", "give it as well", field="control_model")
+    found: list[Request] = []
+    for texts, ready, field in ((pictures, False, "control"), (maps, True, "control_map")):
+        for text in texts:
+            kind, separator, file = text.partition("=")
+            if not (kind and separator and file):
+                raise InputError(f"{text}: not KIND=FILE", "write for instance canny=photo.png", field=field)
+            found.append(Control(kind, file, ready, strength, start, end, model))
+    return found
+
+
+def style_image(
+    image: Path | None, strength: float | None, layers: str | None, model: str | None, encoder: str | None
+) -> list["Request"]:
+    """A request if a picture was named.
+
+    Raises:
+        InputError: an option that has no effect without one.
+    """
+    from magictailor.attachments import Style
+
+    options = given(strength=strength, layers=layers, model=model, encoder=encoder)
+    if image is None and options:
+        raise InputError("has no effect without --style", "give it as well", field=f"style_{next(iter(options))}")
+    return [] if image is None else [Style(image, **options)]  # type: ignore[arg-type]

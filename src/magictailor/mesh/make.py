@@ -1,0 +1,129 @@
+"""A mesh of a picture, or of what a run generates, with its turntable."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from magictailor.common.distributed import device_named
+from magictailor.common.errors import InputError
+from magictailor.common.events import Listener, Notice, Progress, ignore
+from magictailor.common.files import output_file, write_atomically
+from magictailor.common.pictures import grid, save_png
+from magictailor.data.images import load_image
+from magictailor.mesh.checkouts import Hunyuan3D, TripoSR
+from magictailor.mesh.contract import Backend, import_trimesh
+from magictailor.mesh.cutout import cut_out
+from magictailor.mesh.shap_e import ShapE
+from magictailor.mesh.turntable import strip, turntable
+
+FORMATS = (".glb", ".obj", ".ply")
+BACKENDS: dict[str, Callable[[str | None, str, str | None], Backend]] = {
+    "shap-e": lambda model, device, checkout: ShapE(model, device),
+    "triposr": TripoSR,
+    "hunyuan3d-2": Hunyuan3D,
+}
+FRAME_MS = 80
+
+
+@dataclass(frozen=True)
+class Made:
+    """``file``: the mesh. ``strip``, ``animation``: its turntable. ``closed``: whether its surface has no holes."""
+
+    file: Path
+    strip: Path
+    animation: Path
+    vertices: int
+    faces: int
+    closed: bool
+
+
+def _picture(source: Path, prompt: str | None, seed: int) -> tuple[Image.Image, bool]:
+    """The picture, and whether it is the embedded base's."""
+    if not source.is_dir():
+        if prompt is not None:
+            raise InputError("has no effect next to a picture", "leave it out", field="prompt")
+        return load_image(source)[0], False
+    from magictailor.api import load
+
+    if prompt is None:
+        raise InputError("is missing", 'write one, for instance "<person> with <hair>"', field="prompt")
+    run = load(source)
+    (item,) = run.generate(prompt, seed=seed)
+    return item.image, run.backbone.family.startswith("embedded")
+
+
+def make_mesh(
+    source: Path | str,
+    output: Path | str,
+    *,
+    prompt: str | None = None,
+    backend: str = "shap-e",
+    background: str = "auto",
+    mask: Path | str | None = None,
+    model: str | None = None,
+    checkout: str | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    steps: int | None = None,
+    listen: Listener = ignore,
+) -> Made:
+    """Make a mesh of the thing in a picture, and pictures of it from all sides.
+
+    Args:
+        source: a picture, or the folder of a finished run, which generates ``prompt``.
+        output: a .glb, .obj or .ply file; the turntable goes next to it.
+        backend: shap-e, triposr or hunyuan3d-2.
+        background: auto, judge, rembg or keep, see `magictailor.mesh.cutout`.
+        mask: white on the thing, in the picture's size; instead of ``background``.
+        model: the backend's weights, a folder or a hub's name; None: the usual ones.
+        checkout: the folder of the backend's own code, where it is no package.
+
+    Raises:
+        InputError: nothing in the picture, no such backend, checkout or weights; nothing has been written.
+    """
+    target = output_file(output)
+    if target.suffix.lower() not in FORMATS:
+        raise InputError(f"{output}: not one of {', '.join(FORMATS)}", "choose for instance thing.glb", field="output")
+    if backend not in BACKENDS:
+        raise InputError(f"{backend}: unknown", f"choose one of {', '.join(BACKENDS)}", field="backend")
+    if checkout is not None and backend == "shap-e":
+        raise InputError("has no effect on shap-e", "leave it out", field="checkout")
+    import_trimesh()
+    device_named(device)
+    picture, embedded = _picture(Path(source), prompt, seed)
+    cut = cut_out(picture, background, embedded, mask, str(source))
+    loaded = BACKENDS[backend](model, device, checkout)
+    listen(Notice(f"{backend}: its licence is {loaded.licence}"))
+    listen(Progress("mesh", 0, 2))
+    mesh = _whole(loaded.mesh(cut, seed, steps), backend)
+    listen(Progress("mesh", 1, 2))
+    pictures = turntable(mesh)
+    listen(Progress("mesh", 2, 2))
+    return _written(mesh, target, cut, pictures)
+
+
+def _whole(mesh: Any, backend: str) -> Any:
+    """The mesh with holes closed and normals outside."""
+    if not len(mesh.faces):
+        raise InputError(f"{backend}: its surface is empty", "try another seed or picture", field="seed")
+    if not mesh.is_watertight:
+        mesh.merge_vertices()
+        mesh.fill_holes()
+    mesh.fix_normals()
+    return mesh
+
+
+def _written(mesh: Any, target: Path, cut: Image.Image, pictures: list[Image.Image]) -> Made:
+    kind = target.suffix.lower().lstrip(".")
+    write_atomically(target, lambda temporary: mesh.export(temporary, file_type=kind))
+    still, animation = (target.with_name(f"{target.stem}-turntable.{end}") for end in ("png", "gif"))
+    save_png(grid([[cut, *strip(pictures)]], cell=pictures[0].width), still)
+    first, *rest = pictures
+    write_atomically(
+        animation,
+        lambda temporary: first.save(temporary, "GIF", save_all=True, append_images=rest, duration=FRAME_MS, loop=0),
+    )
+    return Made(target, still, animation, len(mesh.vertices), len(mesh.faces), bool(mesh.is_watertight))

@@ -1,0 +1,210 @@
+"""Training of the ControlNet for line drawings, next to the frozen embedded base."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import ControlNetModel
+from diffusers.models.attention_processor import AttnProcessor
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from magictailor.attachments.lines import canny
+from magictailor.backbones import Backbone, load_backbone
+from magictailor.common.events import Listener, Progress, ignore
+from magictailor.common.files import append_lines, write_json
+from magictailor.common.logging import quiet_loading
+from magictailor.common.pictures import save_png
+from magictailor.recipe import ConfigModel
+from magictailor.world.embedded import SIZE, load_autoencoder
+from magictailor.world.training.bank import SCENERY, Bank
+from magictailor.world.training.control_scores import control_scores
+from magictailor.world.training.denoiser import Velocity
+from magictailor.world.training.examples import Examples
+from magictailor.world.training.latents import Latents
+from magictailor.world.training.line_maps import as_maps, varied
+from magictailor.world.training.output import replace_folder
+from magictailor.world.training.rendering import HELD_OUT, Chunk, concatenate, token_ids
+from magictailor.world.training.state import Trainee, claimed, generator
+
+EMBEDDING = (16, 24, 48, 96)  # channels of the convolutions that read the drawing
+WITHOUT_CAPTION = 0.2  # share of the examples, on top of those whose caption is empty
+LOG_STEPS, WARMUP = 25, 100
+
+
+class ControlTraining(ConfigModel):
+    """The recipe. ``pictures``: number of renders; their seeds are 0, 1, 2, ...
+
+    The result depends on the recipe alone, and the training can be interrupted.
+    """
+
+    pictures: int = Field(16_000, ge=16, lt=100_000_000)
+    captions: int = Field(8, ge=1, le=64)  # per render
+    held_out: int = Field(64, ge=8, le=1024)  # measured in one batch
+    steps: int = Field(6_000, ge=1)
+    batch: int = Field(24, ge=1, le=65_536)
+    lr: float = Field(3e-4, gt=0, le=1)  # AdamW's; Muon's is ten times as large
+    ema: float = Field(0.998, ge=0, lt=1)
+    seed: int = Field(0, ge=0, lt=2**32)
+    chunk: int = Field(256, ge=8)  # renders per job of a worker
+    samples: int = Field(48, ge=0, le=256)
+    save_seconds: float = Field(120, gt=0)
+
+
+def new_controlnet(unet: Any) -> ControlNetModel:
+    """Begins as a copy of the U-Net's way down, which adds nothing. 4.9 M parameters for the embedded base's."""
+    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=EMBEDDING)
+
+
+class Controlled:
+    """The frozen U-Net with what the ControlNet adds for `lines`, [N, 3, S, S] in 0 .. 1."""
+
+    def __init__(self, unet: Any, controlnet: Any) -> None:
+        self.unet, self.controlnet = unet, controlnet
+        self.lines = torch.zeros(0)
+
+    def __call__(self, noisy: Tensor, times: Tensor, encoder_hidden_states: Tensor, return_dict: bool) -> Any:
+        down, middle = self.controlnet(noisy, times, encoder_hidden_states, self.lines, return_dict=False)
+        return self.unet(
+            noisy, times, encoder_hidden_states, down_block_additional_residuals=down,
+            mid_block_additional_residual=middle, return_dict=return_dict,
+        )  # fmt: skip
+
+
+class ControlTrainer:
+    """The ControlNet, its optimizer, and one step of its training."""
+
+    def __init__(self, folder: Path, recipe: ControlTraining, base: Backbone, examples: Examples) -> None:
+        self.recipe, self.examples = recipe, examples
+        networks = dict(base.networks)
+        torch.manual_seed(recipe.seed)
+        self.controlnet = new_controlnet(networks["unet"]).train()
+        self.controlnet.to(memory_format=torch.channels_last).set_attn_processor(AttnProcessor())
+        self.task = Velocity({"unet": networks["unet"], "text_encoder": networks["text_encoder"]})
+        self.controlled = Controlled(networks["unet"], self.controlnet)
+        self.task.predict = self.controlled
+        self.trainee = Trainee(
+            [self.controlnet], folder / "state.safetensors", recipe.lr, recipe.ema, lambda step: step / recipe.steps,
+            warmup=WARMUP,
+        )  # fmt: skip
+        self.no_caption = torch.from_numpy(token_ids([""])).long()
+
+    def step(self) -> Tensor:
+        """One step; returns the loss."""
+        recipe, random = self.recipe, generator(self.recipe.seed, self.trainee.step)
+        chosen, wording = self.examples.choose(recipe.batch, random)
+        latents, tokens, weights = self.examples.rows(chosen, wording)
+        silent = torch.rand(recipe.batch, generator=random) < WITHOUT_CAPTION
+        tokens = torch.where(silent[:, None], self.no_caption, tokens)
+        self.controlled.lines = self._drawings(chosen, weights)
+        loss = self.task.loss(latents, tokens, weights, random)
+        self.trainee.update(loss)
+        return loss.detach()
+
+    def _drawings(self, chosen: Tensor, weights: Tensor) -> Tensor:
+        near = interpolate(weights, size=(SIZE, SIZE))[:, 0] > SCENERY + 0.1
+        random = np.random.default_rng((self.recipe.seed, self.trainee.step, 11))
+        images = self.examples.images[chosen]
+        return as_maps([varied(i.numpy(), n.numpy(), random) for i, n in zip(images, near, strict=True)])
+
+    def held_out(self, latents: Tensor, held: Chunk) -> dict[str, float]:
+        """The loss on held-out renders with their whole drawings, and without any."""
+        tokens, maps = torch.from_numpy(held.tokens[:, 0]).long(), as_maps([canny(image) for image in held.images])
+        found = {}
+        with self.trainee.averaged():
+            for name, lines in (("loss", maps), ("loss_without", torch.zeros_like(maps))):
+                self.controlled.lines = lines
+                found[name] = self.task.held_out(latents, tokens, len(latents))
+        return found
+
+    def write(self, target: Path, record: Mapping[str, Any]) -> None:
+        """The averaged weights in half precision, as ``ControlNetModel.from_pretrained`` reads them, and the record."""
+        network = new_controlnet(self.controlled.unet)
+        network.load_state_dict(self.trainee.state_dict(0, average=True))
+        new = target.with_name(f".{target.name}.new")
+        network.half().save_pretrained(new)
+        write_json(new / "training.json", record)
+        replace_folder(new, target)
+
+    def train(self, save: Callable[[], None], log: Callable[[dict[str, float]], None]) -> None:
+        saved = began = time.monotonic()
+        first = self.trainee.step
+        while not self.trainee.done():
+            loss = self.step()
+            if self.trainee.step % LOG_STEPS == 0:
+                seconds = time.monotonic() - began
+                speed = (self.trainee.step - first) * self.recipe.batch / seconds
+                log({"loss": self.trainee.check(loss), "samples_per_second": speed})
+            if time.monotonic() - saved > self.recipe.save_seconds:
+                save()
+                saved = time.monotonic()
+        save()
+
+
+def train_control(
+    output: Path, recipe: ControlTraining, *, workers: int = 2, listen: Listener = ignore
+) -> dict[str, Any]:
+    """Train on the CPU in ``output``; writes ``control/`` with the ControlNet and its record, and ``samples.png``.
+
+    Args:
+        workers: number of rendering processes.
+
+    Returns:
+        The record: recipe, base, losses, and how far pictures follow lines with and without it.
+
+    Raises:
+        InputError: the folder holds something else, or OpenCV is missing; nothing has been written.
+    """
+    quiet_loading()
+    canny(np.zeros((8, 8, 3), np.uint8))  # refuses a missing OpenCV
+    base = load_backbone("embedded", device="cpu", precision="fp32")
+    with claimed(output, recipe, ("steps", "samples", "save_seconds")) as folder:
+        examples, held, held_latents = _renders(folder, recipe, workers, listen)
+        trainer = ControlTrainer(folder, recipe, base, examples)
+        record: dict[str, Any] = {
+            "kind": "lines",
+            "recipe": recipe.model_dump(mode="json"),
+            "base": base.digest_as_loaded,
+        }
+
+        def log(metrics: dict[str, float]) -> None:
+            step = trainer.trainee.step
+            listen(Progress("control", step, recipe.steps, metrics))
+            line = {"step": step, **{k: round(v, 5) for k, v in metrics.items()}}
+            append_lines(folder / "metrics.jsonl", [json.dumps(line)])
+
+        def save() -> None:
+            trainer.trainee.save()
+            log(trainer.held_out(held_latents, held))
+            record["steps"] = trainer.trainee.step
+            trainer.write(folder / "control", record)
+
+        trainer.train(save, log)
+        if recipe.samples:
+            record["edge overlap"], sheet = control_scores(folder / "control", recipe.samples)
+            save_png(sheet, folder / "samples.png")
+            trainer.write(folder / "control", record)
+        return record
+
+
+def _renders(folder: Path, recipe: ControlTraining, workers: int, listen: Listener) -> tuple[Examples, Chunk, Tensor]:
+    """The training's renders with their latents, and the held-out ones with theirs."""
+    bank = Bank(
+        folder / "bank", recipe.pictures, recipe.captions, recipe.held_out, recipe.chunk, workers, keep=True,
+        skip=False, listen=listen,
+    )  # fmt: skip
+    examples = Examples(recipe.pictures, recipe.pictures, recipe.captions, torch.device("cpu"))
+    with closing(bank):
+        held = concatenate(bank.held_out())
+        while (chunk := bank.next()) is not None:
+            examples.add(chunk, None)
+            listen(Progress("renders", examples.count, recipe.pictures))
+    latents = Latents(load_autoencoder(), folder / "latents", keep=True)
+    latents.encode_all(examples, recipe.chunk, listen)
+    return examples, held, latents.encode(HELD_OUT, torch.from_numpy(held.images))
