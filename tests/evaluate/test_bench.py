@@ -1,10 +1,8 @@
 """A bench is done once, grows, survives kills to the byte, and is shared without a server."""
 
-import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,19 +13,19 @@ import torch
 from PIL import Image
 
 import magictailor.backbones.stable_diffusion as family
-import magictailor.evaluate.bench as bench
-import magictailor.evaluate.locks as locks
 import magictailor.evaluate.metrics as metrics
 import magictailor.evaluate.metrics.judging as judging
 import magictailor.evaluate.metrics.quality as quality
 from magictailor import InputError, Run, RunError
 from magictailor.common.events import Event, Notice, Progress
-from magictailor.evaluate.bench import bench_status, run_bench
-from magictailor.evaluate.locks import acquire
+from magictailor.evaluate import work
+from magictailor.evaluate.bench import run_bench
+from magictailor.evaluate.journal import read_progress
 from magictailor.evaluate.metrics.scorer import Score, ScoredImage, Target
-from magictailor.evaluate.records import Row, all_rows, first_seed, read_unit, scorer_models, write_rows
-from magictailor.evaluate.spec import Spec, read_spec, sources
-from magictailor.evaluate.units import Unit, make_units
+from magictailor.evaluate.records import Row, all_rows, first_seed, read_trial, scorer_models, write_rows
+from magictailor.evaluate.sources import sources
+from magictailor.evaluate.spec import Spec, read_spec
+from magictailor.evaluate.status import bench_status
 from magictailor.world.judge import Judge
 from tiny import Call, in_child
 
@@ -74,6 +72,7 @@ def spec(folder: Path, **more: object) -> Spec:
         "methods": ["magictailor"],
         "settings": [*FEW, "phases.1.steps=1"],
         "metrics": ["brightness"],
+        "anchors": False,
     }
     return Spec.model_validate({"model": str(folder), "pairs": ["world:6+2"], **plan, **more})
 
@@ -109,16 +108,16 @@ def test_finished_work_is_not_done_again_and_a_bench_grows(
     before = {p: p.stat().st_mtime_ns for p in home.rglob("*.png")}
     assert len(all_rows(home)) == 2 * 2 * 2  # pairs, seeds, metrics
     plan = spec(tiny_folder)
-    monkeypatch.setattr("magictailor.evaluate.bench.train", lambda *_, **__: pytest.fail("trained again"))
-    assert run_bench(plan, sources(plan, home), home) == 0
+    monkeypatch.setattr("magictailor.evaluate.work.train", lambda *_, **__: pytest.fail("trained again"))
+    run_bench(plan, sources(plan, home), home)
     larger = spec(tiny_folder, prompts=[*plan.prompts, "{concept} with {component}, on the beach"])
-    assert set(bench_status(larger, sources(larger, home), home).values()) == {"2 to score"}
+    assert set(bench_status(larger, sources(larger, home), home).states.values()) == {"2 to score"}
     run_bench(larger, sources(larger, home), home)
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert len(all_rows(home)) == 2 * 4 * 2
-    assert set(bench_status(larger, sources(larger, home), home).values()) == {"done"}
+    assert set(bench_status(larger, sources(larger, home), home).states.values()) == {"done"}
     other = spec(tiny_folder, settings=[*FEW, "phases.1.steps=2"])
-    with pytest.raises(InputError, match="different settings"):
+    with pytest.raises(InputError, match="another setting"):
         run_bench(other, sources(other, home), home)
 
 
@@ -127,17 +126,17 @@ def test_a_new_scorer_or_model_scores_existing_images_and_keeps_other_rows(
 ) -> None:
     home = tmp_path / "bench"
     shutil.copytree(whole, home)
-    monkeypatch.setattr("magictailor.evaluate.bench._train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("magictailor.evaluate.work.train", lambda *_, **__: pytest.fail("trained again"))
     old = all_rows(home)
     more = spec(tiny_folder, metrics=["brightness", "judge"])
-    assert set(bench_status(more, sources(more, home), home).values()) == {"2 to score"}
-    assert run_bench(more, sources(more, home), home) == 0
+    assert set(bench_status(more, sources(more, home), home).states.values()) == {"2 to score"}
+    run_bench(more, sources(more, home), home)
     rows = all_rows(home)
     assert [row for row in rows if row.scorer == "brightness"] == old
     assert {row.metric for row in rows if row.scorer == "judge"} >= {"features"}
     assert set(scorer_models(home)) == {"brightness", "judge"}
     monkeypatch.setattr("magictailor.evaluate.metrics.judging.judge_name", lambda: "another judge")
-    assert set(bench_status(more, sources(more, home), home).values()) == {"2 to score"}
+    assert set(bench_status(more, sources(more, home), home).states.values()) == {"2 to score"}
     run_bench(more, sources(more, home), home)
     assert scorer_models(home)["judge"] == "another judge"
     assert len(all_rows(home)) == len(rows)
@@ -148,7 +147,7 @@ def test_results_alone_are_enough_until_a_new_image_is_needed(whole: Path, tiny_
     home, plan = tmp_path / "bench", spec(tiny_folder)
     for folder in ("results", "costs"):
         shutil.copytree(whole / folder, home / folder)
-    assert run_bench(plan, sources(plan, home), home) == 0
+    run_bench(plan, sources(plan, home), home)
     assert not (home / "runs").exists()
     one = plan.model_copy(
         update={"pairs": ("world:6",), "prompts": (*plan.prompts, "{concept} with {component}, at night")}
@@ -192,7 +191,7 @@ def test_scorers_without_their_models_are_left_out_with_the_fix(whole: Path, tin
     shutil.copytree(whole, home)
     plan = spec(tiny_folder, metrics=["brightness", "clip-t", "dreamsim"], weights={"clip": "nobody/nothing"})
     events: list[Event] = []
-    assert run_bench(plan, sources(plan, home), home, events.append) == 0
+    run_bench(plan, sources(plan, home), home, events.append)
     first, second = (event.text for event in events if isinstance(event, Notice) and event.warning)
     assert "clip-t is left out" in first
     assert "hf download nobody/nothing" in first
@@ -204,11 +203,8 @@ def test_killed_workers_leave_the_same_bytes(whole: Path, tiny_folder: Path, tmp
     """Killed while training, while generating, and before the scores are written; started again each time."""
     plan, home = spec(tiny_folder), tmp_path / "bench"
 
-    def work(kill_at: str) -> None:
-        import magictailor.evaluate.bench as bench
-
+    def run(kill_at: str) -> None:
         family.MAP_SIDE = 4
-        locks.EXPIRY = -1.0  # nobody else is here
 
         def die(*_: object, **__: object) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -217,7 +213,7 @@ def test_killed_workers_leave_the_same_bytes(whole: Path, tiny_folder: Path, tmp
             if kill_at == "training" and isinstance(event, Progress) and event.metrics:
                 die()
 
-        save, saved = bench.save_png, []
+        save, saved = work.save_png, []
 
         def saving(image: Image.Image, path: Path, metadata: dict[str, str]) -> None:
             if kill_at == "generating" and saved:
@@ -225,65 +221,28 @@ def test_killed_workers_leave_the_same_bytes(whole: Path, tiny_folder: Path, tmp
             save(image, path, metadata)
             saved.append(path)
 
-        bench.save_png = saving  # type: ignore[assignment]
+        work.save_png = saving  # type: ignore[assignment]
         if kill_at == "scoring":
-            bench.write_rows = die  # type: ignore[assignment]
+            work.write_rows = die  # type: ignore[assignment]
         run_bench(plan, sources(plan, home), home, listen)
 
     for kill_at in ("training", "generating", "scoring"):
-        assert in_child(lambda kill_at=kill_at: work(kill_at)) == -signal.SIGKILL
-    assert in_child(lambda: work("never")) == 0
+        assert in_child(lambda kill_at=kill_at: run(kill_at)) == -signal.SIGKILL
+    assert in_child(lambda: run("never")) == 0
     assert contents(home) == contents(whole)
     assert len(contents(whole)) == 2 + 4
 
 
-def test_only_one_worker_has_a_lock_and_a_dead_workers_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = tmp_path / "locks" / "unit.json"
-    with acquire(lock) as first:
-        assert first
-        with acquire(lock) as second:
-            assert not second
-        assert json.loads(lock.read_text())["process"] == os.getpid()
-    assert not lock.exists()
-    lock.write_text("{}")
-    os.utime(lock, (0, 0))
-    with acquire(lock) as third:
-        assert third
-    monkeypatch.setattr(locks, "HEARTBEAT", 0.05)
-    monkeypatch.setattr(locks, "EXPIRY", 0.5)
-    with acquire(lock) as held:
-        assert held
-        time.sleep(1)  # longer than a lock lives without a heartbeat
-        with acquire(lock) as other:
-            assert not other
+def test_a_bench_at_a_url_is_the_same_as_in_a_folder(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    import fsspec
 
-
-def test_a_worker_that_paused_too_long_loses_its_lock_and_keeps_anothers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lock = tmp_path / "locks" / "unit.json"
-    with acquire(lock) as paused:
-        assert paused
-        os.utime(lock, (0, 0))
-        with acquire(lock) as other:
-            assert other
-            before = lock.read_text()
-            os.utime(lock, (1e9, 1e9))
-    assert not lock.exists()  # the second worker released it
-    lock.write_text(before)
-    with acquire(lock) as none:
-        assert not none
-    expired, calls = locks._expired, []
-
-    def late(path: Path) -> bool:
-        """Between check and rename, another worker acquires the lock."""
-        calls.append(path)
-        return True if len(calls) == 1 else expired(path)
-
-    monkeypatch.setattr(locks, "_expired", late)
-    with acquire(lock) as second:
-        assert not second
-    assert lock.read_text() == before  # put back
+    system, plan = fsspec.filesystem("memory"), spec(tiny_folder)
+    run_bench(plan, sources(plan, tmp_path), "memory://bench")
+    system.get("/bench", str(tmp_path / "copy"), recursive=True)
+    assert contents(tmp_path / "copy") == contents(whole)
+    assert set(bench_status(plan, sources(plan, tmp_path), "memory://bench").states.values()) == {"done"}
+    with pytest.raises(InputError, match="memorandum"):
+        run_bench(plan, sources(plan, tmp_path), "memorandum://bench")
 
 
 def test_one_broken_unit_does_not_stop_the_others(
@@ -298,9 +257,12 @@ def test_one_broken_unit_does_not_stop_the_others(
     with pytest.raises(InputError, match="damaged"):
         run_bench(plan, sources(plan, home), home, events.append)
     (home / "costs" / "world-6" / "magictailor.json").unlink()
-    with pytest.raises(RunError, match="1 of 2 units"):
+    with pytest.raises(RunError, match="1 of 6 units failed: score world-7"):
         run_bench(plan, sources(plan, home), home, events.append)
     assert ["damaged" in event.text for event in events if isinstance(event, Notice)] == [True]
+    progress = read_progress(home)
+    assert progress is not None
+    assert (progress.ended, list(progress.failed)) == (True, ["score world-7/magictailor"])
     assert {row.scorer for row in all_rows(home) if row.pair == "world-6"} == {"brightness", "judge"}
 
 
@@ -315,42 +277,6 @@ def test_another_spec_in_one_folder_takes_no_rows_away(whole: Path, tiny_folder:
     third = spec(tiny_folder, prompts=["{concept} with {component}, on the beach"])
     run_bench(third, sources(third, home), home)
     assert set(before) < set(all_rows(home))
-
-
-def test_a_worker_leaves_units_that_others_have_locked(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    plan = spec(tiny_folder)
-    home = tmp_path / "bench"
-    found = sources(plan, home)
-    for unit in make_units(plan, found, home):
-        unit.lock.parent.mkdir(parents=True, exist_ok=True)
-        unit.lock.write_text("{}")
-    assert run_bench(plan, found, home) == 2
-    assert not (home / "runs").exists()
-    assert set(bench_status(plan, found, home).values()) == {"at work"}
-
-
-def test_a_dead_workers_unit_is_run_after_the_others(
-    whole: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its lock is fresh at the first try and has expired after the other unit."""
-    home = tmp_path / "bench"
-    shutil.copytree(whole, home)
-    plan = spec(tiny_folder, metrics=["brightness", "quality"])
-    dead, alive = make_units(plan, sources(plan, home), home)
-    dead.lock.parent.mkdir(parents=True, exist_ok=True)
-    dead.lock.write_text("{}")
-    score = bench._score
-
-    def slow(unit: Unit, *rest: Any) -> None:
-        assert unit.name == (alive.name if not seen else dead.name)
-        seen.append(unit.name)
-        score(unit, *rest)
-        os.utime(dead.lock, (0, 0)) if unit.name == alive.name else None
-
-    seen: list[str] = []
-    monkeypatch.setattr(bench, "_score", slow)
-    assert run_bench(plan, sources(plan, home), home) == 0
-    assert seen == [alive.name, dead.name]
 
 
 def test_a_report_is_complete_and_opens_offline(whole: Path, tmp_path: Path, call: Call) -> None:
@@ -369,12 +295,12 @@ def test_rows_come_back_and_their_bytes_do_not_depend_on_order(tmp_path: Path) -
     rows = [Row("a", "m", "p", i, "judge", "x", 0.5 * i) for i in range(3)]
     write_rows(tmp_path / "one.parquet", rows, {"judge": "b", "a": "c"})
     write_rows(tmp_path / "two.parquet", rows[::-1], {"a": "c", "judge": "b"})
-    assert read_unit(tmp_path / "one.parquet") == (rows, {"judge": "b", "a": "c"})
-    assert read_unit(tmp_path / "none.parquet") == ([], {})
+    assert read_trial(tmp_path / "one.parquet") == (rows, {"judge": "b", "a": "c"})
+    assert read_trial(tmp_path / "none.parquet") == ([], {})
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="delete it"):
-        read_unit(tmp_path / "bad.parquet")
+        read_trial(tmp_path / "bad.parquet")
 
 
 @pytest.mark.parametrize(
@@ -421,7 +347,9 @@ def test_the_commands(whole: Path, tmp_path: Path, call: Call) -> None:
     path.write_text(
         'pairs = ["world:6+2"]\nprompts = ["a photo of {concept} with {component}"]\nmetrics = ["brightness"]'
     )
-    result = call("bench", "status", path, "--output", whole)
-    assert result.out.split()[0::2] == ["done", "done"]
+    result = call("bench", "status", path, "--output", whole, "--all")
+    assert "10 trials: 2 done, 8 waiting" in result.out
+    assert "the last run has ended: 6 of 6 units done, 0 failed" in result.out
+    assert result.out.count("\nwaiting ") == 8
     assert read_spec(path).seeds == 2
     assert np.isfinite([row.value for row in all_rows(whole)]).all()

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from magictailor.cli.progress import progress_bars
-from magictailor.cli.shared import Device, OwnOutput, Precision, Preset, console, started
+from magictailor.cli.shared import Device, Precision, Preset, console, started
 from magictailor.common.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Compare methods on many pairs.")
 SpecFile = Annotated[Path, typer.Argument(help="A TOML file; see docs/bench.md.", show_default=False)]
-Bench = Annotated[Path, typer.Option("--output", "-o", help="The bench's folder.", show_default=False)]
+Bench = Annotated[str, typer.Option("--output", "-o", help="The bench's folder or URL.", show_default=False)]
 
 
 def split(text: str) -> list[str]:
@@ -21,36 +21,55 @@ def split(text: str) -> list[str]:
 
 @app.command("run")
 def run(
-    spec: SpecFile, output: OwnOutput, device: Device = None, precision: Precision = None, preset: Preset = None
+    spec: SpecFile,
+    output: Bench,
+    workers: Annotated[int, typer.Option(help="Processes of this machine.")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(help="A Ray cluster: HOST:PORT, auto, or local to start one here.", show_default=False)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Of the CPU for each unit; with the same number, the bytes are the same.")
+    ] = None,
+    card_gb: Annotated[
+        float | None, typer.Option(help="Memory of each card of the cluster, to share it among units.")
+    ] = None,
+    device: Device = None,
+    precision: Precision = None,
+    preset: Preset = None,
 ) -> None:
-    """Train, generate and score everything that is missing. Several processes may share one folder."""
+    """Train, generate and score everything that is missing."""
     with started("reading"):
-        from magictailor.common.files import output_folder
-        from magictailor.evaluate.bench import run_bench
-        from magictailor.evaluate.spec import read_spec, sources
+        from magictailor.evaluate.bench import Workers, run_bench
+        from magictailor.evaluate.sources import sources
+        from magictailor.evaluate.spec import read_spec
+        from magictailor.evaluate.stores import open_store
 
         plan = read_spec(spec)
         pairs = sources(plan, spec.resolve().parent)
-        folder = output_folder(output)
+        own = Workers(workers, ray, threads, card_gb)
+        store = open_store(output)
         for pair in pairs:
             if pair.folder is not None:
-                pair.read(folder)  # refuse unreadable pairs before any training
+                pair.read(pair.folder)  # refuse unreadable pairs before any training
     with progress_bars(console, keep=False) as listen:
-        left = run_bench(plan, pairs, folder, listen, device=device, precision=precision, preset=preset)
-    if left:
-        console.print(f"{left} units are with other workers")
-    console.print(f"try: magictailor bench table {folder}")
+        run_bench(plan, pairs, output, listen, own, device=device, precision=precision, preset=preset)
+    console.print(f"try: magictailor bench table {store.location}")
 
 
 @app.command("status")
-def status(spec: SpecFile, output: Bench) -> None:
-    """Show which units are done, at work, or waiting."""
-    from magictailor.evaluate.bench import bench_status
-    from magictailor.evaluate.spec import read_spec, sources
+def status(
+    spec: SpecFile,
+    output: Bench,
+    every: Annotated[bool, typer.Option("--all", help="Also the state of each pair and method.")] = False,
+) -> None:
+    """Show what is done, at work, failed and waiting, and the time that is left; from any machine."""
+    from magictailor.evaluate.sources import sources
+    from magictailor.evaluate.spec import read_spec
+    from magictailor.evaluate.status import bench_status, status_lines
 
     plan = read_spec(spec)
-    for name, state in bench_status(plan, sources(plan, spec.resolve().parent), output).items():
-        console.print(f"{state:<18}{name}")
+    for line in status_lines(bench_status(plan, sources(plan, spec.resolve().parent), output), every):
+        console.print(line)
 
 
 @app.command("table")

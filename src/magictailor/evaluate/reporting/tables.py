@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magictailor.common.errors import InputError
+from magictailor.evaluate.costs import read_cost
 from magictailor.evaluate.metrics import higher_is_better
 from magictailor.evaluate.metrics.judging import accuracy_line, judge_name
-from magictailor.evaluate.records import Row, all_rows, read_cost, scorer_models
+from magictailor.evaluate.records import Row, all_rows, scorer_models
 from magictailor.evaluate.reporting.paper import TABLES
 from magictailor.evaluate.reporting.statistics import MIN_PAIRS, Interval, bootstrap
 from magictailor.generation.reference_only import REFERENCE_ONLY
@@ -72,10 +73,10 @@ def pair_means(rows: Sequence[Row], method: str, metric: str, among: Keys | None
 def _mean_costs(bench: Path, method: str, pairs: Iterable[str]) -> dict[str, float]:
     """Means over these pairs."""
     paths = [bench / "costs" / pair / f"{method}.json" for pair in pairs]
-    found = [read_cost(path) for path in paths if path.exists()]
+    found = [cost for path in paths if (cost := read_cost(path)) is not None]
     means = {}
     for key in COSTS:
-        values = [float(cost[key]) for cost in found if cost.get(key) is not None]
+        values = [float(value) for cost in found if (value := getattr(cost, key)) is not None]
         if values:
             means[key] = sum(values) / len(values) / (1e6 if key == "bytes" else 1)
     return means
