@@ -24,17 +24,23 @@ from typing import Any
 SPEC = """
 pairs = ["world:2000000000+{pairs}"]
 methods = ["magictailor", "plain-lora"]
-prompts = ["a photo of {{concept}} with {{component}}", "{{concept}} with {{component}}, on the beach"]
+prompts = ["a photo of {{concept}} with {{component}}"]
 seeds = 2
+metrics = ["judge"]
 settings = [{settings}]
 anchors = {anchors}
+
+[method_settings]
+magictailor = ["phases.1.steps={steps}"]
 """
 SHORT = '"phases.0.steps={steps}", "sampling.steps=4"'
 
 
 def write_spec(path: Path, pairs: int, steps: int, anchors: bool = True) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(SPEC.format(pairs=pairs, settings=SHORT.format(steps=steps), anchors=str(anchors).lower()))
+    path.write_text(
+        SPEC.format(pairs=pairs, steps=steps, settings=SHORT.format(steps=steps), anchors=str(anchors).lower())
+    )
     return path
 
 
@@ -98,7 +104,7 @@ def check(name: str, home: Path, expected: dict[str, str], *without: str) -> boo
 
 
 def faults(output: Path, steps: int) -> bool:
-    spec = write_spec(output / "spec.toml", 2, steps)
+    spec = write_spec(output / "spec.toml", 2, steps, anchors=False)
     began = time.monotonic()
     finish(start(spec, output / "quiet"))
     expected = contents(output / "quiet")
@@ -180,7 +186,7 @@ def on_s3(output: Path, steps: int) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=6, help="of the first phase")
+    parser.add_argument("--steps", type=int, default=4, help="of each phase")
     parser.add_argument("--efficiency", action="store_true")
     parser.add_argument("--s3", action="store_true")
     options = parser.parse_args()

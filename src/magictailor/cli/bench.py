@@ -11,6 +11,7 @@ from magictailor.common.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Compare methods on many pairs.")
 SpecFile = Annotated[Path, typer.Argument(help="A TOML file; see docs/bench.md.", show_default=False)]
+BenchArgument = Annotated[str, typer.Argument(help="A bench's folder or URL.", show_default=False)]
 Bench = Annotated[str, typer.Option("--output", "-o", help="The bench's folder or URL.", show_default=False)]
 
 
@@ -74,7 +75,7 @@ def status(
 
 @app.command("table")
 def table(
-    bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
+    bench: BenchArgument,
     format: Annotated[str, typer.Option(help="text, markdown, latex or csv.")] = "text",
     paper: Annotated[str | None, typer.Option(help="The rows of this table of the paper: 1, 3, 5, 6 or 7.")] = None,
     metrics: Annotated[
@@ -82,26 +83,31 @@ def table(
     ] = "",
 ) -> None:
     """Print the finished units: means over pairs with 95 % intervals, the best and second-best marked, and costs."""
-    from magictailor.evaluate.reporting.tables import FORMATS, make_table
+    from magictailor.evaluate.reporting.formats import FORMATS
+    from magictailor.evaluate.reporting.tables import make_table
+    from magictailor.evaluate.stores import bench_files
 
     if format not in FORMATS:
         raise InputError(f"{format}: no such format", f"choose one of {', '.join(FORMATS)}", field="format")
-    print(FORMATS[format](make_table(bench, paper, split(metrics))))
+    with bench_files(bench, "results", "costs") as home:
+        print(FORMATS[format](make_table(home, paper, split(metrics))))
 
 
 @app.command("claims")
 def claims(
-    bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
+    bench: BenchArgument,
     format: Annotated[str, typer.Option(help="text or markdown.")] = "text",
 ) -> None:
     """Print which of the paper's claims hold on the finished pairs, and how large a difference is detectable."""
-    from magictailor.evaluate.reporting.contrasts import MULTIPLICITY, verdict_lines
-    from magictailor.evaluate.reporting.tables import aligned, piped
+    from magictailor.evaluate.reporting.contrasts import MULTIPLICITY, verdict_lines, verdicts
+    from magictailor.evaluate.reporting.formats import aligned, piped
+    from magictailor.evaluate.stores import bench_files
 
     formats = {"text": aligned, "markdown": piped}
     if format not in formats:
         raise InputError(f"{format}: no such format", f"choose one of {', '.join(formats)}", field="format")
-    lines = verdict_lines(bench)
+    with bench_files(bench, "results") as home:
+        lines = verdict_lines(verdicts(home))
     if len(lines) == 1:
         problem = f"{bench}: no claim of the paper has both its methods finished on one pair"
         raise InputError(problem, "add methods to the spec and run the bench again", field="bench")
@@ -110,21 +116,24 @@ def claims(
 
 @app.command("report")
 def report(
-    bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
+    bench: BenchArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="An HTML file to write.", show_default=False)],
     against: Annotated[str | None, typer.Option(help="Compare with this method (default: magictailor).")] = None,
 ) -> None:
     """Write an HTML page that opens offline: the table, claims, each method against one other, and images."""
     from magictailor.common.files import output_file
     from magictailor.evaluate.reporting.report import write_report
+    from magictailor.evaluate.stores import bench_files
 
     output_file(output)
-    console.print(f"open {write_report(bench, output, against).resolve()} in a browser")
+    with bench_files(bench, "results", "costs", "images", "pairs", "design.json") as home:
+        write_report(home, output, against, name=bench.rstrip("/").rpartition("/")[2])
+    console.print(f"open {output.resolve()} in a browser")
 
 
 @app.command("figure")
 def figure(
-    bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
+    bench: BenchArgument,
     number: Annotated[
         str,
         typer.Argument(
@@ -141,7 +150,9 @@ def figure(
         from magictailor.common.files import output_file
         from magictailor.common.pictures import save_png
         from magictailor.evaluate.reporting.figures import draw_figure
+        from magictailor.evaluate.stores import bench_files
 
         output_file(output)
-        save_png(draw_figure(bench, number, split(methods), split(metrics)), output)
+        with bench_files(bench, "results", "images", "pairs") as home:
+            save_png(draw_figure(home, number, split(methods), split(metrics)), output)
     console.print(f"wrote {output}")

@@ -1,6 +1,5 @@
 """All scores of a bench as columns of numbers: millions of rows are read and averaged in seconds."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,9 +37,8 @@ class Values:
     pair: Codes
     value: Floats
 
-    def among(self, images: Codes) -> "Values":
-        """The values of these images only; ``images``: sorted."""
-        kept = np.isin(self.image, images, assume_unique=False)
+    def where(self, kept: NDArray[np.bool_]) -> "Values":
+        """Some of the values."""
         return Values(self.image[kept], self.pair[kept], self.value[kept])
 
 
@@ -103,18 +101,35 @@ class Scores:
         own = self._codes["method"] == self.methods.index(method)
         return np.unique(self._image[own & np.isin(self._codes["scorer"], scorers)])
 
-    def pair_means(self, method: str, metric: str, among: Codes | None = None) -> dict[str, float]:
-        """The mean of the metric on each pair, over the images that have a value. ``among``: over these images only."""
+    @property
+    def _seeds_of_a_prompt(self) -> int:
+        return max(1, len(self.seeds)) * max(1, len(self.training_seeds))
+
+    def prompt_codes(self, method: str, metric: str) -> Codes:
+        """Pair and prompt, as one code, of the method's images that have a value; sorted."""
+        return np.unique(self.values(method, metric).image // self._seeds_of_a_prompt)
+
+    def pair_means(
+        self, method: str, metric: str, among: Codes | None = None, of_prompts: Codes | None = None
+    ) -> dict[str, float]:
+        """The mean of the metric on each pair, over the images that have a value.
+
+        Args:
+            among: over these images only.
+            of_prompts: over the images of these prompts only, see `prompt_codes`.
+        """
         found = self.values(method, metric)
         if among is not None:
-            found = found.among(among)
+            found = found.where(np.isin(found.image, among))
+        if of_prompts is not None:
+            found = found.where(np.isin(found.image // self._seeds_of_a_prompt, of_prompts))
         sums = np.bincount(found.pair, found.value, len(self.pairs))
         counts = np.bincount(found.pair, minlength=len(self.pairs))
         return {self.pairs[i]: float(sums[i] / counts[i]) for i in np.flatnonzero(counts)}
 
     def pairs_of(self, images: Codes) -> list[str]:
         """The pairs of these images."""
-        size = max(1, len(self.prompts)) * max(1, len(self.seeds)) * max(1, len(self.training_seeds))
+        size = max(1, len(self.prompts)) * self._seeds_of_a_prompt
         return [self.pairs[i] for i in np.unique(images // size)]
 
     def pairs_with(self, method: str) -> list[str]:
@@ -180,7 +195,3 @@ def common(images: Sequence[Codes]) -> Codes:
     for other in images[1:]:
         found = np.intersect1d(found, other)
     return np.unique(found)
-
-
-def is_number(value: float) -> bool:
-    return not math.isnan(value)
