@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 from magictailor.evaluate.reporting.statistics import Interval
 
-WIDTH, LABELS, TEXTS, ROW, TOP, BOTTOM = 980, 330, 190, 24, 26, 30  # pixels
+WIDTH, LABELS, TEXTS, ROW, TOP, BOTTOM = 980, 300, 200, 24, 26, 42  # pixels
 COLORS = {"better": "#1b7f4d", "worse": "#b3372f", "": "#5b6470", "anchor": "#8a6d1d"}
 STEPS = (1, 2, 2.5, 5)  # of ticks, times a power of ten
 
@@ -46,7 +46,7 @@ def forest(lines: Sequence[Line], axis: str, zero: bool = True, marks: Sequence[
     Args:
         axis: its title.
         zero: draw a line at 0, where there is no difference.
-        marks: further vertical lines, with their names.
+        marks: further vertical lines, with their kinds.
     """
     lines = [line for line in lines if not math.isnan(line.interval.mean)]
     if not lines:
@@ -66,9 +66,8 @@ def forest(lines: Sequence[Line], axis: str, zero: bool = True, marks: Sequence[
         parts.append(f'<line x1="{x(tick)}" x2="{x(tick)}" y1="{TOP - 6}" y2="{end}" stroke="#e3e6ea"/>')
         parts.append(f'<text x="{x(tick)}" y="{end + 15}" text-anchor="middle" fill="#5b6470">{tick:g}</text>')
     for name, value in [*([("", 0.0)] if zero else []), *((n, v) for n, v in marks if low <= v <= high)]:
-        dash = ' stroke-dasharray="4 3"' if name else ""
-        parts.append(f'<line x1="{x(value)}" x2="{x(value)}" y1="{TOP - 8}" y2="{end}" stroke="#333"{dash}/>')
-        parts.append(f'<text x="{x(value)}" y="{TOP - 12}" text-anchor="middle" fill="#333">{escape(name)}</text>')
+        style = 'stroke="#333"' if not name else f'stroke="{COLORS[name]}" stroke-dasharray="3 4" opacity=".7"'
+        parts.append(f'<line x1="{x(value)}" x2="{x(value)}" y1="{TOP - 8}" y2="{end}" {style}/>')
     for number, line in enumerate(lines):
         parts.append(_row(line, TOP + ROW * number + ROW / 2, x))
     parts.append(f'<text x="{(left + right) / 2}" y="{height - 2}" text-anchor="middle" fill="#222">{escape(axis)}</text></svg>')  # fmt: skip

@@ -69,7 +69,11 @@ def _table_rows(table: Table, metrics: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
     for method in table.methods:
         cells = [table.cells[method].get(metric) for metric in metrics]
-        texts = [{"text": cell_text(cell), "mark": MARKS[cell.rank] if cell else ""} for cell in cells]
+        texts = [
+            {"text": mean, "interval": interval, "mark": MARKS[cell.rank] if cell else ""}
+            for cell in cells
+            for mean, _, interval in [cell_text(cell).partition(" ")]
+        ]
         rows.append({"method": method, "anchor": ANCHORS.get(method, ""), "cells": texts})
     return rows
 
@@ -88,7 +92,7 @@ def _scale(table: Table, metric: str) -> str:
         for m in table.methods
         if (cell := table.cells[m].get(metric)) is not None
     ]
-    named = [("", value) for _, value in anchors]
+    named = [("anchor", value) for _, value in anchors]
     return forest(lines, f"{metric}: mean over pairs, 95 % bootstrap interval", zero=False, marks=named)
 
 
@@ -108,6 +112,13 @@ def _difference_lines(found: Sequence[tuple[str, Contrast]]) -> list[Line]:
 def _claims_plot(found: Sequence[Verdict]) -> str:
     short = [(f"{v.claim.better} / {v.claim.worse}", v.contrast) for v in found]
     return forest(_difference_lines(short), "difference, to the right is better for the first; 95 % sign-flip interval")
+
+
+def _counts(results: Sequence[str]) -> str:
+    """``6 hold, 14 cannot be told``."""
+    plural = {"holds": "hold", "does not hold": "do not hold", "too few pairs": "have too few pairs"}
+    counted = Counter(results).items()
+    return ", ".join(f"{n} {plural.get(result, result) if n > 1 else result}" for result, n in counted)
 
 
 def _image_rows(bench: Path, scores: Scores, methods: Sequence[str]) -> list[dict[str, Any]]:
@@ -206,7 +217,8 @@ def write_report(bench: Path, output: Path, against: str | None = None, name: st
         scales=[Markup(plot) for metric in ("identity", "component error") if metric in table.metrics and (plot := _scale(table, metric))],
         main={"titles": _titles(table, main), "rows": _table_rows(table, main)},
         rest={"titles": _titles(table, rest), "rows": _table_rows(table, rest)} if rest else None,
-        counts=Counter(v.result for v in found),
+        counts=_counts([v.result for v in found]),
+        beforehand=design.beforehand if design else False,
         claims=verdict_lines(found),
         claims_plot=Markup(_claims_plot(found)),
         named=contrast_lines(named),
