@@ -29,24 +29,18 @@ seeds = 2
 metrics = ["judge"]
 settings = [{settings}]
 anchors = {anchors}
-
-[method_settings]
-magictailor = ["phases.1.steps={steps}"]
 """
-SHORT = '"phases.0.steps={steps}", "sampling.steps=4"'
+SHORT = '"phases.0.steps={steps}", "phases.1.steps={steps}", "sampling.steps=4"'
 
 
 def write_spec(path: Path, pairs: int, steps: int, anchors: bool = True) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        SPEC.format(pairs=pairs, steps=steps, settings=SHORT.format(steps=steps), anchors=str(anchors).lower())
-    )
+    path.write_text(SPEC.format(pairs=pairs, settings=SHORT.format(steps=steps), anchors=str(anchors).lower()))
     return path
 
 
 def start(spec: Path, output: Path | str, *options: str, **environment: str) -> subprocess.Popen[str]:
-    main = "from magictailor.cli import main; main()"
-    command = [sys.executable, "-c", main, "bench", "run", str(spec), "--output", str(output)]
+    command = [sys.executable, "-m", "magictailor", "bench", "run", str(spec), "--output", str(output)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([*command, "--threads", "1", *options], env={**os.environ, **environment}, **pipes)  # type: ignore[call-overload]
 

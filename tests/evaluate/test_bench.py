@@ -1,5 +1,6 @@
 """A bench is done once, grows, survives kills to the byte, and is shared without a server."""
 
+import json
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from magictailor.evaluate import work
 from magictailor.evaluate.bench import run_bench
 from magictailor.evaluate.journal import read_progress
 from magictailor.evaluate.metrics.scorer import Score, ScoredImage, Target
-from magictailor.evaluate.records import Row, all_rows, first_seed, read_trial, scorer_models, write_rows
+from magictailor.evaluate.records import Row, all_rows, first_seed, read_summary, read_trial, scorer_models, write_rows
 from magictailor.evaluate.sources import sources
 from magictailor.evaluate.spec import Spec, read_spec
 from magictailor.evaluate.status import bench_status
@@ -186,6 +187,19 @@ def test_a_methods_own_settings(tiny_folder: Path) -> None:
     assert plan.settings_of("magictailor") == list(plan.settings)
 
 
+def test_variants_are_methods_of_a_bench_alone(tiny_folder: Path, tmp_path: Path) -> None:
+    plan = spec(
+        tiny_folder,
+        pairs=["world:6"],
+        methods=["magictailor", "rank-1"],
+        variants={"rank-1": ["magictailor", "train.0.rank=1"]},
+    )
+    run_bench(plan, sources(plan, tmp_path), tmp_path)
+    runs = [json.loads((tmp_path / "runs" / "world-6" / name / "run.json").read_text()) for name in plan.methods]
+    assert [run["recipe"]["train"][0]["rank"] for run in runs] == [2, 1]
+    assert {row.method for row in all_rows(tmp_path)} == {"magictailor", "rank-1"}
+
+
 def test_scorers_without_their_models_are_left_out_with_the_fix(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
     home = tmp_path / "bench"
     shutil.copytree(whole, home)
@@ -324,6 +338,26 @@ def test_rows_come_back_and_their_bytes_do_not_depend_on_order(tmp_path: Path) -
         ('pairs = ["world:9999999999"]', "9999999999"),
         ('pairs = ["nowhere"]', "nowhere"),
         ("pairs", "no TOML"),
+        ("pairs = " + "[" * 3000 + "]" * 3000, "no TOML"),
+        ("pairs = [2026-11-27]\nseeds = 07:30:00", "seeds"),
+        ("pairs = [1979-05-27T07:32:00Z]", "1979-05-27"),
+        ('pairs = ["world:1000000000+1000000000"]', "1000000000 pairs"),
+        ('pairs = ["world:4294967290+9"]', "out of range"),
+        ('pairs = ["~nobody/pair"]', "no path"),
+        ('pairs = ["a\\u0000b"]', "no path"),
+        ('pairs = ["world:5"]\ntraining_seeds = 0', "training_seeds"),
+        ('pairs = ["world:5"]\nvariants = {truth = ["clic"]}', "truth has a meaning already"),
+        ('pairs = ["world:5"]\nvariants = {mine = ["magic"]}', "write a method and its changes"),
+        ('pairs = ["world:5"]\nvariants = {"../up" = ["clic"]}', "variants"),
+        ('pairs = ["world:5"]\nprimary = "identity"', "primary"),
+        (
+            'pairs = ["world:5"]\nprimary = {method = "magictailor", against = "clic", metric = "identity"}',
+            "clic is not among",
+        ),
+        (
+            'pairs = ["world:5"]\nprimary = {method = "magictailor", against = "magictailor", metric = "text"}',
+            "name two",
+        ),
     ],
 )
 def test_bad_specs_are_one_line_and_write_nothing(text: str, words: str, tmp_path: Path, call: Call) -> None:
@@ -332,6 +366,156 @@ def test_bad_specs_are_one_line_and_write_nothing(text: str, words: str, tmp_pat
     result = call("bench", "run", path, "--output", tmp_path / "bench")
     assert (result.code, words in result.err, result.err.count("\n")) == (2, True, 1), result
     assert not (tmp_path / "bench").exists()
+
+
+def test_two_thousand_pairs_are_planned_without_drawing_one(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("magictailor.evaluate.sources.world_pair", lambda *_: pytest.fail("drawn"))
+    (tmp_path / "spec.toml").write_text('pairs = ["world:1000000000+2000"]\nmethods = ["magictailor", "clic"]')
+    result = call("bench", "status", tmp_path / "spec.toml", "--output", tmp_path / "bench")
+    assert (result.code, result.out.strip()) == (0, "12000 trials: 12000 waiting")
+    assert not (tmp_path / "bench").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("costs/world-6/magictailor.json", b'{"seconds": "long"}', "seconds: 'long'"),
+        ("costs/world-6/magictailor.json", b'{"generated": [1, 2]}', "generated"),
+        ("costs/world-6/magictailor.json", b"[]", "damaged"),
+        ("costs/world-6/magictailor.json", b"\xff\xfe", "damaged"),
+        ("results/world-6/magictailor.parquet", b"PAR1 and no more", "damaged"),
+        ("results/world-6/magictailor.parquet", b"", "damaged"),
+        ("progress.json", b'{"running": 3}', "damaged"),
+        ("design.json", b'{"primary": "clic"}', "damaged"),
+    ],
+)
+def test_damaged_files_of_a_bench_are_named_in_one_line(
+    name: str, content: bytes, words: str, whole: Path, tmp_path: Path, call: Call
+) -> None:
+    home = tmp_path / "bench"
+    shutil.copytree(whole, home)
+    (home / name).write_bytes(content)
+    (tmp_path / "spec.toml").write_text('pairs = ["world:6+2"]\nanchors = false')
+    report = ("bench", "report", home, "--output", tmp_path / "report.html")
+    command = ("bench", "status", tmp_path / "spec.toml", "--output", home) if name == "progress.json" else report
+    result = call(*command)
+    assert (result.code, Path(name).name in result.err, words in result.err, result.err.count("\n")) == (
+        2,
+        True,
+        True,
+        1,
+    ), result
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_scores_of_other_types_and_of_a_newer_format_are_refused_by_name(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / "a.parquet"
+    write_rows(path, [Row("a", "m", "p", 1, "judge", "x", 0.5)], {"judge": "j"})
+    table = pyarrow.parquet.read_table(path)
+    text = table.set_column(table.schema.get_field_index("value"), "value", pyarrow.array(["high"]))
+    newer = table.replace_schema_metadata({b"magictailor.format": b"99"})
+    for changed, words in (
+        (text, "damaged"),
+        (newer, "newer version"),
+        (table.drop_columns(["seed"]), "damaged"),
+        (table.replace_schema_metadata({}), "not the scores"),
+    ):
+        pyarrow.parquet.write_table(changed, path)
+        with pytest.raises(InputError, match=words):
+            read_trial(path)
+
+
+def test_scores_from_before_formats_had_numbers_are_read(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {
+        "pair": ["a"],
+        "method": ["m"],
+        "prompt": ["p"],
+        "seed": [7],
+        "metric": ["judge"],
+        "figure": ["x"],
+        "value": [0.5],
+    }
+    table = pyarrow.table(columns).replace_schema_metadata({b"magictailor.judges": b'{"judge": "j"}'})
+    pyarrow.parquet.write_table(table, tmp_path / "old.parquet")
+    assert read_trial(tmp_path / "old.parquet") == ([Row("a", "m", "p", 7, "judge", "x", 0.5)], {"judge": "j"})
+    assert read_summary(tmp_path / "old.parquet").missing("judge", "j", {("p", 7), ("p", 8)}) == {("p", 8)}
+
+
+def test_without_pyarrow_nothing_begins(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    plan = spec(tiny_folder)
+    with pytest.raises(InputError, match=r"pip install 'magictailor\[bench\]'"):
+        run_bench(plan, sources(plan, tmp_path), tmp_path / "bench")
+    assert not (tmp_path / "bench").exists()
+
+
+def test_a_primary_endpoint_cannot_be_changed_once_it_was_named(tiny_folder: Path, tmp_path: Path) -> None:
+    from magictailor.evaluate.design import fix_design, read_design
+    from magictailor.evaluate.stores import FolderStore
+
+    def named(metric: str) -> Spec:
+        return spec(
+            tiny_folder,
+            methods=["magictailor", "clic"],
+            primary={"method": "clic", "against": "magictailor", "metric": metric},
+        )
+
+    store = FolderStore(tmp_path)
+    fix_design(named("identity"), store, tmp_path)
+    fix_design(named("identity"), store, tmp_path)
+    found = read_design(tmp_path)
+    assert found is not None
+    assert (str(found.primary), found.beforehand) == ("identity of clic against magictailor", True)
+    for other in (named("text"), spec(tiny_folder)):
+        with pytest.raises(InputError, match="was named on"):
+            fix_design(other, store, tmp_path)
+    late = tmp_path / "late"
+    write_rows(late / "results" / "a" / "m.parquet", [], {})
+    fix_design(named("identity"), FolderStore(late), late)
+    after = read_design(late)
+    assert after is not None
+    assert not after.beforehand
+
+
+def test_training_seeds_are_trials_of_their_own_on_the_first_pairs(tiny_folder: Path, tmp_path: Path) -> None:
+    plan = spec(tiny_folder, training_seeds=2, repeated_pairs=1, prompts=["a photo of {concept} with {component}"])
+    run_bench(plan, sources(plan, tmp_path), tmp_path)
+    rows = all_rows(tmp_path)
+    assert {(row.pair, row.training_seed) for row in rows} == {("world-6", 0), ("world-6", 1), ("world-7", 0)}
+    assert (tmp_path / "results" / "world-6" / "magictailor@1.parquet").exists()
+    runs = [
+        json.loads((tmp_path / "runs" / "world-6" / name / "run.json").read_text())
+        for name in ("magictailor", "magictailor@1")
+    ]
+    assert [run["recipe"]["seed"] for run in runs] == [0, 1]
+    first, second = (
+        {
+            (r.prompt, r.seed): r.value
+            for r in rows
+            if r.pair == "world-6" and r.training_seed == t and r.metric == "mean"
+        }
+        for t in (0, 1)
+    )
+    assert first.keys() == second.keys()  # the same noise of the images
+    assert first != second
+
+
+def test_anchors_are_drawn_and_nothing_is_trained_for_them(tiny_folder: Path, tmp_path: Path) -> None:
+    plan = spec(tiny_folder, pairs=["world:6"], anchors=True, metrics=["judge"])
+    run_bench(plan, sources(plan, tmp_path), tmp_path)
+    names = {path.name for path in (tmp_path / "images" / "world-6").iterdir()}
+    assert names == {"magictailor", "truth", "owner", "captions", "nothing-transferred"}
+    assert [path.name for path in (tmp_path / "runs" / "world-6").iterdir()] == ["magictailor"]
+    counts = {name: len(list((tmp_path / "images" / "world-6" / name).glob("*.png"))) for name in names}
+    assert counts == {"magictailor": 2, "captions": 2, "truth": 1, "owner": 1, "nothing-transferred": 1}
 
 
 def test_the_commands(whole: Path, tmp_path: Path, call: Call) -> None:

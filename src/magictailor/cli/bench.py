@@ -34,13 +34,16 @@ def run(
     card_gb: Annotated[
         float | None, typer.Option(help="Memory of each card of the cluster, to share it among units.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, show what is missing and its cost, and write nothing.")
+    ] = False,
     device: Device = None,
     precision: Precision = None,
     preset: Preset = None,
 ) -> None:
     """Train, generate and score everything that is missing."""
     with started("reading"):
-        from magictailor.evaluate.bench import Workers, run_bench
+        from magictailor.evaluate.bench import Workers, bench_forecast, run_bench
         from magictailor.evaluate.sources import sources
         from magictailor.evaluate.spec import read_spec
         from magictailor.evaluate.stores import open_store
@@ -52,6 +55,10 @@ def run(
         for pair in pairs:
             if pair.folder is not None:
                 pair.read(pair.folder)  # refuse unreadable pairs before any training
+    if dry_run:
+        lines = bench_forecast(plan, pairs, output, own, device=device, precision=precision, preset=preset)
+        console.print("\n".join(lines))
+        return
     with progress_bars(console, keep=False) as listen:
         run_bench(plan, pairs, output, listen, own, device=device, precision=precision, preset=preset)
     console.print(f"try: magictailor bench table {store.location}")

@@ -11,20 +11,13 @@ from PIL import Image
 
 from magictailor.backbones import Backbone
 from magictailor.backbones.sampling import SamplingOptions, sample, to_images
+from magictailor.evaluate.anchor_names import RENDERED
 from magictailor.evaluate.metrics.request import Request, parse_prompt
 from magictailor.generation.images import Generated, Record
 from magictailor.recipe import Sampling
 from magictailor.world.captions import full_caption
 from magictailor.world.pairs import WorldPair
 from magictailor.world.render import render
-
-ANCHORS = {
-    "nothing-transferred": "floor: the concept with its own component, through the base's autoencoder",
-    "owner": "the component's owner, through the base's autoencoder: nothing of the concept",
-    "captions": "the untrained base, which is told in words how both look",
-    "truth": "ceiling: the true image, through the base's autoencoder",
-}
-RENDERED = ("nothing-transferred", "owner", "truth")  # one image of each prompt: they have no noise
 
 
 def is_rendered(prompt: str, words: Sequence[str]) -> bool:
@@ -45,7 +38,7 @@ def through_autoencoder(backbone: Backbone, images: Sequence[np.ndarray]) -> lis
 
 
 class Anchor:
-    """Generates a pair's prompts for one of `ANCHORS`."""
+    """Generates a pair's prompts for one of the anchors."""
 
     def __init__(self, name: str, pair: WorldPair, backbone: Backbone, sampling: Sampling) -> None:
         self.name, self.pair, self.backbone, self.sampling = name, pair, backbone, sampling

@@ -1,7 +1,7 @@
 """Run a bench: see what is missing, and have an executor do it. Finished work is never done again."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
@@ -15,15 +15,19 @@ from magictailor.evaluate.executors.context import Context
 from magictailor.evaluate.executors.local import ThisProcess
 from magictailor.evaluate.executors.processes import LocalProcesses
 from magictailor.evaluate.executors.ray import TOKEN, RayCluster
+from magictailor.evaluate.forecast import forecast, forecast_lines, known_seconds
 from magictailor.evaluate.journal import Journal
 from magictailor.evaluate.metrics import load_scorers
+from magictailor.evaluate.metrics.scorer import Scorer
 from magictailor.evaluate.planning import check_costs, unfinished
 from magictailor.evaluate.records import parquet
+from magictailor.evaluate.reporting.formats import aligned
+from magictailor.evaluate.reporting.strata import strata_lines
 from magictailor.evaluate.resources import expected_resources
 from magictailor.evaluate.scheduling import Executor, Schedule, run_schedule
 from magictailor.evaluate.sources import Source
 from magictailor.evaluate.spec import Spec
-from magictailor.evaluate.stores import open_store
+from magictailor.evaluate.stores import bench_files, open_store
 from magictailor.evaluate.trials import Trial, make_trials, make_units
 from magictailor.evaluate.work import is_trained, spec_scorers, trial_recipe
 from magictailor.generation.reference_only import REFERENCE_ONLY
@@ -122,6 +126,20 @@ def run_bench(
         listen(Notice(note, warning=True))
     backbone = load_backbone(spec.model, **runtime)
     _check_recipes(spec, trials, backbone)
+    with store.only_driver():
+        context = Context(spec, store, runtime, workers.unit_threads)
+        _run(trials, scorers, backbone, context, workers, listen)
+
+
+def _run(
+    trials: Sequence[Trial],
+    scorers: Mapping[str, Scorer],
+    backbone: Backbone,
+    context: Context,
+    workers: Workers,
+    listen: Listener,
+) -> None:
+    spec, store = context.spec, context.store
     with store.mirror(*READ) as home:
         check_costs(home, trials, spec, backbone.digest())
         units = make_units(list(unfinished(home, trials, spec, scorers)))
@@ -131,7 +149,7 @@ def run_bench(
         return
     token = uuid4().hex
     store.write(TOKEN, token)
-    executor = _executor(workers, Context(spec, store, runtime, workers.unit_threads), backbone, token, listen)
+    executor = _executor(workers, context, backbone, token, listen)
     journal = Journal(store, lambda: executor.capacity)
     before, reported = 3 * len(trials) - len(units), set[str]()
 
@@ -148,3 +166,24 @@ def run_bench(
         executor.close()
     journal.write(state, ended=True)
     _report(state)
+
+
+def bench_forecast(
+    spec: Spec, sources: Sequence[Source], output: Path | str, workers: Workers, **runtime: Unpack[RuntimeOptions]
+) -> list[str]:
+    """What `run_bench` would do and is expected to take, in words; nothing is written.
+
+    Raises:
+        InputError: what `run_bench` would refuse.
+    """
+    parquet()
+    trials = list(make_trials(spec, sources))
+    scorers, notes = load_scorers(spec_scorers(spec))
+    backbone = load_backbone(spec.model, **runtime)
+    _check_recipes(spec, trials, backbone)
+    with bench_files(output, *READ) as home:
+        check_costs(home, trials, spec, backbone.digest())
+        missing = list(unfinished(home, trials, spec, scorers))
+        found = forecast(spec, missing, known_seconds(home, trials, spec.model))
+    strata = strata_lines([source.name for source in sources])
+    return [*notes, *forecast_lines(spec, trials, found, workers.count), *aligned(strata)]

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from magictailor.common.files import write_json
+from magictailor.common.records import read_record
 from magictailor.data import Pair
-from magictailor.evaluate.records import damaged
+from magictailor.evaluate.records import FIX
 from magictailor.recipe import LoRA, PseudoWords, Recipe
 
 
@@ -50,16 +51,7 @@ class Cost(_Read):
 
 def read_cost(path: Path) -> Cost | None:
     """None if the file does not exist. Raises InputError for a damaged file, or values of other types."""
-    try:
-        return Cost.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise damaged(path, error.strerror) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise damaged(path, f"{where}: {first['msg']}" if where else "no JSON") from error
+    return read_record(Cost, path, FIX) if path.exists() else None
 
 
 def write_cost(path: Path, cost: Cost) -> None:

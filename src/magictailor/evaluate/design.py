@@ -4,10 +4,10 @@ import json
 import time
 from pathlib import Path
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 
 from magictailor.common.errors import InputError
-from magictailor.evaluate.records import damaged
+from magictailor.common.records import read_record
 from magictailor.evaluate.spec import Endpoint, Spec
 from magictailor.evaluate.stores import Store
 from magictailor.recipe import ConfigModel
@@ -28,12 +28,8 @@ class Design(ConfigModel):
 
 def read_design(home: Path) -> Design | None:
     """None if none was named. Raises InputError for a damaged file."""
-    try:
-        return Design.model_validate_json((home / FILE).read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError) as error:
-        raise damaged(home / FILE, type(error).__name__) from error
+    path = home / FILE
+    return read_record(Design, path, "put it back from a copy") if path.exists() else None
 
 
 def fix_design(spec: Spec, store: Store, home: Path) -> None:

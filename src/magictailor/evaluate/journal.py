@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from magictailor.evaluate.records import damaged
+from magictailor.common.records import read_record
 from magictailor.evaluate.scheduling import Schedule
 from magictailor.evaluate.stores import Store
 
@@ -74,9 +74,4 @@ class Journal:
 def read_progress(home: Path) -> Progress | None:
     """None if no bench has been started here. Raises InputError for a damaged file."""
     path = home / FILE
-    try:
-        return Progress.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError) as error:
-        raise damaged(path, type(error).__name__) from error
+    return read_record(Progress, path, "delete it; the next run writes it anew") if path.exists() else None

@@ -4,18 +4,22 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from magictailor.common.errors import InputError
 from magictailor.common.opening import read_text
+from magictailor.evaluate.anchor_names import ANCHORS
 from magictailor.generation.reference_only import REFERENCE_ONLY
 from magictailor.generation.studies import STUDIES, filled, study_prompts
 from magictailor.methods import METHODS
 from magictailor.recipe import ConfigModel, config_from
 from magictailor.recipe.config import fields_of
 from magictailor.segmentation import MODELS
+
+NAME = r"^[a-z0-9][a-z0-9.-]{0,60}$"  # of a variant
+RESERVED = frozenset({*METHODS, REFERENCE_ONLY, *ANCHORS})
 
 
 class Endpoint(ConfigModel):
@@ -45,6 +49,7 @@ class Spec(ConfigModel):
     batch: number of images generated at once.
     settings: ``key=value`` changes of every method's recipe.
     method_settings: ``key=value`` changes of one method's recipe, by method.
+    variants: methods of this bench alone: a name, a method that has one, and ``key=value`` changes of its recipe.
     metrics: the scorers of the images, see docs/bench.md.
     weights: folders or hub ids of their models.
     segmenter: the model that cuts out concept and component for the scorers that need it (``masks --model``).
@@ -63,17 +68,29 @@ class Spec(ConfigModel):
     anchors: bool = True
     settings: tuple[str, ...] = ()
     method_settings: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    variants: dict[Annotated[str, Field(pattern=NAME)], tuple[str, ...]] = Field(default_factory=dict)
     metrics: tuple[str, ...] = Field(("judge", "quality"), min_length=1)
     weights: dict[str, str] = Field(default_factory=dict)
     segmenter: str | None = None
 
-    @field_validator("methods", "method_settings")
+    @field_validator("variants")
     @classmethod
-    def _check_methods(cls, methods: Any) -> Any:
-        unknown = [m for m in methods if m not in (*METHODS, REFERENCE_ONLY)]
-        if unknown:
-            raise ValueError(f"{unknown[0]} is no method (`magictailor recipes` lists them)")
-        return methods
+    def _check_variants(cls, variants: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, parts in variants.items():
+            if name in RESERVED:
+                raise ValueError(f"{name} has a meaning already; choose another name")
+            if not parts or parts[0] not in METHODS:
+                raise ValueError(f'{name}: write a method and its changes, ["magictailor", "train.0.rank=16"]')
+        return variants
+
+    @model_validator(mode="after")
+    def _check_methods(self) -> Self:
+        known = (*METHODS, REFERENCE_ONLY, *self.variants)
+        if unknown := [m for m in (*self.methods, *self.method_settings) if m not in known]:
+            raise ValueError(
+                f"{unknown[0]} is no method (`magictailor recipes` lists them) and no variant of this bench"
+            )
+        return self
 
     @field_validator("prompts")
     @classmethod
@@ -107,7 +124,11 @@ class Spec(ConfigModel):
     def settings_of(self, method: str, training_seed: int = 0) -> list[str]:
         """The changes of one method's recipe."""
         seed = [f"seed={training_seed}"] if training_seed else []
-        return [*self.settings, *self.method_settings.get(method, ()), *seed]
+        return [*self.settings, *self.variants.get(method, ())[1:], *self.method_settings.get(method, ()), *seed]
+
+    def method_of(self, name: str) -> str:
+        """The method that a variant changes; a method itself."""
+        return self.variants[name][0] if name in self.variants else name
 
     def texts(self, words: Sequence[str]) -> list[str]:
         """All prompts, filled with a pair's pseudo-words."""

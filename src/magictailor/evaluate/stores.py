@@ -3,13 +3,14 @@
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from magictailor.common.errors import InputError, RunError
 from magictailor.common.files import output_folder, write_text
+from magictailor.common.locks import only_process
 
 
 class Store(Protocol):
@@ -18,12 +19,16 @@ class Store(Protocol):
     @property
     def location(self) -> str: ...
 
-    def workspace(self, inputs: Sequence[Path]) -> Any:
+    def workspace(self, inputs: Sequence[Path]) -> AbstractContextManager[Path]:
         """A context with a local folder that has these files and folders of the bench; what changes in it is kept."""
         ...
 
-    def mirror(self, *parts: str) -> Any:
+    def mirror(self, *parts: str) -> AbstractContextManager[Path]:
         """A context with a local folder that has these parts of the bench, to read."""
+        ...
+
+    def only_driver(self) -> AbstractContextManager[None]:
+        """Inside, no other driver works in the bench, where that can be known. Raises InputError if one does."""
         ...
 
     def write(self, name: str, text: str) -> None:
@@ -48,6 +53,9 @@ class FolderStore:
     @contextmanager
     def mirror(self, *parts: str) -> Iterator[Path]:
         yield self.folder
+
+    def only_driver(self) -> AbstractContextManager[None]:
+        return only_process(self.folder)
 
     def write(self, name: str, text: str) -> None:
         write_text(self.folder / name, text)
@@ -99,6 +107,9 @@ class RemoteStore:
             return
         except Exception as error:  # each file system has errors of its own
             raise RunError(f"{self.url}: could not be read ({error})") from error
+
+    def only_driver(self) -> AbstractContextManager[None]:
+        return nullcontext()  # object stores have no locks
 
     @contextmanager
     def mirror(self, *parts: str) -> Iterator[Path]:

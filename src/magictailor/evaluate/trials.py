@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from magictailor.evaluate.anchors import ANCHORS, RENDERED, is_rendered
+from magictailor.evaluate.anchor_names import ANCHORS, RENDERED
+from magictailor.evaluate.anchors import is_rendered
 from magictailor.evaluate.records import Key, first_seed
 from magictailor.evaluate.sources import Source
 from magictailor.evaluate.spec import Spec

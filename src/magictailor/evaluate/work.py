@@ -1,6 +1,5 @@
 """What each kind of unit does: train, generate, score. Finished work is never done again."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -15,9 +14,12 @@ from magictailor.backbones import Backbone, RuntimeOptions, load_backbone
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Progress, with_task
 from magictailor.common.files import output_folder
+from magictailor.common.locks import only_process
 from magictailor.common.pictures import save_png
+from magictailor.common.records import read_json
 from magictailor.data import Pair
-from magictailor.evaluate.anchors import ANCHORS, Anchor
+from magictailor.evaluate.anchor_names import ANCHORS
+from magictailor.evaluate.anchors import Anchor
 from magictailor.evaluate.costs import Cost, images_seen, read_cost, recipe_line, write_cost
 from magictailor.evaluate.metrics import load_scorers, make_scorers
 from magictailor.evaluate.metrics.scorer import ScoredImage, Scorer, Target
@@ -61,7 +63,7 @@ def trial_recipe(backbone: Backbone, trial: Trial, spec: Spec) -> Recipe:
     """The recipe of the trial's training; where nothing is trained, only its size and sampling hold."""
     settings = spec.settings_of(trial.method, trial.training_seed)
     if is_trained(trial.method):
-        return make_recipe(backbone, trial.method, ["sampling.preview_every=0", *settings])
+        return make_recipe(backbone, spec.method_of(trial.method), ["sampling.preview_every=0", *settings])
     return make_recipe(backbone, settings=[text for text in settings if text.startswith(OF_GENERATING)])
 
 
@@ -94,6 +96,8 @@ def _train(home: Path, trial: Trial, pair: Pair, spec: Spec, runtime: RuntimeOpt
     found = cost or Cost(of=inputs)
     if is_trained(trial.method):
         recipe = trial_recipe(backbone, trial, spec)
+        with only_process(run, wait=True):  # a killed driver's worker may live for another moment
+            pass
         train(pair, output_folder(run), backbone, recipe, listen=with_task(trial.name, listen))
         found = found.model_copy(
             update={
@@ -111,7 +115,7 @@ def _train(home: Path, trial: Trial, pair: Pair, spec: Spec, runtime: RuntimeOpt
 
 def _of_run(run: Path) -> dict[str, object]:
     """Seconds and memory that the run's folder records."""
-    tree = json.loads((run / RUN_FILE).read_text("utf-8"))
+    tree = read_json(run / RUN_FILE, "delete the folder and run the bench again")
     return {"seconds": float(tree["seconds"]), "peak_gb": tree.get("peak_gb")}
 
 

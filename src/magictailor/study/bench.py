@@ -6,7 +6,7 @@ from pathlib import Path
 
 from magictailor.common.errors import InputError
 from magictailor.data import Pair, read_pair
-from magictailor.evaluate.anchors import ANCHORS
+from magictailor.evaluate.anchor_names import ANCHORS
 from magictailor.evaluate.records import all_rows, first_seed
 from magictailor.evaluate.reporting.selection import truth_of
 from magictailor.evaluate.sources import sources

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from magictailor.common.errors import InputError
-from magictailor.evaluate.anchors import ANCHORS
+from magictailor.evaluate.anchor_names import ANCHORS
 from magictailor.evaluate.metrics import higher_is_better
 from magictailor.evaluate.reporting.paper import CLAIMS, Claim, paper_shares
 from magictailor.evaluate.reporting.statistics import (

@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from magictailor.evaluate.anchors import ANCHORS
+from magictailor.evaluate.anchor_names import ANCHORS
 from magictailor.evaluate.reporting.tables import COSTS, Cell, Table, published
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 import magictailor
 from magictailor.common.errors import InputError
 from magictailor.common.files import write_text
-from magictailor.evaluate.anchors import ANCHORS
+from magictailor.evaluate.anchor_names import ANCHORS
 from magictailor.evaluate.design import Design, read_design
 from magictailor.evaluate.records import first_seed
 from magictailor.evaluate.reporting.contrasts import (

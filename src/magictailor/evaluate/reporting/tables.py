@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from magictailor.common.errors import InputError
-from magictailor.evaluate.anchors import ANCHORS
+from magictailor.evaluate.anchor_names import ANCHORS
 from magictailor.evaluate.costs import Cost, read_cost
 from magictailor.evaluate.metrics import higher_is_better
 from magictailor.evaluate.metrics.judging import accuracy_line, judge_name
