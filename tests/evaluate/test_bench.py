@@ -343,7 +343,7 @@ def test_rows_come_back_and_their_bytes_do_not_depend_on_order(tmp_path: Path) -
         ("pairs = [1979-05-27T07:32:00Z]", "1979-05-27"),
         ('pairs = ["world:1000000000+1000000000"]', "1000000000 pairs"),
         ('pairs = ["world:4294967290+9"]', "out of range"),
-        ('pairs = ["~nobody/pair"]', "no path"),
+        ('pairs = ["~no-such-user/pair"]', "no path"),
         ('pairs = ["a\\u0000b"]', "no path"),
         ('pairs = ["world:5"]\ntraining_seeds = 0', "training_seeds"),
         ('pairs = ["world:5"]\nvariants = {truth = ["clic"]}', "truth has a meaning already"),

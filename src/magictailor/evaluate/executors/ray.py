@@ -14,9 +14,8 @@ from magictailor.evaluate.scheduling import Outcome
 from magictailor.evaluate.stores import Store
 from magictailor.evaluate.trials import Unit
 
-LOCAL = "local"  # an address: a cluster of this machine alone, for this bench
 PATIENCE, NEWCOMERS = 1.0, 10.0  # seconds: that `wait` waits at most, and between looks for new nodes
-PROBE_SECONDS = 120
+PROBE_SECONDS = 600  # it imports the package, and a busy machine takes long
 TOKEN = "token"  # a file in the bench, by which a node shows that it sees the same files
 
 
@@ -46,13 +45,15 @@ def _attempt(unit: Unit, context: Context) -> Outcome:
 
 
 class RayCluster:
-    """Nodes that cannot take units are named and left out; nodes that join later are used."""
+    """Nodes that cannot take units are named and left out; nodes that join later are used.
+
+    ``address``: HOST:PORT; "auto": of this machine; "local": a new one on this machine alone.
+    """
 
     def __init__(self, context: Context, address: str, resources: Resources, token: str, listen: Listener) -> None:
         self._ray, self._resources, self._listen = _library(), resources, listen
-        local = address == LOCAL
         try:
-            self._ray.init(address=None if local else address, log_to_driver=False, logging_level="error", include_dashboard=None if local else False)  # fmt: skip
+            self._ray.init(address=address, log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"{address}: no Ray cluster ({error})", "start one with `ray start --head`", field="ray"

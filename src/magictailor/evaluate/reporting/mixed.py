@@ -5,6 +5,7 @@ It says where a difference scatters, and so whether more pairs, more prompts or 
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,18 @@ def _cells(
     return means, both // (prompt.max() + 1), both % (prompt.max() + 1), within, float(len(counts) / (1 / counts).sum())
 
 
+def _start(means: Floats, parts: Mapping[str, NDArray[np.int64]]) -> Floats:
+    """Each part's variance over that of what is left, from the means of its groups; never quite 0."""
+    between, left = [], means - means.mean()
+    for codes in parts.values():
+        groups = np.bincount(codes, means) / np.maximum(1, np.bincount(codes))
+        left = left - (groups[codes] - means.mean())
+        between.append(float(groups[np.unique(codes)].var(ddof=1)))
+    rest = float(left.var()) or 1.0
+    counts = [len(means) / len(np.unique(codes)) for codes in parts.values()]
+    return np.array([max(b - rest / n, 0.01 * rest) / rest for b, n in zip(between, counts, strict=True)])
+
+
 def fit(differences: Floats, pair: NDArray[np.int64], prompt: NDArray[np.int64]) -> MixedEffect:
     """The mean difference, with random effects of pair and prompt on the means of each pair and prompt.
 
@@ -74,7 +87,7 @@ def fit(differences: Floats, pair: NDArray[np.int64], prompt: NDArray[np.int64])
     """
     model_class = library()
     from scipy.stats import t as student
-    from statsmodels.regression.mixed_linear_model import VCSpec
+    from statsmodels.regression.mixed_linear_model import MixedLMParams, VCSpec
 
     pairs = len(np.unique(pair))
     if pairs < 3:
@@ -91,7 +104,14 @@ def fit(differences: Floats, pair: NDArray[np.int64], prompt: NDArray[np.int64])
             warnings.simplefilter("ignore")  # a variance of 0 is at the edge of its range
             spec = VCSpec(list(parts), columns, [[matrix] for matrix in matrices])
             model = model_class(means / scale, ones, np.zeros(len(means)), exog_vc=spec)
-            found = model.fit(reml=True, method=["lbfgs", "powell"])
+            starts = [
+                None,
+                MixedLMParams.from_components(
+                    means.mean(keepdims=True) / scale, np.zeros((0, 0)), vcomp=_start(means, parts)
+                ),
+            ]
+            fits = [model.fit(start_params=start, reml=True, method=["lbfgs", "powell"]) for start in starts]
+        found = max(fits, key=lambda fit: float(fit.llf))  # one start alone misses the best values in one of 40
         mean, error, rest = float(found.fe_params[0]), float(found.bse_fe[0]), float(found.scale)
         variance = {name: float(value) * scale**2 for name, value in zip(parts, found.vcomp, strict=True)}
     else:  # one prompt: nothing but the pairs' means

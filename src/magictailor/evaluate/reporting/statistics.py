@@ -16,6 +16,7 @@ MAX_EXACT = 14  # pairs: up to this number, all sign flips are enumerated
 MIN_PAIRS = 6  # with five pairs, the smallest possible p is 2 / 32
 POWER, SIMULATIONS = 0.8, 2000
 NORMAL_TWO_SIDED, NORMAL_POWER = 1.96, 0.84  # standard errors, of `ALPHA` and of `POWER`
+FEW = 2  # pairs that the spread being estimated costs, by simulation
 TOLERANCE = 1e-9  # sums are equal if they differ by less than this share of the sum of absolute values
 Floats = NDArray[np.float64]
 
@@ -120,13 +121,13 @@ def detectable_effect(differences: Sequence[float]) -> float:
 def pairs_needed(differences: Sequence[float], effect: float) -> int | None:
     """The number of pairs with which a true difference ``effect`` is shown with power `POWER`, at this spread of pairs.
 
-    By the normal approximation, and at least `MIN_PAIRS`. None if the spread is not known or the effect is 0.
+    By the normal approximation and `FEW` more, and at least `MIN_PAIRS`. None if the spread is not known or the effect is 0.
     """
     data = np.asarray(differences, np.float64)
     if len(data) < 3 or effect == 0 or not np.any(data - data[0]):
         return None
     both = NORMAL_TWO_SIDED + NORMAL_POWER
-    return max(MIN_PAIRS, math.ceil((both * float(data.std(ddof=1)) / effect) ** 2))
+    return max(MIN_PAIRS, math.ceil((both * float(data.std(ddof=1)) / effect) ** 2) + FEW)
 
 
 def holm(values: Sequence[float]) -> list[float]:
