@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from magictailor.evaluate.anchor_names import ANCHORS, RENDERED
 from magictailor.evaluate.costs import Cost, read_cost
@@ -27,11 +28,10 @@ class UnitSeconds:
     source: str = ""
 
     def training(self, method: str) -> float | None:
-        """The method's own, or the mean of all that are known."""
+        """The method's own, or the median of all that are known."""
         if not is_trained(method):
             return 0.0
-        known = list(self.train.values())
-        return self.train.get(method, sum(known) / len(known) if known else None)
+        return self.train.get(method, median(self.train.values()) if self.train else None)
 
 
 def _mean(seconds: float, images: int) -> float | None:
