@@ -8,7 +8,7 @@ from magictailor.backbones import Backbone
 from magictailor.common.errors import InputError
 
 GIGABYTE = 10**9
-EMBEDDED_GB = 2.0  # of a process that trains, generates or scores on the embedded base; measured 1.2 at most
+EMBEDDED_GB = 2.0  # of a process that trains, generates or scores on the embedded base; 1.1 measured
 ROOMY_GB = 24.0  # where no preset limits the memory
 
 

@@ -29,6 +29,7 @@ HEADER = ("metric", "difference", "p", "Holm", "of the error", "detectable", "pa
 MULTIPLICITY = (
     "Holm: p corrected for the number of rows of this table. A result in words needs a corrected p below 0.05."
 )
+MOST_PAIRS = 1000  # that anyone would run
 FROM_ZERO = ("text", "identity", "found", "features", "clip-t", "clip-i", "dino", "dinov2")  # 1 is without error
 
 
@@ -152,7 +153,11 @@ class Verdict:
             return ""
         effect = sum(shares) / len(shares) * self.contrast.error
         count = pairs_needed(self.contrast.differences, effect)
-        return "" if count is None else f"{count} pairs for an effect as large as the paper's"
+        if count is None:
+            return ""
+        if count <= len(self.contrast.differences):
+            return "an effect as large as the paper's would be seen with these pairs"
+        return f"{count if count <= MOST_PAIRS else f'over {MOST_PAIRS:,}'} pairs for an effect as large as the paper's"
 
 
 def verdicts(bench: Path, scores: Scores | None = None) -> list[Verdict]:
