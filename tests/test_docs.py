@@ -24,7 +24,8 @@ from magictailor.cli import app
 from magictailor.common.events import Event
 from magictailor.data import read_pair
 from magictailor.evaluate.metrics import WEIGHTS, higher_is_better, make_scorers
-from magictailor.evaluate.spec import Spec, read_spec, sources
+from magictailor.evaluate.sources import sources
+from magictailor.evaluate.spec import Spec, read_spec
 from magictailor.generation.studies import STUDIES
 from magictailor.methods import CATALOGUE, METHODS, Method, recipe_for
 from magictailor.methods.base_defaults import EMBEDDED, PAPER

@@ -34,7 +34,8 @@ from magictailor.common.events import CheckpointSaved
 from magictailor.common.tensors import read_tensors, write_tensors
 from magictailor.data import Pair, ReferenceImage, Sample
 from magictailor.evaluate.bench import run_bench
-from magictailor.evaluate.spec import Spec, sources
+from magictailor.evaluate.sources import sources
+from magictailor.evaluate.spec import Spec
 from magictailor.exports import export
 from magictailor.generation.reference_only import ReferenceOnly
 from magictailor.recipe import Sampling

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,19 +14,19 @@ import torch
 from PIL import Image
 
 import magictailor.backbones.stable_diffusion as family
-import magictailor.evaluate.bench as bench
-import magictailor.evaluate.locks as locks
 import magictailor.evaluate.metrics as metrics
 import magictailor.evaluate.metrics.judging as judging
 import magictailor.evaluate.metrics.quality as quality
 from magictailor import InputError, Run, RunError
 from magictailor.common.events import Event, Notice, Progress
-from magictailor.evaluate.bench import bench_status, run_bench
-from magictailor.evaluate.locks import acquire
+from magictailor.evaluate import work
+from magictailor.evaluate.bench import run_bench
+from magictailor.evaluate.journal import read_progress
 from magictailor.evaluate.metrics.scorer import Score, ScoredImage, Target
-from magictailor.evaluate.records import Row, all_rows, first_seed, read_unit, scorer_models, write_rows
-from magictailor.evaluate.spec import Spec, read_spec, sources
-from magictailor.evaluate.units import Unit, make_units
+from magictailor.evaluate.records import Row, all_rows, first_seed, read_summary, read_trial, scorer_models, write_rows
+from magictailor.evaluate.sources import sources
+from magictailor.evaluate.spec import Spec, read_spec
+from magictailor.evaluate.status import bench_status
 from magictailor.world.judge import Judge
 from tiny import Call, in_child
 
@@ -74,6 +73,7 @@ def spec(folder: Path, **more: object) -> Spec:
         "methods": ["magictailor"],
         "settings": [*FEW, "phases.1.steps=1"],
         "metrics": ["brightness"],
+        "anchors": False,
     }
     return Spec.model_validate({"model": str(folder), "pairs": ["world:6+2"], **plan, **more})
 
@@ -109,16 +109,16 @@ def test_finished_work_is_not_done_again_and_a_bench_grows(
     before = {p: p.stat().st_mtime_ns for p in home.rglob("*.png")}
     assert len(all_rows(home)) == 2 * 2 * 2  # pairs, seeds, metrics
     plan = spec(tiny_folder)
-    monkeypatch.setattr("magictailor.evaluate.bench.train", lambda *_, **__: pytest.fail("trained again"))
-    assert run_bench(plan, sources(plan, home), home) == 0
+    monkeypatch.setattr("magictailor.evaluate.work.train", lambda *_, **__: pytest.fail("trained again"))
+    run_bench(plan, sources(plan, home), home)
     larger = spec(tiny_folder, prompts=[*plan.prompts, "{concept} with {component}, on the beach"])
-    assert set(bench_status(larger, sources(larger, home), home).values()) == {"2 to score"}
+    assert set(bench_status(larger, sources(larger, home), home).states.values()) == {"2 to score"}
     run_bench(larger, sources(larger, home), home)
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert len(all_rows(home)) == 2 * 4 * 2
-    assert set(bench_status(larger, sources(larger, home), home).values()) == {"done"}
+    assert set(bench_status(larger, sources(larger, home), home).states.values()) == {"done"}
     other = spec(tiny_folder, settings=[*FEW, "phases.1.steps=2"])
-    with pytest.raises(InputError, match="different settings"):
+    with pytest.raises(InputError, match="another setting"):
         run_bench(other, sources(other, home), home)
 
 
@@ -127,17 +127,17 @@ def test_a_new_scorer_or_model_scores_existing_images_and_keeps_other_rows(
 ) -> None:
     home = tmp_path / "bench"
     shutil.copytree(whole, home)
-    monkeypatch.setattr("magictailor.evaluate.bench._train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("magictailor.evaluate.work.train", lambda *_, **__: pytest.fail("trained again"))
     old = all_rows(home)
     more = spec(tiny_folder, metrics=["brightness", "judge"])
-    assert set(bench_status(more, sources(more, home), home).values()) == {"2 to score"}
-    assert run_bench(more, sources(more, home), home) == 0
+    assert set(bench_status(more, sources(more, home), home).states.values()) == {"2 to score"}
+    run_bench(more, sources(more, home), home)
     rows = all_rows(home)
     assert [row for row in rows if row.scorer == "brightness"] == old
     assert {row.metric for row in rows if row.scorer == "judge"} >= {"features"}
     assert set(scorer_models(home)) == {"brightness", "judge"}
     monkeypatch.setattr("magictailor.evaluate.metrics.judging.judge_name", lambda: "another judge")
-    assert set(bench_status(more, sources(more, home), home).values()) == {"2 to score"}
+    assert set(bench_status(more, sources(more, home), home).states.values()) == {"2 to score"}
     run_bench(more, sources(more, home), home)
     assert scorer_models(home)["judge"] == "another judge"
     assert len(all_rows(home)) == len(rows)
@@ -148,7 +148,7 @@ def test_results_alone_are_enough_until_a_new_image_is_needed(whole: Path, tiny_
     home, plan = tmp_path / "bench", spec(tiny_folder)
     for folder in ("results", "costs"):
         shutil.copytree(whole / folder, home / folder)
-    assert run_bench(plan, sources(plan, home), home) == 0
+    run_bench(plan, sources(plan, home), home)
     assert not (home / "runs").exists()
     one = plan.model_copy(
         update={"pairs": ("world:6",), "prompts": (*plan.prompts, "{concept} with {component}, at night")}
@@ -187,12 +187,25 @@ def test_a_methods_own_settings(tiny_folder: Path) -> None:
     assert plan.settings_of("magictailor") == list(plan.settings)
 
 
+def test_variants_are_methods_of_a_bench_alone(tiny_folder: Path, tmp_path: Path) -> None:
+    plan = spec(
+        tiny_folder,
+        pairs=["world:6"],
+        methods=["magictailor", "rank-1"],
+        variants={"rank-1": ["magictailor", "train.0.rank=1"]},
+    )
+    run_bench(plan, sources(plan, tmp_path), tmp_path)
+    runs = [json.loads((tmp_path / "runs" / "world-6" / name / "run.json").read_text()) for name in plan.methods]
+    assert [run["recipe"]["train"][0]["rank"] for run in runs] == [2, 1]
+    assert {row.method for row in all_rows(tmp_path)} == {"magictailor", "rank-1"}
+
+
 def test_scorers_without_their_models_are_left_out_with_the_fix(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
     home = tmp_path / "bench"
     shutil.copytree(whole, home)
     plan = spec(tiny_folder, metrics=["brightness", "clip-t", "dreamsim"], weights={"clip": "nobody/nothing"})
     events: list[Event] = []
-    assert run_bench(plan, sources(plan, home), home, events.append) == 0
+    run_bench(plan, sources(plan, home), home, events.append)
     first, second = (event.text for event in events if isinstance(event, Notice) and event.warning)
     assert "clip-t is left out" in first
     assert "hf download nobody/nothing" in first
@@ -204,11 +217,8 @@ def test_killed_workers_leave_the_same_bytes(whole: Path, tiny_folder: Path, tmp
     """Killed while training, while generating, and before the scores are written; started again each time."""
     plan, home = spec(tiny_folder), tmp_path / "bench"
 
-    def work(kill_at: str) -> None:
-        import magictailor.evaluate.bench as bench
-
+    def run(kill_at: str) -> None:
         family.MAP_SIDE = 4
-        locks.EXPIRY = -1.0  # nobody else is here
 
         def die(*_: object, **__: object) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -217,7 +227,7 @@ def test_killed_workers_leave_the_same_bytes(whole: Path, tiny_folder: Path, tmp
             if kill_at == "training" and isinstance(event, Progress) and event.metrics:
                 die()
 
-        save, saved = bench.save_png, []
+        save, saved = work.save_png, []
 
         def saving(image: Image.Image, path: Path, metadata: dict[str, str]) -> None:
             if kill_at == "generating" and saved:
@@ -225,65 +235,28 @@ def test_killed_workers_leave_the_same_bytes(whole: Path, tiny_folder: Path, tmp
             save(image, path, metadata)
             saved.append(path)
 
-        bench.save_png = saving  # type: ignore[assignment]
+        work.save_png = saving  # type: ignore[assignment]
         if kill_at == "scoring":
-            bench.write_rows = die  # type: ignore[assignment]
+            work.write_rows = die  # type: ignore[assignment]
         run_bench(plan, sources(plan, home), home, listen)
 
     for kill_at in ("training", "generating", "scoring"):
-        assert in_child(lambda kill_at=kill_at: work(kill_at)) == -signal.SIGKILL
-    assert in_child(lambda: work("never")) == 0
+        assert in_child(lambda kill_at=kill_at: run(kill_at)) == -signal.SIGKILL
+    assert in_child(lambda: run("never")) == 0
     assert contents(home) == contents(whole)
     assert len(contents(whole)) == 2 + 4
 
 
-def test_only_one_worker_has_a_lock_and_a_dead_workers_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = tmp_path / "locks" / "unit.json"
-    with acquire(lock) as first:
-        assert first
-        with acquire(lock) as second:
-            assert not second
-        assert json.loads(lock.read_text())["process"] == os.getpid()
-    assert not lock.exists()
-    lock.write_text("{}")
-    os.utime(lock, (0, 0))
-    with acquire(lock) as third:
-        assert third
-    monkeypatch.setattr(locks, "HEARTBEAT", 0.05)
-    monkeypatch.setattr(locks, "EXPIRY", 0.5)
-    with acquire(lock) as held:
-        assert held
-        time.sleep(1)  # longer than a lock lives without a heartbeat
-        with acquire(lock) as other:
-            assert not other
+def test_a_bench_at_a_url_is_the_same_as_in_a_folder(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    import fsspec
 
-
-def test_a_worker_that_paused_too_long_loses_its_lock_and_keeps_anothers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lock = tmp_path / "locks" / "unit.json"
-    with acquire(lock) as paused:
-        assert paused
-        os.utime(lock, (0, 0))
-        with acquire(lock) as other:
-            assert other
-            before = lock.read_text()
-            os.utime(lock, (1e9, 1e9))
-    assert not lock.exists()  # the second worker released it
-    lock.write_text(before)
-    with acquire(lock) as none:
-        assert not none
-    expired, calls = locks._expired, []
-
-    def late(path: Path) -> bool:
-        """Between check and rename, another worker acquires the lock."""
-        calls.append(path)
-        return True if len(calls) == 1 else expired(path)
-
-    monkeypatch.setattr(locks, "_expired", late)
-    with acquire(lock) as second:
-        assert not second
-    assert lock.read_text() == before  # put back
+    system, plan = fsspec.filesystem("memory"), spec(tiny_folder)
+    run_bench(plan, sources(plan, tmp_path), "memory://bench")
+    system.get("/bench", str(tmp_path / "copy"), recursive=True)
+    assert contents(tmp_path / "copy") == contents(whole)
+    assert set(bench_status(plan, sources(plan, tmp_path), "memory://bench").states.values()) == {"done"}
+    with pytest.raises(InputError, match="memorandum"):
+        run_bench(plan, sources(plan, tmp_path), "memorandum://bench")
 
 
 def test_one_broken_unit_does_not_stop_the_others(
@@ -298,9 +271,12 @@ def test_one_broken_unit_does_not_stop_the_others(
     with pytest.raises(InputError, match="damaged"):
         run_bench(plan, sources(plan, home), home, events.append)
     (home / "costs" / "world-6" / "magictailor.json").unlink()
-    with pytest.raises(RunError, match="1 of 2 units"):
+    with pytest.raises(RunError, match="1 of 6 units failed: score world-7"):
         run_bench(plan, sources(plan, home), home, events.append)
     assert ["damaged" in event.text for event in events if isinstance(event, Notice)] == [True]
+    progress = read_progress(home)
+    assert progress is not None
+    assert (progress.ended, list(progress.failed)) == (True, ["score world-7/magictailor"])
     assert {row.scorer for row in all_rows(home) if row.pair == "world-6"} == {"brightness", "judge"}
 
 
@@ -315,42 +291,6 @@ def test_another_spec_in_one_folder_takes_no_rows_away(whole: Path, tiny_folder:
     third = spec(tiny_folder, prompts=["{concept} with {component}, on the beach"])
     run_bench(third, sources(third, home), home)
     assert set(before) < set(all_rows(home))
-
-
-def test_a_worker_leaves_units_that_others_have_locked(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    plan = spec(tiny_folder)
-    home = tmp_path / "bench"
-    found = sources(plan, home)
-    for unit in make_units(plan, found, home):
-        unit.lock.parent.mkdir(parents=True, exist_ok=True)
-        unit.lock.write_text("{}")
-    assert run_bench(plan, found, home) == 2
-    assert not (home / "runs").exists()
-    assert set(bench_status(plan, found, home).values()) == {"at work"}
-
-
-def test_a_dead_workers_unit_is_run_after_the_others(
-    whole: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its lock is fresh at the first try and has expired after the other unit."""
-    home = tmp_path / "bench"
-    shutil.copytree(whole, home)
-    plan = spec(tiny_folder, metrics=["brightness", "quality"])
-    dead, alive = make_units(plan, sources(plan, home), home)
-    dead.lock.parent.mkdir(parents=True, exist_ok=True)
-    dead.lock.write_text("{}")
-    score = bench._score
-
-    def slow(unit: Unit, *rest: Any) -> None:
-        assert unit.name == (alive.name if not seen else dead.name)
-        seen.append(unit.name)
-        score(unit, *rest)
-        os.utime(dead.lock, (0, 0)) if unit.name == alive.name else None
-
-    seen: list[str] = []
-    monkeypatch.setattr(bench, "_score", slow)
-    assert run_bench(plan, sources(plan, home), home) == 0
-    assert seen == [alive.name, dead.name]
 
 
 def test_a_report_is_complete_and_opens_offline(whole: Path, tmp_path: Path, call: Call) -> None:
@@ -369,12 +309,12 @@ def test_rows_come_back_and_their_bytes_do_not_depend_on_order(tmp_path: Path) -
     rows = [Row("a", "m", "p", i, "judge", "x", 0.5 * i) for i in range(3)]
     write_rows(tmp_path / "one.parquet", rows, {"judge": "b", "a": "c"})
     write_rows(tmp_path / "two.parquet", rows[::-1], {"a": "c", "judge": "b"})
-    assert read_unit(tmp_path / "one.parquet") == (rows, {"judge": "b", "a": "c"})
-    assert read_unit(tmp_path / "none.parquet") == ([], {})
+    assert read_trial(tmp_path / "one.parquet") == (rows, {"judge": "b", "a": "c"})
+    assert read_trial(tmp_path / "none.parquet") == ([], {})
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="delete it"):
-        read_unit(tmp_path / "bad.parquet")
+        read_trial(tmp_path / "bad.parquet")
 
 
 @pytest.mark.parametrize(
@@ -398,6 +338,26 @@ def test_rows_come_back_and_their_bytes_do_not_depend_on_order(tmp_path: Path) -
         ('pairs = ["world:9999999999"]', "9999999999"),
         ('pairs = ["nowhere"]', "nowhere"),
         ("pairs", "no TOML"),
+        ("pairs = " + "[" * 3000 + "]" * 3000, "no TOML"),
+        ("pairs = [2026-11-27]\nseeds = 07:30:00", "seeds"),
+        ("pairs = [1979-05-27T07:32:00Z]", "1979-05-27"),
+        ('pairs = ["world:1000000000+1000000000"]', "1000000000 pairs"),
+        ('pairs = ["world:4294967290+9"]', "out of range"),
+        ('pairs = ["~no-such-user/pair"]', "no path"),
+        ('pairs = ["a\\u0000b"]', "no path"),
+        ('pairs = ["world:5"]\ntraining_seeds = 0', "training_seeds"),
+        ('pairs = ["world:5"]\nvariants = {truth = ["clic"]}', "truth has a meaning already"),
+        ('pairs = ["world:5"]\nvariants = {mine = ["magic"]}', "write a method and its changes"),
+        ('pairs = ["world:5"]\nvariants = {"../up" = ["clic"]}', "variants"),
+        ('pairs = ["world:5"]\nprimary = "identity"', "primary"),
+        (
+            'pairs = ["world:5"]\nprimary = {method = "magictailor", against = "clic", metric = "identity"}',
+            "clic is not among",
+        ),
+        (
+            'pairs = ["world:5"]\nprimary = {method = "magictailor", against = "magictailor", metric = "text"}',
+            "name two",
+        ),
     ],
 )
 def test_bad_specs_are_one_line_and_write_nothing(text: str, words: str, tmp_path: Path, call: Call) -> None:
@@ -406,6 +366,156 @@ def test_bad_specs_are_one_line_and_write_nothing(text: str, words: str, tmp_pat
     result = call("bench", "run", path, "--output", tmp_path / "bench")
     assert (result.code, words in result.err, result.err.count("\n")) == (2, True, 1), result
     assert not (tmp_path / "bench").exists()
+
+
+def test_two_thousand_pairs_are_planned_without_drawing_one(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("magictailor.evaluate.sources.world_pair", lambda *_: pytest.fail("drawn"))
+    (tmp_path / "spec.toml").write_text('pairs = ["world:1000000000+2000"]\nmethods = ["magictailor", "clic"]')
+    result = call("bench", "status", tmp_path / "spec.toml", "--output", tmp_path / "bench")
+    assert (result.code, result.out.strip()) == (0, "12000 trials: 12000 waiting")
+    assert not (tmp_path / "bench").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("costs/world-6/magictailor.json", b'{"seconds": "long"}', "seconds: 'long'"),
+        ("costs/world-6/magictailor.json", b'{"generated": [1, 2]}', "generated"),
+        ("costs/world-6/magictailor.json", b"[]", "damaged"),
+        ("costs/world-6/magictailor.json", b"\xff\xfe", "damaged"),
+        ("results/world-6/magictailor.parquet", b"PAR1 and no more", "damaged"),
+        ("results/world-6/magictailor.parquet", b"", "damaged"),
+        ("progress.json", b'{"running": 3}', "damaged"),
+        ("design.json", b'{"primary": "clic"}', "damaged"),
+    ],
+)
+def test_damaged_files_of_a_bench_are_named_in_one_line(
+    name: str, content: bytes, words: str, whole: Path, tmp_path: Path, call: Call
+) -> None:
+    home = tmp_path / "bench"
+    shutil.copytree(whole, home)
+    (home / name).write_bytes(content)
+    (tmp_path / "spec.toml").write_text('pairs = ["world:6+2"]\nanchors = false')
+    report = ("bench", "report", home, "--output", tmp_path / "report.html")
+    command = ("bench", "status", tmp_path / "spec.toml", "--output", home) if name == "progress.json" else report
+    result = call(*command)
+    assert (result.code, Path(name).name in result.err, words in result.err, result.err.count("\n")) == (
+        2,
+        True,
+        True,
+        1,
+    ), result
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_scores_of_other_types_and_of_a_newer_format_are_refused_by_name(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / "a.parquet"
+    write_rows(path, [Row("a", "m", "p", 1, "judge", "x", 0.5)], {"judge": "j"})
+    table = pyarrow.parquet.read_table(path)
+    text = table.set_column(table.schema.get_field_index("value"), "value", pyarrow.array(["high"]))
+    newer = table.replace_schema_metadata({b"magictailor.format": b"99"})
+    for changed, words in (
+        (text, "damaged"),
+        (newer, "newer version"),
+        (table.drop_columns(["seed"]), "damaged"),
+        (table.replace_schema_metadata({}), "not the scores"),
+    ):
+        pyarrow.parquet.write_table(changed, path)
+        with pytest.raises(InputError, match=words):
+            read_trial(path)
+
+
+def test_scores_from_before_formats_had_numbers_are_read(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {
+        "pair": ["a"],
+        "method": ["m"],
+        "prompt": ["p"],
+        "seed": [7],
+        "metric": ["judge"],
+        "figure": ["x"],
+        "value": [0.5],
+    }
+    table = pyarrow.table(columns).replace_schema_metadata({b"magictailor.judges": b'{"judge": "j"}'})
+    pyarrow.parquet.write_table(table, tmp_path / "old.parquet")
+    assert read_trial(tmp_path / "old.parquet") == ([Row("a", "m", "p", 7, "judge", "x", 0.5)], {"judge": "j"})
+    assert read_summary(tmp_path / "old.parquet").missing("judge", "j", {("p", 7), ("p", 8)}) == {("p", 8)}
+
+
+def test_without_pyarrow_nothing_begins(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    plan = spec(tiny_folder)
+    with pytest.raises(InputError, match=r"pip install 'magictailor\[bench\]'"):
+        run_bench(plan, sources(plan, tmp_path), tmp_path / "bench")
+    assert not (tmp_path / "bench").exists()
+
+
+def test_a_primary_endpoint_cannot_be_changed_once_it_was_named(tiny_folder: Path, tmp_path: Path) -> None:
+    from magictailor.evaluate.design import fix_design, read_design
+    from magictailor.evaluate.stores import FolderStore
+
+    def named(metric: str) -> Spec:
+        return spec(
+            tiny_folder,
+            methods=["magictailor", "clic"],
+            primary={"method": "clic", "against": "magictailor", "metric": metric},
+        )
+
+    store = FolderStore(tmp_path)
+    fix_design(named("identity"), store, tmp_path)
+    fix_design(named("identity"), store, tmp_path)
+    found = read_design(tmp_path)
+    assert found is not None
+    assert (str(found.primary), found.beforehand) == ("identity of clic against magictailor", True)
+    for other in (named("text"), spec(tiny_folder)):
+        with pytest.raises(InputError, match="was named on"):
+            fix_design(other, store, tmp_path)
+    late = tmp_path / "late"
+    write_rows(late / "results" / "a" / "m.parquet", [], {})
+    fix_design(named("identity"), FolderStore(late), late)
+    after = read_design(late)
+    assert after is not None
+    assert not after.beforehand
+
+
+def test_training_seeds_are_trials_of_their_own_on_the_first_pairs(tiny_folder: Path, tmp_path: Path) -> None:
+    plan = spec(tiny_folder, training_seeds=2, repeated_pairs=1, prompts=["a photo of {concept} with {component}"])
+    run_bench(plan, sources(plan, tmp_path), tmp_path)
+    rows = all_rows(tmp_path)
+    assert {(row.pair, row.training_seed) for row in rows} == {("world-6", 0), ("world-6", 1), ("world-7", 0)}
+    assert (tmp_path / "results" / "world-6" / "magictailor@1.parquet").exists()
+    runs = [
+        json.loads((tmp_path / "runs" / "world-6" / name / "run.json").read_text())
+        for name in ("magictailor", "magictailor@1")
+    ]
+    assert [run["recipe"]["seed"] for run in runs] == [0, 1]
+    first, second = (
+        {
+            (r.prompt, r.seed): r.value
+            for r in rows
+            if r.pair == "world-6" and r.training_seed == t and r.metric == "mean"
+        }
+        for t in (0, 1)
+    )
+    assert first.keys() == second.keys()  # the same noise of the images
+    assert first != second
+
+
+def test_anchors_are_drawn_and_nothing_is_trained_for_them(tiny_folder: Path, tmp_path: Path) -> None:
+    plan = spec(tiny_folder, pairs=["world:6"], anchors=True, metrics=["judge"])
+    run_bench(plan, sources(plan, tmp_path), tmp_path)
+    names = {path.name for path in (tmp_path / "images" / "world-6").iterdir()}
+    assert names == {"magictailor", "truth", "owner", "captions", "nothing-transferred"}
+    assert [path.name for path in (tmp_path / "runs" / "world-6").iterdir()] == ["magictailor"]
+    counts = {name: len(list((tmp_path / "images" / "world-6" / name).glob("*.png"))) for name in names}
+    assert counts == {"magictailor": 2, "captions": 2, "truth": 1, "owner": 1, "nothing-transferred": 1}
 
 
 def test_the_commands(whole: Path, tmp_path: Path, call: Call) -> None:
@@ -421,7 +531,9 @@ def test_the_commands(whole: Path, tmp_path: Path, call: Call) -> None:
     path.write_text(
         'pairs = ["world:6+2"]\nprompts = ["a photo of {concept} with {component}"]\nmetrics = ["brightness"]'
     )
-    result = call("bench", "status", path, "--output", whole)
-    assert result.out.split()[0::2] == ["done", "done"]
+    result = call("bench", "status", path, "--output", whole, "--all")
+    assert "10 trials: 2 done, 8 waiting" in result.out
+    assert "the last run has ended: 6 of 6 units done, 0 failed" in result.out
+    assert result.out.count("\nwaiting ") == 8
     assert read_spec(path).seeds == 2
     assert np.isfinite([row.value for row in all_rows(whole)]).all()

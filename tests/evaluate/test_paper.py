@@ -10,9 +10,11 @@ from PIL import Image
 from magictailor.common.errors import InputError
 from magictailor.evaluate.records import Row, first_seed, write_rows
 from magictailor.evaluate.reporting.figures import draw_figure
+from magictailor.evaluate.reporting.formats import FORMATS
 from magictailor.evaluate.reporting.paper import FIGURES, TABLES, Sheet, Sweep
-from magictailor.evaluate.reporting.tables import FORMATS, make_table
-from magictailor.evaluate.spec import Spec, sources
+from magictailor.evaluate.reporting.tables import make_table
+from magictailor.evaluate.sources import sources
+from magictailor.evaluate.spec import Spec
 from magictailor.generation.images import image_name
 from magictailor.generation.studies import STUDIES, filled
 from magictailor.methods import METHODS
@@ -140,7 +142,7 @@ def test_the_commands(home: Path, call: Call) -> None:
     result = call("bench", "table", home, "--paper", "3")
     assert (result.code, result.out.count("\n")) == (0, 6)
     result = call("bench", "table", home, "--figures", "identity", "--format", "csv")
-    assert result.out.startswith("method,identity,identity low,identity high,seconds")
+    assert result.out.startswith("method,identity,identity low,identity high,training s")
     result = call("bench", "figure", home, "8a", "--output", home / "figure.png", "--figures", "identity")
     assert (result.code, (home / "figure.png").is_file()) == (0, True)
     result = call("bench", "figure", home, "7", "--output", home / "other.png")

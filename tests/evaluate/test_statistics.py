@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from magictailor.evaluate.reporting.statistics import bootstrap, detectable_effect, sign_flip_interval, sign_flip_test
+from magictailor.evaluate.reporting.statistics import (
+    bootstrap,
+    detectable_effect,
+    holm,
+    pairs_needed,
+    sign_flip_interval,
+    sign_flip_test,
+)
 
 
 def test_a_bootstrap_interval_has_its_nominal_coverage() -> None:
@@ -74,3 +81,59 @@ def test_a_detectable_effect_is_detected_four_times_of_five() -> None:
     effect = detectable_effect(rng.normal(0, spread, 4000).tolist()) * math.sqrt(4000 / count)
     found = [sign_flip_test(rng.normal(effect, spread, count).tolist()) < 0.05 for _ in range(40)]
     assert 0.6 <= sum(found) / len(found) <= 0.97
+
+
+def test_holm_by_hand_and_by_statsmodels() -> None:
+    """Three of four values: .01 x 3, .02 x 2, and .04, which may not be smaller than the one before; NaN does not count."""
+    assert holm([0.04, 0.01, math.nan, 0.02])[:2] == pytest.approx([0.04, 0.03])
+    assert holm([0.5, 0.9]) == [1, 1]
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    values = np.random.default_rng(0).uniform(0, 0.2, 12)
+    assert holm(values.tolist()) == pytest.approx(multitest.multipletests(values, method="holm")[1].tolist())
+
+
+def test_the_sign_flip_test_is_scipys_permutation_test() -> None:
+    scipy = pytest.importorskip("scipy.stats")
+    for count in (6, 9):
+        data = np.random.default_rng(count).normal(0.5, 1, count)
+        theirs = scipy.permutation_test((data,), np.sum, permutation_type="samples", n_resamples=math.inf).pvalue
+        assert sign_flip_test(data.tolist()) == pytest.approx(float(theirs))
+
+
+def test_pairs_needed_are_about_enough() -> None:
+    """An effect of half a standard deviation: 2.8 squared / .25 = 32 pairs, and two more; then it is shown four times of five."""
+    rng = np.random.default_rng(4)
+    known = rng.normal(0, 1, 5000)
+    count = pairs_needed((known / known.std(ddof=1)).tolist(), 0.5)
+    assert count == 34
+    shown = [sign_flip_test(rng.normal(0.5, 1, count).tolist()) < 0.05 for _ in range(100)]
+    assert 0.68 <= np.mean(shown) <= 0.92
+    assert pairs_needed([0.1, 0.1, 0.1], 0.5) is None
+    assert pairs_needed(known[:6].tolist(), 0.0) is None
+
+
+def test_the_mixed_model_is_the_analysis_of_variance_on_balanced_data() -> None:
+    pytest.importorskip("statsmodels")
+    from magictailor.evaluate.reporting.mixed import fit
+
+    rng = np.random.default_rng(1)
+    pairs, prompts, seeds = 12, 6, 3
+    data = 0.02 + rng.normal(0, 0.03, (pairs, 1, 1)) + rng.normal(0, 0.02, (1, prompts, 1))
+    data = data + rng.normal(0, 0.04, (pairs, prompts, 1)) + rng.normal(0, 0.05, (pairs, prompts, seeds))
+    pair, prompt, _ = (axis.ravel() for axis in np.meshgrid(*map(np.arange, data.shape), indexing="ij"))
+    found, cell = fit(data.ravel(), pair, prompt), data.mean(2)
+    left = cell - cell.mean(1, keepdims=True) - cell.mean(0, keepdims=True) + cell.mean()
+    rest, image = np.square(left).sum() / (pairs - 1) / (prompts - 1), data.var(2, ddof=1).mean()
+    of_pairs, of_prompts = prompts * cell.mean(1).var(ddof=1), pairs * cell.mean(0).var(ddof=1)
+    assert found.estimate == pytest.approx(data.mean())
+    assert found.variance == pytest.approx(
+        {
+            "pair": (of_pairs - rest) / prompts,
+            "prompt": (of_prompts - rest) / pairs,
+            "pair x prompt": rest - image / seeds,
+            "image": image,
+        },
+        rel=1e-2,
+    )
+    error = math.sqrt((of_pairs + of_prompts - rest) / pairs / prompts)
+    assert found.high - found.estimate == pytest.approx(2.2009851601 * error, rel=1e-3)  # t with 11 degrees of freedom

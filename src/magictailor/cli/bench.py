@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from magictailor.cli.progress import progress_bars
-from magictailor.cli.shared import Device, OwnOutput, Precision, Preset, console, started
+from magictailor.cli.shared import Device, Precision, Preset, console, started
 from magictailor.common.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Compare methods on many pairs.")
 SpecFile = Annotated[Path, typer.Argument(help="A TOML file; see docs/bench.md.", show_default=False)]
-Bench = Annotated[Path, typer.Option("--output", "-o", help="The bench's folder.", show_default=False)]
+BenchArgument = Annotated[str, typer.Argument(help="A bench's folder or URL.", show_default=False)]
+Bench = Annotated[str, typer.Option("--output", "-o", help="The bench's folder or URL.", show_default=False)]
 
 
 def split(text: str) -> list[str]:
@@ -21,41 +22,67 @@ def split(text: str) -> list[str]:
 
 @app.command("run")
 def run(
-    spec: SpecFile, output: OwnOutput, device: Device = None, precision: Precision = None, preset: Preset = None
+    spec: SpecFile,
+    output: Bench,
+    workers: Annotated[int, typer.Option(help="Processes of this machine.")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(help="A Ray cluster: HOST:PORT, auto, or local to start one here.", show_default=False)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Of the CPU for each unit; with the same number, the bytes are the same.")
+    ] = None,
+    card_gb: Annotated[
+        float | None, typer.Option(help="Memory of each card of the cluster, to share it among units.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, show what is missing and its cost, and write nothing.")
+    ] = False,
+    device: Device = None,
+    precision: Precision = None,
+    preset: Preset = None,
 ) -> None:
-    """Train, generate and score everything that is missing. Several processes may share one folder."""
+    """Train, generate and score everything that is missing."""
     with started("reading"):
-        from magictailor.common.files import output_folder
-        from magictailor.evaluate.bench import run_bench
-        from magictailor.evaluate.spec import read_spec, sources
+        from magictailor.evaluate.bench import Workers, bench_forecast, run_bench
+        from magictailor.evaluate.sources import sources
+        from magictailor.evaluate.spec import read_spec
+        from magictailor.evaluate.stores import open_store
 
         plan = read_spec(spec)
         pairs = sources(plan, spec.resolve().parent)
-        folder = output_folder(output)
+        own = Workers(workers, ray, threads, card_gb)
+        store = open_store(output)
         for pair in pairs:
             if pair.folder is not None:
-                pair.read(folder)  # refuse unreadable pairs before any training
+                pair.read(pair.folder)  # refuse unreadable pairs before any training
+    if dry_run:
+        lines = bench_forecast(plan, pairs, output, own, device=device, precision=precision, preset=preset)
+        console.print("\n".join(lines))
+        return
     with progress_bars(console, keep=False) as listen:
-        left = run_bench(plan, pairs, folder, listen, device=device, precision=precision, preset=preset)
-    if left:
-        console.print(f"{left} units are with other workers")
-    console.print(f"try: magictailor bench table {folder}")
+        run_bench(plan, pairs, output, listen, own, device=device, precision=precision, preset=preset)
+    console.print(f"try: magictailor bench table {store.location}")
 
 
 @app.command("status")
-def status(spec: SpecFile, output: Bench) -> None:
-    """Show which units are done, at work, or waiting."""
-    from magictailor.evaluate.bench import bench_status
-    from magictailor.evaluate.spec import read_spec, sources
+def status(
+    spec: SpecFile,
+    output: Bench,
+    every: Annotated[bool, typer.Option("--all", help="Also the state of each pair and method.")] = False,
+) -> None:
+    """Show what is done, at work, failed and waiting, and the time that is left; from any machine."""
+    from magictailor.evaluate.sources import sources
+    from magictailor.evaluate.spec import read_spec
+    from magictailor.evaluate.status import bench_status, status_lines
 
     plan = read_spec(spec)
-    for name, state in bench_status(plan, sources(plan, spec.resolve().parent), output).items():
-        console.print(f"{state:<18}{name}")
+    for line in status_lines(bench_status(plan, sources(plan, spec.resolve().parent), output), every):
+        console.print(line)
 
 
 @app.command("table")
 def table(
-    bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
+    bench: BenchArgument,
     format: Annotated[str, typer.Option(help="text, markdown, latex or csv.")] = "text",
     paper: Annotated[str | None, typer.Option(help="The rows of this table of the paper: 1, 3, 5, 6 or 7.")] = None,
     metrics: Annotated[
@@ -63,26 +90,31 @@ def table(
     ] = "",
 ) -> None:
     """Print the finished units: means over pairs with 95 % intervals, the best and second-best marked, and costs."""
-    from magictailor.evaluate.reporting.tables import FORMATS, make_table
+    from magictailor.evaluate.reporting.formats import FORMATS
+    from magictailor.evaluate.reporting.tables import make_table
+    from magictailor.evaluate.stores import bench_files
 
     if format not in FORMATS:
         raise InputError(f"{format}: no such format", f"choose one of {', '.join(FORMATS)}", field="format")
-    print(FORMATS[format](make_table(bench, paper, split(metrics))))
+    with bench_files(bench, "results", "costs") as home:
+        print(FORMATS[format](make_table(home, paper, split(metrics))))
 
 
 @app.command("claims")
 def claims(
-    bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
+    bench: BenchArgument,
     format: Annotated[str, typer.Option(help="text or markdown.")] = "text",
 ) -> None:
     """Print which of the paper's claims hold on the finished pairs, and how large a difference is detectable."""
-    from magictailor.evaluate.reporting.contrasts import MULTIPLICITY, verdict_lines
-    from magictailor.evaluate.reporting.tables import aligned, piped
+    from magictailor.evaluate.reporting.contrasts import MULTIPLICITY, verdict_lines, verdicts
+    from magictailor.evaluate.reporting.formats import aligned, piped
+    from magictailor.evaluate.stores import bench_files
 
     formats = {"text": aligned, "markdown": piped}
     if format not in formats:
         raise InputError(f"{format}: no such format", f"choose one of {', '.join(formats)}", field="format")
-    lines = verdict_lines(bench)
+    with bench_files(bench, "results") as home:
+        lines = verdict_lines(verdicts(home))
     if len(lines) == 1:
         problem = f"{bench}: no claim of the paper has both its methods finished on one pair"
         raise InputError(problem, "add methods to the spec and run the bench again", field="bench")
@@ -91,21 +123,24 @@ def claims(
 
 @app.command("report")
 def report(
-    bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
+    bench: BenchArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="An HTML file to write.", show_default=False)],
     against: Annotated[str | None, typer.Option(help="Compare with this method (default: magictailor).")] = None,
 ) -> None:
     """Write an HTML page that opens offline: the table, claims, each method against one other, and images."""
     from magictailor.common.files import output_file
     from magictailor.evaluate.reporting.report import write_report
+    from magictailor.evaluate.stores import bench_files
 
     output_file(output)
-    console.print(f"open {write_report(bench, output, against).resolve()} in a browser")
+    with bench_files(bench, "results", "costs", "images", "pairs", "design.json") as home:
+        write_report(home, output, against, name=bench.rstrip("/").rpartition("/")[2])
+    console.print(f"open {output.resolve()} in a browser")
 
 
 @app.command("figure")
 def figure(
-    bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
+    bench: BenchArgument,
     number: Annotated[
         str,
         typer.Argument(
@@ -122,7 +157,9 @@ def figure(
         from magictailor.common.files import output_file
         from magictailor.common.pictures import save_png
         from magictailor.evaluate.reporting.figures import draw_figure
+        from magictailor.evaluate.stores import bench_files
 
         output_file(output)
-        save_png(draw_figure(bench, number, split(methods), split(metrics)), output)
+        with bench_files(bench, "results", "images", "pairs") as home:
+            save_png(draw_figure(home, number, split(methods), split(metrics)), output)
     console.print(f"wrote {output}")

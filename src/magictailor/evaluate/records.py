@@ -1,8 +1,8 @@
-"""A bench's scores in Parquet files, keyed by (pair, method, prompt, seed, metric), and its costs in JSON files."""
+"""A bench's scores in Parquet files, one for each trial, whose footers say which images have been scored."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -10,8 +10,13 @@ from zlib import crc32
 from magictailor.common.errors import InputError
 from magictailor.common.files import write_atomically
 
-COLUMNS = ("pair", "method", "prompt", "seed", "metric", "figure", "value")  # in the file, for the fields of `Row`
-MODELS = b"magictailor.judges"  # key in a file's metadata: each scorer's model
+COLUMNS = ("pair", "method", "prompt", "seed", "scorer", "metric", "value", "training_seed")  # the fields of `Row`
+OLD_NAMES = {"scorer": "metric", "metric": "figure"}  # of columns before format 2
+FORMAT = 2
+FORMAT_KEY, SCORED_KEY, WORDS_KEY = b"magictailor.format", b"magictailor.scored", b"magictailor.words"  # of a footer
+MODELS_KEY = b"magictailor.judges"  # before format 2: each scorer's model
+FIX = "delete it and run the bench again"
+Key = tuple[str, int]  # prompt and seed of an image
 
 
 def first_seed(pair: str) -> int:
@@ -24,7 +29,7 @@ class Row:
     """A metric's value of an image.
 
     A scorer that has no metric for an image leaves a row with an empty ``metric`` and NaN, which marks it as done.
-    ``prompt`` is empty and ``seed`` -1 for a value of all images of a unit together.
+    ``prompt`` is empty and ``seed`` -1 for a value of all images of a trial together.
     """
 
     pair: str
@@ -34,9 +39,26 @@ class Row:
     scorer: str
     metric: str
     value: float
+    training_seed: int = 0
 
 
-def _parquet() -> Any:
+@dataclass(frozen=True)
+class Scored:
+    """What a file's footer says: the model of each scorer, the images that it has scored, and the pair's pseudo-words
+    (none in files from before format 2)."""
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, frozenset[Key]] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+
+    def missing(self, scorer: str, model: str, keys: Iterable[Key]) -> set[Key]:
+        """The images of ``keys`` that this model of the scorer has not scored."""
+        done = self.images.get(scorer, frozenset()) if self.models.get(scorer) == model else frozenset()
+        return set(keys) - done
+
+
+def parquet() -> Any:
+    """pyarrow.parquet. Raises InputError if it is missing."""
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -44,58 +66,163 @@ def _parquet() -> Any:
     return pyarrow.parquet
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: damaged ({error})", "delete it and run the bench again")
+def damaged(path: Path, problem: object) -> InputError:
+    """The error of a file that cannot be read."""
+    return InputError(f"{path}: damaged ({problem})", FIX)
 
 
-def write_rows(path: Path, rows: Iterable[Row], models: Mapping[str, str]) -> None:
+def _ranges(numbers: Iterable[int]) -> list[list[int]]:
+    """``[first, count]`` of each stretch of successive numbers."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][0] + found[-1][1]:
+            found[-1][1] += 1
+        else:
+            found.append([number, 1])
+    return found
+
+
+def _footer(rows: Iterable[Row], models: Mapping[str, str], words: Sequence[str]) -> dict[bytes, bytes]:
+    images: dict[str, dict[str, set[int]]] = {scorer: {} for scorer in sorted(models)}
+    for row in rows:
+        if row.prompt:
+            images.setdefault(row.scorer, {}).setdefault(row.prompt, set()).add(row.seed)
+    scored = {
+        scorer: {
+            "model": models.get(scorer, ""),
+            "images": {text: _ranges(seeds) for text, seeds in sorted(prompts.items())},
+        }
+        for scorer, prompts in sorted(images.items())
+    }
+    return {
+        FORMAT_KEY: str(FORMAT).encode(),
+        SCORED_KEY: json.dumps(scored).encode(),
+        WORDS_KEY: json.dumps(list(words)).encode(),
+    }
+
+
+def write_rows(path: Path, rows: Iterable[Row], models: Mapping[str, str], words: Sequence[str] = ()) -> None:
     """Write the rows sorted, so that the same rows give the same bytes. ``models``: by scorer."""
-    parquet = _parquet()
+    library, ordered = parquet(), sorted(rows)
     import pyarrow
 
-    table = pyarrow.Table.from_pylist([dict(zip(COLUMNS, astuple(row), strict=True)) for row in sorted(rows)])
-    table = table.replace_schema_metadata({MODELS: json.dumps(dict(models), sort_keys=True)})
-    write_atomically(path, lambda temporary: parquet.write_table(table, temporary))
+    kinds = {"seed": pyarrow.int64(), "training_seed": pyarrow.int64(), "value": pyarrow.float64()}
+    schema = pyarrow.schema(
+        [(name, kinds.get(name, pyarrow.string())) for name in COLUMNS], metadata=_footer(ordered, models, words)
+    )
+    columns = list(zip(*(astuple(row) for row in ordered), strict=True)) or [() for _ in COLUMNS]
+    table = pyarrow.table(dict(zip(COLUMNS, columns, strict=True)), schema=schema)
+    write_atomically(path, lambda temporary: library.write_table(table, temporary))
 
 
-def read_unit(path: Path) -> tuple[list[Row], dict[str, str]]:
-    """A unit's rows, and the model of each scorer; both empty if the file does not exist.
+def _check_format(path: Path, metadata: Mapping[bytes, bytes]) -> bool:
+    """Whether the file is of today's format; one from before formats had numbers is read as well."""
+    number = metadata.get(FORMAT_KEY)
+    if number is None and MODELS_KEY in metadata:
+        return False
+    if number is None:
+        raise damaged(path, "not the scores of a bench")
+    if not number.isdigit() or int(number) > FORMAT:
+        raise InputError(
+            f"{path}: format {number.decode(errors='replace')[:20]}, made by a newer version", "upgrade magictailor"
+        )
+    return True
+
+
+def read_table(path: Path) -> Any:
+    """A file as a pyarrow table with the columns `COLUMNS`.
 
     Raises:
-        InputError: a damaged file.
+        InputError: a damaged file, columns of other types, or a newer format.
     """
-    parquet = _parquet()
-    if not path.exists():
-        return [], {}
+    import pyarrow
+
+    library = parquet()
     try:
-        table = parquet.read_table(path)
-        models = dict(json.loads((table.schema.metadata or {})[MODELS]))
-        return [Row(*(row[column] for column in COLUMNS)) for row in table.to_pylist()], models
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise _damaged(path, error) from error
+        table = library.ParquetFile(path).read()
+        new = _check_format(path, table.schema.metadata or {})
+        names = COLUMNS if new else tuple(OLD_NAMES.get(name, name) for name in COLUMNS[:-1])
+        table = table.select(list(names)).rename_columns(list(COLUMNS[: len(names)]))
+        if not new:
+            table = table.append_column("training_seed", pyarrow.array([0] * len(table), pyarrow.int64()))
+        kinds = {"seed": pyarrow.int64(), "training_seed": pyarrow.int64(), "value": pyarrow.float64()}
+        table = table.cast(pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in COLUMNS]))
+        if any(table[name].null_count for name in COLUMNS):
+            raise ValueError("values are missing")
+        return table
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, pyarrow.ArrowException) as error:
+        raise damaged(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 
-def _read_units(bench: Path) -> list[tuple[list[Row], dict[str, str]]]:
-    return [read_unit(path) for path in sorted((bench / "results").rglob("*.parquet"))]
+def _rows(table: Any) -> Iterator[Row]:
+    columns = (table[name].to_pylist() for name in COLUMNS)
+    return (Row(*values) for values in zip(*columns, strict=True))
+
+
+def _summary(path: Path, metadata: Mapping[bytes, bytes]) -> Scored:
+    if not _check_format(path, metadata):
+        models = {str(k): str(v) for k, v in json.loads(metadata[MODELS_KEY]).items()}
+        images: dict[str, set[Key]] = {}
+        for row in _rows(read_table(path)):
+            if row.prompt:
+                images.setdefault(row.scorer, set()).add((row.prompt, row.seed))
+        return Scored(models, {scorer: frozenset(keys) for scorer, keys in images.items()})
+    scored = json.loads(metadata[SCORED_KEY])
+    return Scored(
+        {scorer: str(entry["model"]) for scorer, entry in scored.items()},
+        {
+            scorer: frozenset(
+                (text, first + i) for text, ranges in entry["images"].items() for first, n in ranges for i in range(n)
+            )
+            for scorer, entry in scored.items()
+        },
+        tuple(map(str, json.loads(metadata[WORDS_KEY]))),
+    )
+
+
+def read_summary(path: Path) -> Scored:
+    """The file's footer, without its rows; nothing if the file does not exist.
+
+    Raises:
+        InputError: a damaged file, or a newer format.
+    """
+    library = parquet()
+    if not path.exists():
+        return Scored()
+    try:
+        return _summary(path, library.read_metadata(path).metadata or {})
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise damaged(path, error) from error
+
+
+def read_trial(path: Path) -> tuple[list[Row], dict[str, str]]:
+    """A trial's rows, and the model of each scorer; both empty if the file does not exist.
+
+    Raises:
+        InputError: as `read_table`.
+    """
+    summary = read_summary(path)
+    return (list(_rows(read_table(path))) if path.exists() else []), dict(summary.models)
+
+
+def result_files(bench: Path) -> list[Path]:
+    """The files of all trials with scores."""
+    return sorted((bench / "results").rglob("*.parquet"))
 
 
 def all_rows(bench: Path) -> list[Row]:
-    """The rows of all finished units."""
-    return sorted(row for rows, _ in _read_units(bench) for row in rows)
+    """The rows of all trials, sorted."""
+    return sorted(row for path in result_files(bench) for row in _rows(read_table(path)))
 
 
 def scorer_models(bench: Path) -> dict[str, str]:
-    """The model of each scorer; joined if units differ."""
+    """The model of each scorer; joined if trials differ."""
     found: dict[str, set[str]] = {}
-    for _, models in _read_units(bench):
-        for scorer, model in models.items():
+    for path in result_files(bench):
+        for scorer, model in read_summary(path).models.items():
             found.setdefault(scorer, set()).add(model)
     return {scorer: " / ".join(sorted(models)) for scorer, models in sorted(found.items())}
-
-
-def read_cost(path: Path) -> dict[str, Any]:
-    """Raises InputError for a damaged file."""
-    try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except ValueError as error:
-        raise _damaged(path, error) from error

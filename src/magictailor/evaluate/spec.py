@@ -1,28 +1,36 @@
 """A bench's specification, from a TOML file."""
 
 import json
-import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from magictailor.common.errors import InputError
 from magictailor.common.opening import read_text
-from magictailor.data import Pair, read_pair
+from magictailor.evaluate.anchor_names import ANCHORS
 from magictailor.generation.reference_only import REFERENCE_ONLY
 from magictailor.generation.studies import STUDIES, filled, study_prompts
 from magictailor.methods import METHODS
 from magictailor.recipe import ConfigModel, config_from
 from magictailor.recipe.config import fields_of
 from magictailor.segmentation import MODELS
-from magictailor.world.pairs import CHALLENGES, WorldPair, world_pair, write_pair
 
-WORLD = re.compile(rf"world:(\d+)(?:\+(\d+))?(?:-({'|'.join(CHALLENGES)}))?")
-MOST_PAIRS = 2000  # of one entry
+NAME = r"^[a-z0-9][a-z0-9.-]{0,60}$"  # of a variant
+RESERVED = frozenset({*METHODS, REFERENCE_ONLY, *ANCHORS})
+
+
+class Endpoint(ConfigModel):
+    """A difference that is named before it is seen: ``method`` minus ``against`` in ``metric``."""
+
+    method: str
+    against: str
+    metric: str
+
+    def __str__(self) -> str:
+        return f"{self.metric} of {self.method} against {self.against}"
 
 
 class Spec(ConfigModel):
@@ -33,9 +41,15 @@ class Spec(ConfigModel):
     methods: of `magictailor recipes`, or ``reference-only``, which trains nothing.
     prompts: names of studies, or texts with {concept} and {component}.
     seeds: number of images of each prompt; the first seed depends on the pair.
+    training_seeds: number of trainings of each pair and method; the images of each are from the same seeds.
+    repeated_pairs: the first pairs, which have all training seeds; the others have one. None: all.
+    primary: the one difference that the bench is made to show. It is fixed by the first run in a folder.
+    contrasts: further differences named beforehand, for the report.
+    anchors: also score floor and ceiling on pairs of the world, see `magictailor.evaluate.anchors`.
     batch: number of images generated at once.
     settings: ``key=value`` changes of every method's recipe.
     method_settings: ``key=value`` changes of one method's recipe, by method.
+    variants: methods of this bench alone: a name, a method that has one, and ``key=value`` changes of its recipe.
     metrics: the scorers of the images, see docs/bench.md.
     weights: folders or hub ids of their models.
     segmenter: the model that cuts out concept and component for the scorers that need it (``masks --model``).
@@ -46,20 +60,37 @@ class Spec(ConfigModel):
     methods: tuple[str, ...] = Field(("magictailor",), min_length=1)
     prompts: tuple[str, ...] = Field(("protocol",), min_length=1)
     seeds: int = Field(2, ge=1, le=10_000)
+    training_seeds: int = Field(1, ge=1, le=100)
+    repeated_pairs: int | None = Field(None, ge=0)
     batch: int = Field(8, ge=1, le=1000)
+    primary: Endpoint | None = None
+    contrasts: tuple[Endpoint, ...] = ()
+    anchors: bool = True
     settings: tuple[str, ...] = ()
     method_settings: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    variants: dict[Annotated[str, Field(pattern=NAME)], tuple[str, ...]] = Field(default_factory=dict)
     metrics: tuple[str, ...] = Field(("judge", "quality"), min_length=1)
     weights: dict[str, str] = Field(default_factory=dict)
     segmenter: str | None = None
 
-    @field_validator("methods", "method_settings")
+    @field_validator("variants")
     @classmethod
-    def _check_methods(cls, methods: Any) -> Any:
-        unknown = [m for m in methods if m not in (*METHODS, REFERENCE_ONLY)]
-        if unknown:
-            raise ValueError(f"{unknown[0]} is no method (`magictailor recipes` lists them)")
-        return methods
+    def _check_variants(cls, variants: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, parts in variants.items():
+            if name in RESERVED:
+                raise ValueError(f"{name} has a meaning already; choose another name")
+            if not parts or parts[0] not in METHODS:
+                raise ValueError(f'{name}: write a method and its changes, ["magictailor", "train.0.rank=16"]')
+        return variants
+
+    @model_validator(mode="after")
+    def _check_methods(self) -> Self:
+        known = (*METHODS, REFERENCE_ONLY, *self.variants)
+        if unknown := [m for m in (*self.methods, *self.method_settings) if m not in known]:
+            raise ValueError(
+                f"{unknown[0]} is no method (`magictailor recipes` lists them) and no variant of this bench"
+            )
+        return self
 
     @field_validator("prompts")
     @classmethod
@@ -80,37 +111,29 @@ class Spec(ConfigModel):
             raise ValueError(f"{segmenter!r} is no segmenter ({', '.join(MODELS)})")
         return segmenter
 
-    def settings_of(self, method: str) -> list[str]:
+    @model_validator(mode="after")
+    def _check_endpoints(self) -> Self:
+        for endpoint in (*filter(None, [self.primary]), *self.contrasts):
+            for method in (endpoint.method, endpoint.against):
+                if method not in self.methods:
+                    raise ValueError(f"{endpoint}: {method} is not among the methods")
+            if endpoint.method == endpoint.against:
+                raise ValueError(f"{endpoint}: name two methods")
+        return self
+
+    def settings_of(self, method: str, training_seed: int = 0) -> list[str]:
         """The changes of one method's recipe."""
-        return [*self.settings, *self.method_settings.get(method, ())]
+        seed = [f"seed={training_seed}"] if training_seed else []
+        return [*self.settings, *self.variants.get(method, ())[1:], *self.method_settings.get(method, ()), *seed]
+
+    def method_of(self, name: str) -> str:
+        """The method that a variant changes; a method itself."""
+        return self.variants[name][0] if name in self.variants else name
 
     def texts(self, words: Sequence[str]) -> list[str]:
         """All prompts, filled with a pair's pseudo-words."""
         groups = [study_prompts(p, words) if p in STUDIES else filled((p,), words) for p in self.prompts]
         return list(dict.fromkeys(text for group in groups for text in group))
-
-
-@dataclass(frozen=True)
-class Source:
-    """A pair of a bench: a folder, or a pair of the world, which is written to a folder on first use."""
-
-    name: str
-    folder: Path | None = None
-    world: WorldPair | None = None
-
-    def read(self, world_folder: Path) -> Pair:
-        """Read the pair; one of the world is in ``world_folder``. Two processes may write it at once."""
-        if self.world is None:
-            assert self.folder is not None
-            return read_pair(self.folder)
-        folder = world_folder / self.name
-        if not folder.exists():
-            try:
-                write_pair(self.world, folder)
-            except (InputError, OSError):
-                if not folder.exists():
-                    raise
-        return read_pair(folder)
 
 
 def read_spec(path: Path | str) -> Spec:
@@ -123,35 +146,3 @@ def read_spec(path: Path | str) -> Spec:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: no TOML ({error})", "see the example in docs/bench.md") from error
     return config_from(Spec, json.loads(json.dumps(tree, default=str)))  # a date is a text
-
-
-def _name_of(path: Path) -> str:
-    """The folder's name; for a TOML file its stem, or its folder's name if it is called pair.toml."""
-    if path.suffix != ".toml":
-        return path.name
-    return path.parent.name if path.name == "pair.toml" else path.stem
-
-
-def sources(spec: Spec, base: Path) -> list[Source]:
-    """The spec's pairs; folders are relative to ``base``. Raises InputError: equal names, or a seed out of range."""
-    found = []
-    for text in spec.pairs:
-        match = WORLD.fullmatch(text)
-        if match:
-            first, count = int(match[1]), int(match[2] or 1)
-            if not 1 <= count <= MOST_PAIRS:
-                found_pairs = f"{count} pairs" if count else "no pair"
-                raise InputError(f"pairs: {text}: {found_pairs}", f"write +1 .. +{MOST_PAIRS}, or leave it out")
-            suffix = f"-{match[3]}" if match[3] else ""
-            seeds = range(first, first + count)
-            found += [Source(f"world-{seed}{suffix}", world=world_pair(seed, match[3])) for seed in seeds]
-        else:
-            try:
-                folder = (base / Path(text).expanduser()).resolve()
-            except (OSError, RuntimeError, ValueError) as error:  # ~nobody, NUL
-                raise InputError(f"pairs: {text!r}: no path ({error})", "write a folder's path") from error
-            found.append(Source(_name_of(folder), folder))
-    names = [source.name for source in found]
-    if duplicates := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"pairs: two are called {duplicates[0]}", "rename one")
-    return found

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from magictailor.common.errors import InputError
 from magictailor.data import Pair, read_pair
+from magictailor.evaluate.anchor_names import ANCHORS
 from magictailor.evaluate.records import all_rows, first_seed
 from magictailor.evaluate.reporting.selection import truth_of
-from magictailor.evaluate.spec import read_spec, sources
+from magictailor.evaluate.sources import sources
+from magictailor.evaluate.spec import read_spec
 from magictailor.generation.images import image_name
 
 
@@ -45,7 +47,8 @@ def candidates(bench: Path, methods: Sequence[str] = (), spec: Path | None = Non
     Raises:
         InputError: no such bench or method, fewer than two methods, or no group that is complete.
     """
-    rows = [row for row in all_rows(bench) if row.prompt] if bench.is_dir() else []
+    rows = [row for row in all_rows(bench) if row.prompt and not row.training_seed] if bench.is_dir() else []
+    rows = [row for row in rows if row.method not in ANCHORS]
     if not rows:
         raise InputError(
             f"{bench}: no bench, or nothing of it is finished", "run one with `magictailor bench run`", field="bench"

@@ -7,8 +7,8 @@ import numpy as np
 from scipy import stats
 
 from magictailor.common.errors import InputError
+from magictailor.evaluate.reporting.formats import aligned
 from magictailor.evaluate.reporting.statistics import ALPHA
-from magictailor.evaluate.reporting.tables import aligned
 from magictailor.study.intervals import Crossed, components
 from magictailor.study.preferences import Preferences
 from magictailor.study.results import Results

@@ -5,8 +5,8 @@ import io
 import math
 from collections.abc import Callable, Sequence
 
+from magictailor.evaluate.reporting.formats import aligned, piped
 from magictailor.evaluate.reporting.statistics import Interval
-from magictailor.evaluate.reporting.tables import aligned, piped
 from magictailor.study.analysis import Analysis, QuestionResult, Share
 from magictailor.study.paper import ANSWERS, published
 

@@ -1,40 +1,53 @@
-"""Paired contrasts of methods: the difference on common pairs, its interval and p, and the detectable effect."""
+"""Paired contrasts of methods: the difference on common pairs, its interval, p corrected within the table, and power."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from magictailor.common.errors import InputError
+from magictailor.evaluate.anchor_names import ANCHORS
 from magictailor.evaluate.metrics import higher_is_better
-from magictailor.evaluate.records import Row, all_rows
-from magictailor.evaluate.reporting.paper import CLAIMS, Claim
+from magictailor.evaluate.reporting.paper import CLAIMS, Claim, paper_shares
 from magictailor.evaluate.reporting.statistics import (
     ALPHA,
     MIN_PAIRS,
     Interval,
     bootstrap,
     detectable_effect,
+    holm,
+    pairs_needed,
     sign_flip_interval,
     sign_flip_test,
 )
-from magictailor.evaluate.reporting.tables import DIGITS, pair_means, valued_keys
+from magictailor.evaluate.reporting.tables import DIGITS, finished_scores, method_order, select_metrics
+from magictailor.evaluate.scores import Scores, common
+from magictailor.evaluate.spec import Endpoint
 
-HEADER = ("metric", "difference", "bootstrap", "p", "detectable", "pairs")
+HEADER = ("metric", "difference", "p", "Holm", "of the error", "detectable", "pairs")
 MULTIPLICITY = (
-    "Not corrected for multiple comparisons: of twenty contrasts without any true difference about one has p < 0.05."
+    "Holm: p corrected for the number of rows of this table. A result in words needs a corrected p below 0.05."
 )
+MOST_PAIRS = 1000  # that anyone would run
+FROM_ZERO = ("text", "identity", "found", "features", "clip-t", "clip-i", "dino", "dinov2")  # 1 is without error
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A method minus a baseline on each pair, over the images that have a value of the metric from both."""
+    """A method minus a baseline on each pair, over the images that have a value of the metric from both.
+
+    error: the baseline's mean error, to compare with the paper's effects; NaN where the metric has no scale.
+    corrected: p, corrected within its table; None: it is the only one that was named.
+    """
 
     method: str
+    against: str
     metric: str
     differences: tuple[float, ...]
     higher_is_better: bool
+    error: float = math.nan
+    corrected: float | None = None
 
     @cached_property
     def interval(self) -> Interval:
@@ -48,8 +61,8 @@ class Contrast:
 
     @cached_property
     def p(self) -> float:
-        """Of the sign-flip test."""
-        return sign_flip_test(self.differences)
+        """Of the sign-flip test; NaN below `MIN_PAIRS`."""
+        return math.nan if len(self.differences) < MIN_PAIRS else sign_flip_test(self.differences)
 
     @cached_property
     def detectable(self) -> float:
@@ -57,29 +70,60 @@ class Contrast:
         return detectable_effect(self.differences)
 
     @property
+    def gain(self) -> float:
+        """The mean difference as a share of the baseline's error; positive if better."""
+        return (1 if self.higher_is_better else -1) * self.interval.mean / self.error if self.error else math.nan
+
+    @property
     def result(self) -> str:
         """In words."""
+        p = self.p if self.corrected is None else self.corrected
         if len(self.differences) < MIN_PAIRS:
             return "too few pairs"
-        if self.p >= ALPHA:
+        if p >= ALPHA:
             return "no difference shown"
         return "better" if (self.interval.mean > 0) == self.higher_is_better else "worse"
 
 
-def contrasts(bench: Path, against: str) -> list[Contrast]:
-    """All methods of a bench, against one of them. Raises InputError if that one has no finished unit."""
-    rows = all_rows(bench)
-    methods = dict.fromkeys(row.method for row in rows)
+def make_contrast(scores: Scores, method: str, against: str, metric: str) -> Contrast | None:
+    """None if the two have no image with a value of the metric in common."""
+    higher = higher_is_better().get(metric, True)
+    among = common([scores.values(name, metric).image for name in (method, against)])
+    own, other = (scores.pair_means(name, metric, among) for name in (method, against))
+    differences = tuple(round(own[pair] - other[pair], DIGITS) for pair in sorted(own))
+    if not differences:
+        return None
+    level = sum(other.values()) / len(other)
+    error = 1 - level if metric in FROM_ZERO else level if metric.endswith("error") else math.nan
+    return Contrast(method, against, metric, differences, higher, error)
+
+
+def with_holm(contrasts: Sequence[Contrast]) -> list[Contrast]:
+    """The contrasts of one table, corrected for their number."""
+    corrected = holm([contrast.p for contrast in contrasts])
+    return [replace(c, corrected=p) for c, p in zip(contrasts, corrected, strict=True)]
+
+
+def named_contrasts(scores: Scores, endpoints: Sequence[Endpoint]) -> list[Contrast]:
+    """The contrasts of these endpoints, as one table."""
+    made = [make_contrast(scores, e.method, e.against, e.metric) for e in endpoints]
+    return with_holm([contrast for contrast in made if contrast is not None])
+
+
+def contrasts(bench: Path, against: str, metrics: Sequence[str] = (), scores: Scores | None = None) -> list[Contrast]:
+    """All methods of a bench, against one of them. Raises InputError if that one has no finished trial."""
+    scores = scores or finished_scores(bench)
+    methods = method_order(scores.methods)
     if against not in methods:
         present = ", ".join(methods) or "none yet"
         raise InputError(f"{against}: not in this bench", f"choose one of {present}", field="against")
     made = [
-        _contrast(rows, method, against, metric, higher)
+        make_contrast(scores, method, against, metric)
         for method in methods
-        if method != against
-        for metric, higher in higher_is_better().items()
+        if method != against and method not in ANCHORS
+        for metric in select_metrics(scores, metrics)
     ]
-    return [contrast for contrast in made if contrast is not None]
+    return with_holm([contrast for contrast in made if contrast is not None])
 
 
 @dataclass(frozen=True)
@@ -91,43 +135,65 @@ class Verdict:
 
     @property
     def result(self) -> str:
-        """In words; "holds" and "the opposite" need p < 0.05."""
-        words = {"no difference shown": "not shown", "better": "holds", "worse": "the opposite"}
+        """In words; "holds" and "does not hold" need a corrected p below 0.05, and the latter an opposite difference."""
+        words = {"no difference shown": "cannot be told", "better": "holds", "worse": "does not hold"}
         return words.get(self.contrast.result, self.contrast.result)
 
+    @property
+    def published(self) -> str:
+        """The paper's effect as shares of the error, by its metrics."""
+        shares = paper_shares(self.claim)
+        return ", ".join(f"{share:+.0%} {name}" for name, share in shares.items())
 
-def verdicts(bench: Path) -> list[Verdict]:
+    @property
+    def needed(self) -> str:
+        """What it would take to tell, if it cannot be told: pairs, for the paper's effect or half of it."""
+        shares = list(paper_shares(self.claim).values())
+        if self.result != "cannot be told" or not shares or math.isnan(self.contrast.error):
+            return ""
+        effect = sum(shares) / len(shares) * self.contrast.error
+        count = pairs_needed(self.contrast.differences, effect)
+        if count is None:
+            return ""
+        if count <= len(self.contrast.differences):
+            return "an effect as large as the paper's would be seen with these pairs"
+        return f"{count if count <= MOST_PAIRS else f'over {MOST_PAIRS:,}'} pairs for an effect as large as the paper's"
+
+
+def verdicts(bench: Path, scores: Scores | None = None) -> list[Verdict]:
     """The paper's claims about methods that the bench has."""
-    rows, higher = all_rows(bench), higher_is_better()
-    made = [(claim, _contrast(rows, claim.better, claim.worse, claim.metric, higher[claim.metric])) for claim in CLAIMS]
-    return [Verdict(claim, contrast) for claim, contrast in made if contrast is not None]
+    scores = scores or finished_scores(bench)
+    found = [(claim, make_contrast(scores, claim.better, claim.worse, claim.metric)) for claim in CLAIMS]
+    present = [(claim, contrast) for claim, contrast in found if contrast is not None]
+    corrected = with_holm([contrast for _, contrast in present])
+    return [Verdict(claim, contrast) for (claim, _), contrast in zip(present, corrected, strict=True)]
 
 
 def _spread(interval: Interval) -> str:
     return "" if math.isnan(interval.low) else f"[{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
-def _texts(c: Contrast) -> list[str]:
+def p_text(p: float) -> str:
+    """Three decimals; empty for NaN."""
+    return "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def contrast_texts(c: Contrast) -> list[str]:
     """In the columns of `HEADER`; empty if there are too few pairs."""
     difference = f"{c.interval.mean:+.3f} {_spread(c.interval)}".rstrip()
     detectable = "" if math.isnan(c.detectable) else f"{c.detectable:.3f}"
-    return [c.metric, difference, _spread(c.bootstrap), f"{c.p:.3f}", detectable, str(len(c.differences))]
+    corrected = "" if c.corrected is None else p_text(c.corrected)
+    gain = "" if math.isnan(c.gain) else f"{c.gain:+.0%}"
+    return [c.metric, difference, p_text(c.p), corrected, gain, detectable, str(len(c.differences))]
 
 
-def contrast_lines(bench: Path, against: str) -> list[list[str]]:
-    """`contrasts` as rows of texts, the header first. Raises InputError as `contrasts` does."""
-    lines = [[c.method, c.result, *_texts(c)] for c in contrasts(bench, against)]
-    return [["method", "result", *HEADER], *lines]
+def contrast_lines(found: Sequence[Contrast]) -> list[list[str]]:
+    """Contrasts as rows of texts, the header first."""
+    lines = [[f"{c.method} against {c.against}", c.result, *contrast_texts(c)] for c in found]
+    return [["contrast", "result", *HEADER], *lines]
 
 
-def verdict_lines(bench: Path) -> list[list[str]]:
-    """`verdicts` as rows of texts, the header first."""
-    lines = [[v.claim.text, v.result, *_texts(v.contrast)] for v in verdicts(bench)]
-    return [["claim", "result", *HEADER], *lines]
-
-
-def _contrast(rows: Sequence[Row], method: str, baseline: str, metric: str, higher: bool) -> Contrast | None:
-    among = valued_keys(rows, method, metric) & valued_keys(rows, baseline, metric)
-    own, other = (pair_means(rows, m, metric, among) for m in (method, baseline))
-    differences = tuple(round(own[pair] - other[pair], DIGITS) for pair in sorted(own))
-    return Contrast(method, metric, differences, higher) if differences else None
+def verdict_lines(found: Sequence[Verdict]) -> list[list[str]]:
+    """Verdicts as rows of texts, the header first."""
+    lines = [[v.claim.text, v.result, *contrast_texts(v.contrast), v.published, v.needed] for v in found]
+    return [["claim", "result", *HEADER, "the paper's", "it would take"], *lines]

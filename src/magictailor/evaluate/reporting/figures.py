@@ -9,11 +9,12 @@ from PIL import Image
 from magictailor.common.errors import InputError
 from magictailor.common.pictures import grid
 from magictailor.common.plots import subplots, to_image
-from magictailor.evaluate.records import Row, all_rows, first_seed
+from magictailor.evaluate.records import first_seed
 from magictailor.evaluate.reporting.paper import FIGURES, OURS, Sheet, Sweep
 from magictailor.evaluate.reporting.selection import prompts_of, truth_of
 from magictailor.evaluate.reporting.statistics import bootstrap
-from magictailor.evaluate.reporting.tables import pair_means, select_metrics, valued_keys
+from magictailor.evaluate.reporting.tables import select_metrics
+from magictailor.evaluate.scores import Scores, common, read_scores
 from magictailor.generation.images import image_name
 from magictailor.generation.studies import STUDIES
 
@@ -35,51 +36,51 @@ def draw_figure(bench: Path, number: str, methods: Sequence[str] = (), metrics: 
         raise InputError(
             f"figure {number}: unknown", f"choose one of {', '.join(FIGURES)}; figure 5 is `magictailor learning`"
         )
-    figure, rows = FIGURES[number], all_rows(bench)
+    figure, scores = FIGURES[number], read_scores(bench)
     if isinstance(figure, Sweep):
         if methods:
             problem = f"{','.join(methods)}: figure {number} has curves over {figure.setting}"
             raise InputError(problem, "choose a figure of images, such as table-1", field="methods")
-        return _sweep(figure, rows, bench, metrics)
-    if missing := sorted(set(methods) - {row.method for row in rows}):
+        return _sweep(figure, scores, bench, metrics)
+    if missing := sorted(set(methods) - set(scores.methods)):
         raise InputError(f"{missing[0]}: not in {bench}", "add it to the spec's methods", field="methods")
     if metrics:
         curves = ", ".join(name for name, other in FIGURES.items() if isinstance(other, Sweep))
         raise InputError(
             f"{','.join(metrics)}: figure {number} has images", f"choose a figure of curves: {curves}", field="metrics"
         )
-    return _sheet(replace(figure, methods=tuple(methods)) if methods else figure, rows, bench)
+    return _sheet(replace(figure, methods=tuple(methods)) if methods else figure, scores, bench)
 
 
-def _sweep(sweep: Sweep, rows: Sequence[Row], bench: Path, metrics: Sequence[str]) -> Image.Image:
+def _sweep(sweep: Sweep, scores: Scores, bench: Path, metrics: Sequence[str]) -> Image.Image:
     """Each metric over the setting: means with intervals over the images that all methods have; a dotted line at our
     default."""
-    selected = select_metrics(rows, metrics)
+    selected = select_metrics(scores, metrics)
     values = sweep.values
-    methods = sorted((m for m in values if any(row.method == m for row in rows)), key=lambda m: values[m])
+    methods = sorted((m for m in values if m in scores.methods), key=lambda m: values[m])
     if len(methods) < 2:
         raise InputError(
             f"{bench}: has fewer than two of {', '.join(values)}", "add them to the spec's methods", field="bench"
         )
-    if not frozenset.intersection(*(frozenset(row.pair for row in rows if row.method == m) for m in methods)):
+    if not set.intersection(*(set(scores.pairs_with(m)) for m in methods)):
         problem = f"{bench}: {', '.join(methods)} have no pair in common"
         raise InputError(problem, "give them the same pairs", field="bench")
     figure, panels = subplots(len(selected), f"{sweep.title}: means over pairs, bootstrap (too narrow for few pairs)")
     for axes, (metric, higher) in zip(panels, selected.items(), strict=True):
-        among = frozenset.intersection(*(valued_keys(rows, m, metric) for m in methods))
-        means = {m: list(pair_means(rows, m, metric, among).values()) for m in methods}
+        among = common([scores.values(m, metric).image for m in methods])
+        means = {m: list(scores.pair_means(m, metric, among).values()) for m in methods}
         points = [(values[m], bootstrap(by_pair)) for m, by_pair in means.items() if by_pair]
         spread = [[i.mean - i.low for _, i in points], [i.high - i.mean for _, i in points]]
         axes.errorbar([x for x, _ in points], [i.mean for _, i in points], spread, marker="o", capsize=3)
         axes.axvline(values[OURS], color="grey", linestyle=":", linewidth=1)
-        better, pairs = "higher" if higher else "lower", len({pair for pair, *_ in among})
+        better, pairs = "higher" if higher else "lower", len(scores.pairs_of(among))
         axes.set(title=f"{metric} ({better} is better, pairs: {pairs})", xlabel=sweep.setting, xscale=sweep.scale)
     return to_image(figure)
 
 
-def _titled_prompts(sheet: Sheet, rows: Sequence[Row], pair: str) -> dict[str, str]:
+def _titled_prompts(sheet: Sheet, scores: Scores, pair: str) -> dict[str, str]:
     """Titles by prompt: the linking words of a study's prompts, or none for the pair's first prompt."""
-    prompts = prompts_of(rows, pair)
+    prompts = prompts_of(scores, pair)
     if sheet.study is None:
         return dict.fromkeys(prompts[:1], "")
     texts = STUDIES[sheet.study].prompts
@@ -90,14 +91,14 @@ def _titled_prompts(sheet: Sheet, rows: Sequence[Row], pair: str) -> dict[str, s
     }
 
 
-def _sheet(sheet: Sheet, rows: Sequence[Row], bench: Path) -> Image.Image:
+def _sheet(sheet: Sheet, scores: Scores, bench: Path) -> Image.Image:
     """Pairs in rows, without those that lack an image."""
     endings = tuple(sheet.pairs.split()) or ("",)
-    pairs = [p for p in dict.fromkeys(row.pair for row in rows) if p.endswith(endings)]
-    methods = [m for m in sheet.methods if any(row.method == m for row in rows)]
+    pairs = [p for p in scores.pairs if p.endswith(endings)]
+    methods = [m for m in sheet.methods if m in scores.methods]
     lines, titles, names, expected = [], [], [], 0
     for pair in pairs:
-        prompts = _titled_prompts(sheet, rows, pair)
+        prompts = _titled_prompts(sheet, scores, pair)
         paths = [bench / "images" / pair / m / image_name(p, first_seed(pair)) for m in methods for p in prompts]
         expected += len(paths)
         if not paths or not all(path.exists() for path in paths):

@@ -90,3 +90,26 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("a moving regulariser is better than one frozen after the warm-up (table 6)", OURS, "frozen", "identity"),
     Claim("the warm-up helps (table 7)", OURS, "no-warm-up", "identity"),
 )
+
+PAPER_METRICS = ("CLIP-T", "CLIP-I", "DINO", "DreamSim")  # as `published` lists them; DreamSim is an error
+OF_CLAIM = {"identity": PAPER_METRICS[1:], "text": PAPER_METRICS[:1]}  # the paper's metrics for one of ours
+
+
+def _published(method: str) -> list[float] | None:
+    text = next((m.published for group in CATALOGUE.values() for name, m in group.items() if name == method), "")
+    return [float(value) for value in text.split(" / ")] if text else None
+
+
+def paper_shares(claim: Claim) -> dict[str, float]:
+    """The paper's effect for a claim by its metrics, as shares of the worse method's error; empty if it prints none.
+
+    The error of a similarity is 1 minus it.
+    """
+    better, worse = _published(claim.better), _published(claim.worse)
+    if better is None or worse is None:
+        return {}
+    shares = {}
+    for name, high, low in zip(PAPER_METRICS, better, worse, strict=True):
+        if name in OF_CLAIM.get(claim.metric, ()):
+            shares[name] = (low - high) / low if name == "DreamSim" else (high - low) / (1 - low)
+    return shares

@@ -15,6 +15,8 @@ CONFIDENCE = 1 - ALPHA
 MAX_EXACT = 14  # pairs: up to this number, all sign flips are enumerated
 MIN_PAIRS = 6  # with five pairs, the smallest possible p is 2 / 32
 POWER, SIMULATIONS = 0.8, 2000
+NORMAL_TWO_SIDED, NORMAL_POWER = 1.96, 0.84  # standard errors, of `ALPHA` and of `POWER`
+FEW = 2  # pairs that the spread being estimated costs, by simulation
 TOLERANCE = 1e-9  # sums are equal if they differ by less than this share of the sum of absolute values
 Floats = NDArray[np.float64]
 
@@ -114,3 +116,28 @@ def detectable_effect(differences: Sequence[float]) -> float:
     if np.count_nonzero(data) < MIN_PAIRS:
         return float("nan")
     return _shift(len(data)) * float(data.std(ddof=1))
+
+
+def pairs_needed(differences: Sequence[float], effect: float) -> int | None:
+    """The number of pairs with which a true difference ``effect`` is shown with power `POWER`, at this spread of pairs.
+
+    By the normal approximation and `FEW` more, and at least `MIN_PAIRS`. None if the spread is not known or the effect is 0.
+    """
+    data = np.asarray(differences, np.float64)
+    if len(data) < 3 or effect == 0 or not np.any(data - data[0]):
+        return None
+    both = NORMAL_TWO_SIDED + NORMAL_POWER
+    return max(MIN_PAIRS, math.ceil((both * float(data.std(ddof=1)) / effect) ** 2) + FEW)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values corrected for their number (Holm 1979): the smallest times n, the next times n - 1, and so on, rising.
+
+    NaN stays NaN and does not count.
+    """
+    known = [i for i, value in enumerate(values) if not math.isnan(value)]
+    corrected, highest = [math.nan] * len(values), 0.0
+    for rank, i in enumerate(sorted(known, key=values.__getitem__)):
+        highest = max(highest, min(1.0, (len(known) - rank) * values[i]))
+        corrected[i] = highest
+    return corrected

@@ -1,24 +1,27 @@
-"""Tables of a bench: methods in rows, metrics in columns, intervals over pairs, best and second-best marked."""
+"""Tables of a bench: floor, methods and ceiling in rows, metrics in columns, intervals over pairs, costs and recipes."""
 
-import csv
-import io
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from magictailor.common.errors import InputError
+from magictailor.evaluate.anchor_names import ANCHORS
+from magictailor.evaluate.costs import Cost, read_cost
 from magictailor.evaluate.metrics import higher_is_better
 from magictailor.evaluate.metrics.judging import accuracy_line, judge_name
-from magictailor.evaluate.records import Row, all_rows, read_cost, scorer_models
+from magictailor.evaluate.records import scorer_models
 from magictailor.evaluate.reporting.paper import TABLES
+from magictailor.evaluate.reporting.shares import FLOORS, share_means
 from magictailor.evaluate.reporting.statistics import MIN_PAIRS, Interval, bootstrap
+from magictailor.evaluate.scores import Scores, read_scores
 from magictailor.generation.reference_only import REFERENCE_ONLY
 from magictailor.methods import CATALOGUE
 
 DIGITS = 9  # means that agree to this number of decimals are equal
-Keys = frozenset[tuple[str, str, int]]
-COSTS = {"seconds": "seconds", "peak_gb": "peak GB", "bytes": "stored MB"}
+COSTS = {
+    "seconds": "training s", "images_seen": "photos seen", "image_seconds": "s an image", "peak_gb": "peak GB", "bytes": "stored MB",
+}  # fmt: skip
+ABOVE, BELOW = ("nothing-transferred", "owner", "captions"), ("truth",)  # the anchors' rows
 
 
 @dataclass(frozen=True)
@@ -35,111 +38,132 @@ class Table:
     """``cells[method][metric]``, and ``costs[method]`` as means over pairs.
 
     ``methods``: titles by method, in the order of rows; ``metrics``: whether higher is better, in the order of columns;
-    ``notes``: the models that scored, and the judge's accuracy.
+    ``recipes``: in words, by method; ``notes``: the models that scored, and the judge's accuracy.
     """
 
     methods: Mapping[str, str]
     metrics: Mapping[str, bool]
     cells: dict[str, dict[str, Cell]]
     costs: dict[str, dict[str, float]]
+    recipes: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
 
-def scored_keys(rows: Sequence[Row], method: str, metric: str) -> Keys:
-    """(pair, prompt, seed) of the method's images that the metric's scorer has scored."""
-    scorers = {row.scorer for row in rows if row.metric == metric}
-    return frozenset((r.pair, r.prompt, r.seed) for r in rows if r.method == method and r.scorer in scorers)
+def read_costs(bench: Path, methods: Iterable[str], pairs: Iterable[str]) -> dict[str, list[Cost]]:
+    """The costs of each method's trainings on these pairs."""
+    pairs = list(pairs)
+    found: dict[str, list[Cost]] = {method: [] for method in methods}
+    for pair in pairs:
+        for path in sorted((bench / "costs" / pair).glob("*.json")):
+            method = path.stem.partition("@")[0]
+            if method in found and (cost := read_cost(path)) is not None:
+                found[method].append(cost)
+    return found
 
 
-def valued_keys(rows: Sequence[Row], method: str, metric: str) -> Keys:
-    """(pair, prompt, seed) of the method's images that have a value of the metric."""
-    return frozenset(
-        (r.pair, r.prompt, r.seed) for r in rows if (r.method, r.metric) == (method, metric) and not math.isnan(r.value)
-    )
-
-
-def pair_means(rows: Sequence[Row], method: str, metric: str, among: Keys | None = None) -> dict[str, float]:
-    """The mean of the metric on each pair, over the images that have a value. ``among``: over these images only."""
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        if row.method != method or row.metric != metric or math.isnan(row.value):
-            continue
-        if among is None or (row.pair, row.prompt, row.seed) in among:
-            values.setdefault(row.pair, []).append(row.value)
-    return {pair: sum(v) / len(v) for pair, v in values.items()}
-
-
-def _mean_costs(bench: Path, method: str, pairs: Iterable[str]) -> dict[str, float]:
-    """Means over these pairs."""
-    paths = [bench / "costs" / pair / f"{method}.json" for pair in pairs]
-    found = [read_cost(path) for path in paths if path.exists()]
+def _mean_costs(costs: Sequence[Cost]) -> dict[str, float]:
+    """Means over trainings; seconds of an image over all images."""
     means = {}
-    for key in COSTS:
-        values = [float(cost[key]) for cost in found if cost.get(key) is not None]
+    for key, scale in (("seconds", 1.0), ("images_seen", 1.0), ("peak_gb", 1.0), ("bytes", 1e6)):
+        values = [float(value) for cost in costs if (value := getattr(cost, key)) is not None]
         if values:
-            means[key] = sum(values) / len(values) / (1e6 if key == "bytes" else 1)
+            means[key] = sum(values) / len(values) / scale
+    images = sum(cost.generated.images for cost in costs)
+    if images:
+        means["image_seconds"] = sum(cost.generated.seconds for cost in costs) / images
     return means
 
 
-def _methods(rows: Sequence[Row]) -> dict[str, str]:
-    """The methods in the rows under their own names, in the order of `magictailor recipes`."""
-    known = [*(name for group in CATALOGUE.values() for name in group), REFERENCE_ONLY]
-    present = {row.method for row in rows}
-    return {m: m for m in sorted(present, key=lambda m: known.index(m) if m in known else len(known))}
+def _recipe(costs: Sequence[Cost]) -> str:
+    """Of the first training; a note where others differ in more than their seed."""
+    lines = {cost.recipe.rpartition("; seed")[0] or cost.recipe: None for cost in costs if cost.recipe}
+    return " / ".join(lines)
 
 
-def _ranks(rows: Sequence[Row], methods: Iterable[str], metric: str, higher: bool) -> dict[str, int]:
-    """1 for the best and 2 for the second-best method.
+def method_order(methods: Iterable[str]) -> list[str]:
+    """Floor, methods in the order of `magictailor recipes`, ceiling."""
+    known = [*ABOVE, *(name for group in CATALOGUE.values() for name in group), REFERENCE_ONLY]
+    last = len(known) + 1
+    return sorted(methods, key=lambda m: (last if m in BELOW else known.index(m) if m in known else len(known), m))
 
-    A method is ranked only if it was scored on every image key that any of the methods was. Equal means share a rank. Nothing is ranked on fewer than
-    `MIN_PAIRS` pairs: no test could distinguish the best from the second-best.
+
+def _ranks(scores: Scores, methods: Iterable[str], metric: str, higher: bool) -> dict[str, int]:
+    """1 for the best and 2 for the second-best method; anchors have no rank.
+
+    A method is ranked only if it was scored on every image that any of the methods was. Equal means share a rank. Nothing
+    is ranked on fewer than `MIN_PAIRS` pairs: no test could distinguish the best from the second-best.
     """
-    keys = {method: scored_keys(rows, method, metric) for method in methods}
-    every = Keys().union(*keys.values())
-    if len({pair for pair, *_ in every}) < MIN_PAIRS:
+    scored = {m: frozenset(scores.scored(m, metric).tolist()) for m in methods if m not in ANCHORS}
+    every = frozenset[int]().union(*scored.values())
+    complete = [method for method, images in scored.items() if images == every]
+    values = {method: list(scores.pair_means(method, metric).values()) for method in complete}
+    if max((len(v) for v in values.values()), default=0) < MIN_PAIRS:
         return {}
-    values = {m: list(pair_means(rows, m, metric).values()) for m in keys if keys[m] == every}
     means = {m: round(sum(v) / len(v), DIGITS) for m, v in values.items() if v}
     better = {m: sum(other > mean if higher else other < mean for other in means.values()) for m, mean in means.items()}
     return {m: count + 1 for m, count in better.items() if count < 2} if len(means) > 1 else {}
 
 
-def select_metrics(rows: Sequence[Row], metrics: Sequence[str] = ()) -> dict[str, bool]:
-    """The metrics in the rows, or ``metrics``; whether higher is better. Raises InputError for one that is missing."""
-    names = {row.metric for row in rows}
-    present = {metric: higher for metric, higher in higher_is_better().items() if metric in names}
+def select_metrics(scores: Scores, metrics: Sequence[str] = ()) -> dict[str, bool]:
+    """The metrics in the scores, or ``metrics``; whether higher is better. Raises InputError for one that is missing."""
+    present = {metric: higher for metric, higher in higher_is_better().items() if metric in scores.metrics}
     if unknown := [metric for metric in metrics if metric not in present]:
         raise InputError(f"{unknown[0]}: not in this bench", f"choose from {','.join(present)}", field="metrics")
     return {metric: present[metric] for metric in metrics or present}
 
 
-def make_table(bench: Path, paper: str | None = None, metrics: Sequence[str] = ()) -> Table:
-    """The table of all finished units.
+def _cells(scores: Scores, methods: Iterable[str], metric: str, higher: bool) -> dict[str, Cell]:
+    methods = list(methods)
+    ranks = _ranks(scores, methods, metric, higher)
+    means = {method: list(scores.pair_means(method, metric).values()) for method in methods}
+    return {m: Cell(bootstrap(values), len(values), ranks.get(m, 0)) for m, values in means.items() if values}
 
-    Args:
-        paper: the number of a table of the paper, for its rows, including methods that this bench lacks.
-        metrics: the columns; all metrics if empty.
 
-    Raises:
-        InputError: no finished unit, or no such table or metric.
-    """
-    rows = all_rows(bench)
-    if not rows:
+def _share_cells(scores: Scores, methods: Iterable[str], share: str) -> dict[str, Cell]:
+    means = {method: list(share_means(scores, method, share).values()) for method in methods}
+    return {m: Cell(bootstrap(values), len(values)) for m, values in means.items() if values}
+
+
+def finished_scores(bench: Path) -> Scores:
+    """All scores of a bench. Raises InputError if there are none."""
+    scores = read_scores(bench)
+    if not len(scores):
         raise InputError(
             f"{bench}: no finished unit in it", f"run `magictailor bench run SPEC --output {bench}`", field="bench"
         )
+    return scores
+
+
+def make_table(
+    bench: Path, paper: str | None = None, metrics: Sequence[str] = (), scores: Scores | None = None
+) -> Table:
+    """The table of all finished trials.
+
+    Args:
+        paper: the number of a table of the paper, for its rows, including methods that this bench lacks.
+        metrics: the columns; all metrics, and the shares of the way to the truth, if empty.
+        scores: of the bench, if they have been read.
+
+    Raises:
+        InputError: no finished trial, or no such table or metric.
+    """
+    scores = scores or finished_scores(bench)
     if paper is not None and paper not in TABLES:
         raise InputError(f"{paper}: no such table", f"choose one of {', '.join(TABLES)}", field="paper")
-    methods = dict(TABLES[paper].rows) if paper is not None else _methods(rows)
-    columns = select_metrics(rows, metrics)
-    cells: dict[str, dict[str, Cell]] = {method: {} for method in methods}
-    for metric, higher in columns.items():
-        ranks = _ranks(rows, methods, metric, higher)
-        for method in methods:
-            if means := list(pair_means(rows, method, metric).values()):
-                cells[method][metric] = Cell(bootstrap(means), len(means), ranks.get(method, 0))
-    costs = {m: _mean_costs(bench, m, {row.pair for row in rows if row.method == m}) for m in methods}
-    return Table(methods, columns, cells, costs, _notes(bench))
+    methods = {method: method for method in method_order(scores.methods)}
+    if paper is not None:
+        ends = [{anchor: anchor for anchor in part if anchor in methods} for part in (ABOVE, BELOW)]
+        methods = {**ends[0], **TABLES[paper].rows, **ends[1]}
+    columns = select_metrics(scores, metrics)
+    by_metric = {metric: _cells(scores, methods, metric, higher) for metric, higher in columns.items()}
+    if not metrics:
+        shares = {share: found for share in FLOORS if (found := _share_cells(scores, methods, share))}
+        columns, by_metric = {**columns, **dict.fromkeys(shares, True)}, {**by_metric, **shares}
+    cells = {m: {metric: found[m] for metric, found in by_metric.items() if m in found} for m in methods}
+    costs = read_costs(bench, methods, scores.pairs)
+    recipes = {method: line for method, found in costs.items() if (line := _recipe(found))}
+    means = {method: _mean_costs(found) for method, found in costs.items()}
+    return Table(methods, columns, cells, means, recipes, _notes(bench))
 
 
 def _notes(bench: Path) -> list[str]:
@@ -151,97 +175,8 @@ def _notes(bench: Path) -> list[str]:
     return lines
 
 
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def cell_text(cell: Cell | None, marks: tuple[str, str] = ("{}", "{}")) -> str:
-    """The mean, marked by its rank, and its interval. ``marks``: formats of the best and of the second-best."""
-    if cell is None:
-        return ""
-    mean = _number(cell.interval.mean)
-    if cell.rank:
-        mean = marks[cell.rank - 1].format(mean)
-    low, high = cell.interval.low, cell.interval.high
-    return mean if math.isnan(low) else f"{mean} [{_number(low)}, {_number(high)}]"
-
-
-def cost_texts(table: Table, method: str) -> list[str]:
-    """A method's costs in the order of `COSTS`; empty if unknown."""
-    return [_number(table.costs[method].get(key, math.nan)) for key in COSTS]
-
-
 def published(method: str) -> str:
     """The paper's values for a method; empty if it prints none."""
     return next(
         (named.published for group in CATALOGUE.values() for name, named in group.items() if name == method), ""
     )
-
-
-def _grid(table: Table, marks: tuple[str, str], arrows: tuple[str, str]) -> list[list[str]]:
-    """Rows of texts, the header first. ``arrows``: after a metric, if lower and if higher is better."""
-    titles = [f"{metric} {arrows[higher]}" for metric, higher in table.metrics.items()]
-    lines = [["method", *titles, *COSTS.values(), "pairs", "published"]]
-    for method, title in table.methods.items():
-        cells = table.cells[method]
-        texts = [cell_text(cells.get(metric), marks) for metric in table.metrics]
-        lines.append([title, *texts, *cost_texts(table, method), _pairs(table, method), published(method)])
-    return lines
-
-
-def _pairs(table: Table, method: str) -> str:
-    return str(max((cell.pairs for cell in table.cells[method].values()), default=0))
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of texts, the header first, as aligned columns."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return ["  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-
-
-def piped(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of texts, the header first, in Markdown."""
-    head, *rest = lines
-    return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rest)]
-
-
-def _as_text(table: Table) -> str:
-    return "\n".join([*aligned(_grid(table, ("{}*", "{}'"), ("↓", "↑"))), *table.notes])
-
-
-def _as_markdown(table: Table) -> str:
-    rows = piped(_grid(table, ("**{}**", "_{}_"), ("↓", "↑")))
-    return "\n".join([*rows, "", *(f"- {note}" for note in table.notes)])
-
-
-def _as_latex(table: Table) -> str:
-    head, *lines = _grid(table, (r"\textbf{{{}}}", r"\underline{{{}}}"), (r"$\downarrow$", r"$\uparrow$"))
-    body = [" & ".join(text.replace("_", r"\_") for text in line) + r" \\" for line in (head, *lines)]
-    notes = [f"% {note}" for note in table.notes]
-    return "\n".join(
-        [*notes, rf"\begin{{tabular}}{{{'l' * len(head)}}}", body[0], r"\hline", *body[1:], r"\end{tabular}"]
-    )
-
-
-def _as_csv(table: Table) -> str:
-    """Three columns per metric: the mean and the ends of its interval, without marks."""
-    out = io.StringIO()
-    write = csv.writer(out, lineterminator="\n").writerow
-    titles = [f"{metric}{end}" for metric in table.metrics for end in ("", " low", " high")]
-    write(["method", *titles, *COSTS.values(), "pairs", "published"])
-    for method, title in table.methods.items():
-        values: list[object] = []
-        for metric in table.metrics:
-            cell = table.cells[method].get(metric)
-            values += [cell.interval.mean, cell.interval.low, cell.interval.high] if cell else ["", "", ""]
-        costs = [table.costs[method].get(key, "") for key in COSTS]
-        write([title, *values, *costs, _pairs(table, method), published(method)])
-    return out.getvalue().rstrip("\n")
-
-
-FORMATS: dict[str, Callable[[Table], str]] = {
-    "text": _as_text,
-    "markdown": _as_markdown,
-    "latex": _as_latex,
-    "csv": _as_csv,
-}

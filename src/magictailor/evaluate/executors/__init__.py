@@ -1,0 +1,1 @@
+"""Where units are run: in this process, in several processes of this machine, or on a Ray cluster."""

@@ -1,0 +1,71 @@
+"""Units in several processes of this machine."""
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection, get_context, parent_process
+
+from magictailor.evaluate.executors.context import Context, attempt
+from magictailor.evaluate.scheduling import Outcome
+from magictailor.evaluate.trials import Unit
+
+PATIENCE = 1.0  # seconds that `wait` waits at most
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent ends, even by SIGKILL: two would work in one folder otherwise."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class LocalProcesses:
+    """``count`` pools of one process each, so that a process that dies says which unit it had."""
+
+    def __init__(self, context: Context, count: int) -> None:
+        self._context = context
+        self._pools = [self._pool() for _ in range(count)]
+        self._at_work: dict[Future[Outcome], tuple[Unit, int]] = {}
+
+    @staticmethod
+    def _pool() -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, get_context("spawn"), _end_with_parent)
+
+    @property
+    def capacity(self) -> int:
+        return len(self._pools)
+
+    def submit(self, unit: Unit) -> None:
+        busy = {number for _, number in self._at_work.values()}
+        number = next(i for i in range(len(self._pools)) if i not in busy)
+        try:
+            future = self._pools[number].submit(attempt, unit, self._context)
+        except BrokenProcessPool:  # it died after its last unit
+            self._pools[number] = self._pool()
+            future = self._pools[number].submit(attempt, unit, self._context)
+        self._at_work[future] = (unit, number)
+
+    def wait(self) -> Sequence[Outcome]:
+        finished, _ = wait(self._at_work, PATIENCE, FIRST_COMPLETED)
+        outcomes = []
+        for future in finished:
+            unit, number = self._at_work.pop(future)
+            try:
+                outcomes.append(future.result())
+            except BrokenProcessPool:
+                self._pools[number] = self._pool()
+                outcomes.append(Outcome(unit, lost=True))
+        return outcomes
+
+    def close(self) -> None:
+        for pool in self._pools:
+            for process in (pool._processes or {}).values():
+                process.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
