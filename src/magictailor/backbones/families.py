@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from magictailor.backbones.sources import is_folder, is_single_file, local_path, read_index, split
 from magictailor.common.errors import InputError
 from magictailor.common.records import read_json
 
@@ -42,12 +43,14 @@ def family_on_disk(model: str) -> str | None:
     if model == "embedded":
         return model
     try:
-        path = Path(model).expanduser()
-        if path.is_file():
+        parts = split(model)
+        if parts is not None:  # a transformer in one file, of the family that its other parts are
+            return family_on_disk(parts[1])
+        if is_single_file(model):
             from magictailor.backbones.single_file import family_of
 
-            return family_of(path).family
-        folder = path if path.is_dir() else _cached(model)
+            return family_of(local_path(model)).family
+        folder = local_path(model) if is_folder(model) else _cached(model)
         return None if folder is None else _family_of_folder(folder)
     except (InputError, OSError, ValueError, KeyError, TypeError):
         return None
@@ -63,9 +66,9 @@ def _cached(model: str) -> Path | None:
 
 def _family_of_folder(folder: Path) -> str | None:
     def config(part: str, name: str = "config.json") -> dict[str, Any]:
-        return dict(read_json(folder / part / name, ""))
+        return dict(read_json(folder / part / name, "", finite=False))
 
-    index = config("", "model_index.json")
+    index = read_index(folder)
     kind = index["_class_name"]
     if kind == "StableDiffusionPipeline":
         text = config("text_encoder")

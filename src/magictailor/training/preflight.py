@@ -7,34 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from magictailor.backbones.community_lora import community_lora
-from magictailor.backbones.sources import check_source, is_folder, local_path, read_index
+from magictailor.backbones.families import family_on_disk
+from magictailor.backbones.sources import check_source
 from magictailor.common.errors import InputError
 from magictailor.common.headers import read_header
 from magictailor.methods import recipe_for
 from magictailor.training.run_folder import START, trained_files
 
-# Families whose recipes have the same keys, by the pipeline's class; several where the class alone does not tell.
-FAMILIES = {
-    "StableDiffusionPipeline": ("sd1",), "StableDiffusionXLPipeline": ("sdxl",),
-    "StableDiffusion3Pipeline": ("sd3", "sd3-clip"), "FluxPipeline": ("flux",), "Flux2Pipeline": ("flux2-dev",),
-    "Flux2KleinPipeline": ("flux2-klein-4b",), "ZImagePipeline": ("z-image",), "QwenImagePipeline": ("qwen-image",),
-    "SanaPipeline": ("sana",),
-}  # fmt: skip
-ANY = ("sd1", "flux", "z-image", "embedded")
-
-
-def _families(model: str) -> tuple[str, ...]:
-    """The families that a model may be of."""
-    if model == "embedded":
-        return ("embedded",)
-    if not is_folder(model):
-        return ANY
-    return FAMILIES.get(read_index(local_path(model))["_class_name"], ANY)
+ANY = (
+    "sd1",
+    "flux",
+    "z-image",
+    "embedded",
+)  # families whose recipes differ in their keys, for a model that is not here
 
 
 def _check_recipe(model: str, method: str, settings: Sequence[str]) -> None:
     refused: InputError | None = None
-    for family in _families(model):
+    known = family_on_disk(model)
+    for family in (known,) if known else ANY:
         try:
             recipe_for(family, method, settings)
             return
