@@ -519,9 +519,9 @@ def test_the_documented_bench_is_read(prepared: Path, tmp_path: Path) -> None:
     shutil.copytree(prepared / "practice", tmp_path / "practice")
     (block,) = blocks(DOCS / "bench.md", "toml")
     spec = read_spec(_written(tmp_path / "my_bench.toml", block.text))
-    assert len(sources(spec, tmp_path)) == 11
+    assert len(sources(spec, tmp_path)) == 13
     for method in spec.methods:
-        recipe_for("embedded", method, spec.settings_of(method))
+        recipe_for("embedded", spec.method_of(method), spec.settings_of(method))
     keys = set(first_codes(section(DOCS / "bench.md", "# Benches").split("## Growing")[0]))
     assert {key.strip("[]") for key in keys} >= set(Spec.model_fields)
 

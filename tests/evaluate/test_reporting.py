@@ -80,7 +80,8 @@ def test_floor_and_ceiling_are_rows_without_a_rank_and_shares_lie_between_them(t
         for method, (concept, component) in errors.items():
             rows = [Row(pair, method, "p", 0, "judge", "concept error", concept)]
             rows.append(Row(pair, method, "p", 0, "judge", "component error", component))
-            rows.append(Row(pair, "clic", "q", 0, "judge", "component error", 0.0)) if method == "clic" else None
+            if method in ("clic", "magictailor"):  # a prompt that the anchors do not have
+                rows.append(Row(pair, method, "q", 0, "judge", "component error", 0.2))
             write_rows(tmp_path / "results" / pair / f"{method}.parquet", rows, {})
     table, scores = make_table(tmp_path), read_scores(tmp_path)
     assert list(table.methods) == ["nothing-transferred", "owner", "clic", "magictailor", "truth"]
