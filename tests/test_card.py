@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CARD = Path(__file__).parent.parent / "benchmarks" / "card.py"
 
 
@@ -16,6 +18,7 @@ def run(output: Path, *more: str) -> dict[str, dict[str, object]]:
     return parts
 
 
+@pytest.mark.slow
 def test_every_part_gives_its_results(tmp_path: Path) -> None:
     parts = run(tmp_path, "--minutes", "20")
     assert list(parts) == ["correct", "step", "memory", "pair", "profile", "bases"]

@@ -129,6 +129,7 @@ def test_there_are_a_hundred() -> None:
     assert len(CASES) >= 100
 
 
+@pytest.mark.slow
 def test_each_is_refused_in_one_line(results: dict[tuple[str, str], Ended]) -> None:
     wrong = {}
     for case, result in results.items():
@@ -140,6 +141,7 @@ def test_each_is_refused_in_one_line(results: dict[tuple[str, str], Ended]) -> N
     assert not wrong
 
 
+@pytest.mark.slow
 def test_none_takes_long_or_much(results: dict[tuple[str, str], Ended]) -> None:
     wrong = {c: (r.seconds, r.gigabytes) for c, r in results.items() if r.seconds > SECONDS or r.gigabytes > GIGABYTES}
     assert not wrong

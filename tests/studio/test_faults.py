@@ -15,6 +15,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site.close()
 
 
+@pytest.mark.slow
 def test_no_training_is_lost_or_stuck_and_results_are_the_same(site: Site) -> None:
     """Two with one seed: the first is killed with its server, and then alone; the second is undisturbed."""
     ids = queue(site, site.ask("/pairs")[0]["id"], 2, 1)
