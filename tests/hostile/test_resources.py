@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -89,22 +90,31 @@ class Ended:
     text: str
 
 
+def _peak(process: int) -> float:
+    """GiB that it has taken at most; what getrusage says is its parent's where that is larger."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 2**20
+    return 0.0
+
+
 def ended(arguments: list[str], errors: Path) -> Ended:
-    began = time.monotonic()
+    began, most = time.monotonic(), 0.0
     with errors.open("wb") as err:
         process = subprocess.Popen(
             [sys.executable, "-m", "magictailor", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err
         )  # fmt: skip
         try:
-            while (found := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+            while process.poll() is None:
+                most = max(most, _peak(process.pid))
                 if time.monotonic() - began > SECONDS:
                     process.kill()
                 time.sleep(0.02)
         finally:
-            process.returncode = 0  # it was waited for here
-    code = os.waitstatus_to_exitcode(found[1])
+            process.kill()
     text = errors.read_text("utf-8", "replace")
-    return Ended(code, time.monotonic() - began, found[2].ru_maxrss / 2**20, text)
+    return Ended(process.returncode, time.monotonic() - began, most, text)
 
 
 @pytest.fixture(scope="module")
@@ -159,4 +169,4 @@ def test_large_photos_are_not_kept_whole(tmp_path: Path) -> None:
             mask.save(folder / "masks" / f"{number}.png")
     result = ended(["pair", str(tmp_path)], tmp_path / "errors.txt")
     assert (result.code, result.text) == (0, "")
-    assert result.gigabytes < GIGABYTES
+    assert result.gigabytes < 2.0  # kept whole they took 3.4

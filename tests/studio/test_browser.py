@@ -178,7 +178,7 @@ def train_shortly(page: Any) -> str:
 def draw_both_checkpoints(page: Any, prompt: str) -> None:
     """Pictures of the checkpoint and of the end, side by side."""
     page.get_by_role("link", name="Generate", exact=True).last.click()
-    page.get_by_label("step 2", exact=True).check()
+    page.get_by_label("step 2", exact=True).first.check()  # the newest training comes first
     page.get_by_label("Prompts").fill(prompt)
     page.get_by_text("Guidance, steps, sampler").click()
     page.get_by_role("spinbutton", name="Steps").fill("2")

@@ -156,7 +156,7 @@ def test_a_missing_start_or_device_is_refused_before_anything_is_written(tmp_pat
 
 def test_the_shipped_base_is_small_and_has_its_record() -> None:
     size = sum(p.stat().st_size for p in EMBEDDED.parent.rglob("*.safetensors"))
-    assert size <= 36 * 2**20
+    assert size <= 46 * 2**20  # base, judge and ControlNet
     assert (EMBEDDED / "training.json").is_file()
 
 

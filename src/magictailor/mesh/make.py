@@ -44,12 +44,12 @@ def _picture(source: Path, prompt: str | None, seed: int) -> tuple[Image.Image, 
     """The picture, and whether it is the embedded base's."""
     if not source.is_dir():
         if prompt is not None:
-            raise InputError("has no effect next to a picture", "leave it out", field="prompt")
+            raise InputError("has no effect next to a picture", "leave it out", field="prompts")
         return load_image(source)[0], False
     from magictailor.api import load
 
     if prompt is None:
-        raise InputError("is missing", 'write one, for instance "<person> with <hair>"', field="prompt")
+        raise InputError("is missing", 'write one, for instance "<person> with <hair>"', field="prompts")
     run = load(source)
     (item,) = run.generate(prompt, seed=seed)
     return item.image, run.backbone.family.startswith("embedded")
