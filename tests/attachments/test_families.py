@@ -118,7 +118,7 @@ def test_what_does_not_fit_is_one_line(files: dict[str, Path], tmp_path: Path) -
         ([Control("canny", picture, model=other)], "belongs to another family than embedded"),
         ([Control("canny", picture, model=flux)], "belongs to another family than embedded"),
         ([Control("canny", picture, model=str(empty))], "config.json"),
-        ([Control("canny", picture, model=str(tmp_path / "none"))], "not a complete ControlNetModel"),
+        ([Control("canny", picture, model=str(tmp_path / "none"))], "not to be had"),
         ([Control("edges", picture)], "choose one of canny"),
         ([Control("depth", ready_map(backbone, empty), ready=True)], "no ControlNet is usual for it on embedded"),
         ([Control("canny", ready_map(backbone, tmp_path, 24), ready=True)], "24 x 24, and pictures are 16 x 16"),

@@ -55,7 +55,7 @@ def test_records_and_what_does_not_fit(tmp_path: Path) -> None:
         (Style(picture, model=flux, encoder=encoder), "does not fit embedded"),
         (Style(picture, model=str(tmp_path / "lora.safetensors"), encoder=encoder), "not an IP-Adapter"),
         (Style(picture, model="adapter.bin", encoder=encoder), "not a .safetensors file"),
-        (Style(picture, model=model, encoder=str(tmp_path)), "not a complete CLIPVisionModelWithProjection"),
+        (Style(picture, model=model, encoder=str(tmp_path)), "holds no CLIPVisionModelWithProjection"),
         (Style(picture, 3, model=model, encoder=encoder), "choose 0 .. 2"),
         (Style(tmp_path / "none.png", model=model, encoder=encoder), "none.png"),
     ]

@@ -222,7 +222,7 @@ def test_images_whose_prompt_is_unknown_have_no_score(monkeypatch: pytest.Monkey
     seen: Judgement = oracle(composite_scene(PAIR))
     monkeypatch.setattr(judging, "judge_network", lambda: None)
     monkeypatch.setattr(judging, "judged", lambda _, images: [seen] * len(images))
-    monkeypatch.setattr(judging, "read_truths", truths)
+    monkeypatch.setattr(judging, "read_truths", lambda _, *given: truths(*given))
     image = Image.fromarray(render(composite_scene(PAIR)).image)
     images = [ScoredImage(f"a photo of {TOGETHER}", 3, image), ScoredImage(f"{TOGETHER}, in a dream", 4, image)]
     found = list(JudgeScorer().score(target(), images))

@@ -216,7 +216,7 @@ def test_bad_input_is_one_line(picture: Path, tmp_path: Path, call: Call) -> Non
         ((picture, *out, "--backend", "triposr", "--background", "judge"), "git clone"),
         ((picture, *out, "--backend", "triposr", "--background", "judge", "--checkout", tmp_path), "has no tsr/"),
         ((picture, *out, "--backend", "hunyuan3d-2", "--background", "judge"), "Hunyuan3D-2 is not installed"),
-        ((picture, *out, "--background", "judge", "--model", tmp_path), "not a complete ShapEImg2ImgPipeline"),
+        ((picture, *out, "--background", "judge", "--model", tmp_path), "holds no ShapEImg2ImgPipeline"),
         ((picture, *out), "pip install 'rembg[cpu]'"),
         ((picture, *out, "--background", "colour"), "--background colour: unknown"),
         ((picture, *out, "--mask", tmp_path / "mask.png"), "make them one size"),

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from magictailor.backbones import Backbone
 from magictailor.common.errors import InputError
+from magictailor.common.pretrained import load_pretrained
 from magictailor.common.tensors import read_tensors, unprefixed
 
 PARTS = ("image_proj", "ip_adapter")
@@ -84,20 +85,15 @@ def load_encoder(name: str, backbone: Backbone) -> tuple[Any, Any]:
     )
     model: Any = getattr(transformers, kinds[0])
     processor: Any = getattr(transformers, kinds[1])
-    path = Path(name).expanduser()
-    source, options = (str(path), {}) if path.is_dir() else _hub_folder(name)
-    try:
-        encoder = model.from_pretrained(source, dtype=backbone.runtime.dtype, local_files_only=path.is_dir(), **options)
-    except Exception as error:  # on damaged or missing files the library raises nearly anything
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{name}: not a complete {kinds[0]} ({reason})", FIX, field="style_encoder") from error
+    source, options = (name, {}) if Path(name).expanduser().is_dir() else _hub_folder(name)
+    encoder = load_pretrained(model, source, FIX, field="style_encoder", dtype=backbone.runtime.dtype, **options)
     side = encoder.config.image_size
     size = {"height": side, "width": side} if siglip else {"shortest_edge": side}
     prepare = processor(size=size) if siglip else processor(size=size, crop_size={"height": side, "width": side})
     return encoder.to(backbone.device).eval().requires_grad_(False), prepare
 
 
-def _hub_folder(name: str) -> tuple[str, dict[str, str]]:
+def _hub_folder(name: str) -> tuple[str, dict[str, Any]]:
     owner, model, *rest = [*name.split("/"), "", ""]
     folder = "/".join(filter(None, rest))
     return f"{owner}/{model}", {"subfolder": folder} if folder else {}

@@ -8,6 +8,7 @@ from typing import Any
 
 from magictailor.backbones import Backbone
 from magictailor.common.errors import InputError
+from magictailor.common.pretrained import load_pretrained
 from magictailor.common.records import read_json
 from magictailor.weights import CONTROL
 
@@ -96,26 +97,10 @@ def load_controlnet(backbone: Backbone, kind: str, model: str | None) -> tuple[s
     elif (found := config.get("_class_name", own)) != own:
         raise _other(name, f"a {found}", backbone)
     loader: Any = getattr(diffusers, own)
-    options = {"torch_dtype": backbone.runtime.dtype}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of a class that diffusers' own code uses
-            if path.suffix == ".safetensors" and path.is_file():
-                network = loader.from_single_file(str(path), **options)
-            else:
-                network = loader.from_pretrained(
-                    str(path) if path.is_dir() else name,
-                    use_safetensors=True,
-                    local_files_only=path.is_dir(),
-                    **options,
-                )
-    except Exception as error:  # on damaged or missing files the libraries raise nearly anything
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(
-            f"{name}: not a complete {own} with safetensors ({reason})",
-            "check the name and the network, or give a folder",
-            field="control_model",
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of a class that diffusers' own code uses
+        fix = "check the name and the network, or give a folder"
+        network = load_pretrained(loader, name, fix, field="control_model", torch_dtype=backbone.runtime.dtype)
     _check_fit(name, network, backbone)
     if (base := _trained_for(path)) not in (None, backbone.digest_as_loaded):
         raise InputError(

@@ -41,33 +41,47 @@ def check_part(folder: Path, *, field: str = "") -> None:
         raise InputError(f"{folder}: has no weights (.safetensors)", AGAIN, field=field)
 
 
-def load_pretrained(model_class: Any, source: str, fix: str, *, local: bool = False) -> Any:
-    """``model_class.from_pretrained(source)``, from safetensors alone.
+def load_pretrained(
+    model_class: Any, source: str, fix: str, *, local: bool = False, field: str = "", **options: Any
+) -> Any:
+    """``model_class.from_pretrained(source)``, from safetensors alone: a network, pipeline, tokenizer or processor.
 
     Args:
-        source: a folder or a hub id.
+        source: a folder, a hub id, or a network's .safetensors file.
         fix: what to do if it cannot be had.
         local: never ask the network.
+        field: the caller's name of the argument, for the error.
+        options: for the library, as they are: ``torch_dtype``, ``subfolder``.
 
     Raises:
         InputError: damaged, another model's, or not there.
     """
-    folder = Path(source).expanduser()
-    is_folder = folder.is_dir()
-    if is_folder:
-        check_part(folder)
-        if "Tokenizer" in model_class.__name__ and not any((folder / name).is_file() for name in VOCABULARIES):
-            raise InputError(f"{source}: has no tokenizer", fix)  # transformers would make one without any words
-    what = f"holds no {model_class.__name__}" if is_folder else "not on this machine" if local else "not to be had"
-    has_weights = hasattr(model_class, "load_state_dict")
-    safe = {"use_safetensors": True, "output_loading_info": True} if has_weights else {}
+    path, name = Path(source).expanduser(), model_class.__name__
+    if path.is_file():
+        read_header(path, fix, field=field)
+    elif path.is_dir():
+        check_part(path, field=field)
+        if "Tokenizer" in name and not any((path / file).is_file() for file in VOCABULARIES):
+            raise InputError(
+                f"{source}: has no tokenizer", fix, field=field
+            )  # transformers would make one without words
+    missing = "not on this machine" if local else "not to be had"
+    problem = f"{source}: {f'holds no {name}' if path.exists() else missing}"
+    if hasattr(model_class, "load_state_dict") or hasattr(model_class, "from_pipe"):  # what has weights
+        options |= {"use_safetensors": True}
+    names_missing = "use_safetensors" in options and not hasattr(model_class, "from_pipe")
     try:
-        loaded = model_class.from_pretrained(str(folder) if is_folder else source, local_files_only=local, **safe)
+        if path.is_file():
+            return model_class.from_single_file(str(path), **options)
+        if names_missing:
+            options |= {"output_loading_info": True}
+        where = str(path) if path.is_dir() else source
+        loaded = model_class.from_pretrained(where, local_files_only=local or path.is_dir(), **options)
     except Exception as error:  # no network, no such id, another model's files: the libraries raise nearly anything
-        raise InputError(f"{source}: {what}", fix) from error
-    if not has_weights:
+        raise InputError(problem, fix, field=field) from error
+    if not names_missing:
         return loaded
     model, info = loaded
-    if len(info["missing_keys"]) > len(model.state_dict()) / 2:  # transformers would leave them random
-        raise InputError(f"{source}: {what}", fix)
+    if len(info["missing_keys"]) > len(model.state_dict()) / 2:  # the library would leave them random
+        raise InputError(problem, fix, field=field)
     return model

@@ -36,6 +36,18 @@ def _importable(folder: str | None, module: str, name: str, install: str) -> Ite
             sys.path.remove(str(path))
 
 
+@contextmanager
+def _loading(model: str) -> Iterator[None]:
+    """Raises InputError for weights that the backend's own code cannot load."""
+    try:
+        yield
+    except Exception as error:  # no network, no such name, damaged files: other people's code raises anything
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"{model}: cannot be loaded ({reason})", "check the name and the network", field="model"
+        ) from error
+
+
 class TripoSR(Backend):
     """TripoSR of Tripo AI and Stability AI, from a checkout."""
 
@@ -48,9 +60,10 @@ class TripoSR(Backend):
         with _importable(checkout, "tsr", "TripoSR", self.install):
             from tsr.system import TSR
 
-        self.model: Any = TSR.from_pretrained(
-            model or "stabilityai/TripoSR", config_name="config.yaml", weight_name="model.ckpt"
-        )
+        with _loading(model or "stabilityai/TripoSR"):  # its own code unpickles these weights
+            self.model: Any = TSR.from_pretrained(
+                model or "stabilityai/TripoSR", config_name="config.yaml", weight_name="model.ckpt"
+            )
         self.model.renderer.set_chunk_size(8192)
         self.model.to(device)
         self.device = device
@@ -73,9 +86,10 @@ class Hunyuan3D(Backend):
         with _importable(checkout, "hy3dgen", "Hunyuan3D-2", self.install):
             from hy3dgen.shapegen import Hunyuan3DDiTFlowMatchingPipeline
 
-        self.pipeline: Any = Hunyuan3DDiTFlowMatchingPipeline.from_pretrained(
-            model or "tencent/Hunyuan3D-2", device=device
-        )
+        with _loading(model or "tencent/Hunyuan3D-2"):
+            self.pipeline: Any = Hunyuan3DDiTFlowMatchingPipeline.from_pretrained(
+                model or "tencent/Hunyuan3D-2", device=device
+            )
 
     @torch.no_grad()
     def mesh(self, picture: Image.Image, seed: int, steps: int | None) -> Any:

@@ -1,6 +1,5 @@
 """Shap-E, the one backend that is in diffusers."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 from PIL import Image
 
 from magictailor.common.errors import InputError
+from magictailor.common.pretrained import load_pretrained
 from magictailor.mesh.contract import Backend, import_trimesh, on_white
 
 MODEL = "openai/shap-e-img2img"
@@ -23,19 +23,8 @@ class ShapE(Backend):
     def __init__(self, model: str | None, device: str) -> None:
         from diffusers import ShapEImg2ImgPipeline
 
-        name = model or MODEL
-        local = Path(name).expanduser().is_dir()
-        try:
-            self.pipeline: Any = ShapEImg2ImgPipeline.from_pretrained(
-                str(Path(name).expanduser()) if local else name, local_files_only=local, use_safetensors=True
-            ).to(device)
-        except Exception as error:  # on damaged or missing files the library raises nearly anything
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(
-                f"{name}: not a complete ShapEImg2ImgPipeline with safetensors ({reason})",
-                "check the name and the network, or give a folder",
-                field="model",
-            ) from error
+        fix = "check the name and the network, or give a folder"
+        self.pipeline: Any = load_pretrained(ShapEImg2ImgPipeline, model or MODEL, fix, field="model").to(device)
         self.pipeline.set_progress_bar_config(disable=True)
         self.device = torch.device(device)
 

@@ -72,12 +72,10 @@ class Truths:
 
 
 @lru_cache(maxsize=128)
-def read_truths(pair: WorldPair, request: Request) -> Truths:
+def read_truths(network: Judge, pair: WorldPair, request: Request) -> Truths:
     others = [unrelated_owner(pair, number) for number in range(UNRELATED)]
     subjects = (request.subject(pair), pair.concept, pair.owner, *others)
-    first, second, third, *rest = judged(
-        judge_network(), [render(request.scene(pair, subject)).image for subject in subjects]
-    )
+    first, second, third, *rest = judged(network, [render(request.scene(pair, subject)).image for subject in subjects])
     return Truths(first, second, third, tuple(rest))
 
 
@@ -105,11 +103,12 @@ class JudgeScorer:
         pair = target.world
         if pair is None:
             return
-        for scored, judgement in zip(images, judged(judge_network(), [i.image for i in images]), strict=True):
+        network = judge_network()
+        for scored, judgement in zip(images, judged(network, [i.image for i in images]), strict=True):
             request = parse_prompt(scored.prompt, target.words)
             if request is None or not (request.concept or request.component):
                 continue
-            for metric, value in metric_values(pair, request, judgement, read_truths(pair, request)).items():
+            for metric, value in metric_values(pair, request, judgement, read_truths(network, pair, request)).items():
                 yield Score(scored.prompt, scored.seed, metric, value)
 
 
