@@ -17,6 +17,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 from magictailor.common.errors import InputError
 from magictailor.mesh import make_mesh, shap_e
 from magictailor.mesh.cutout import cut_out
+from magictailor.mesh.make import Made
 from magictailor.mesh.turntable import turntable
 from magictailor.world.pairs import composite_scene, world_pair
 from magictailor.world.render import render
@@ -172,24 +173,36 @@ class Hunyuan3DDiTFlowMatchingPipeline:
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("backend", STAND_INS)
-def test_backends_of_a_checkout_are_called_as_their_authors_call_them(
-    backend: str, picture: Path, tmp_path: Path
-) -> None:
-    name, text = STAND_INS[backend]
-    file = tmp_path / "checkout" / name
+def made_by(backend: str, text: str, picture: Path, folder: Path) -> Made:
+    """With a stand-in's text as its checkout."""
+    file = folder / "checkout" / STAND_INS[backend][0]
     file.parent.mkdir(parents=True)
     (file.parent / "__init__.py").touch()
     file.write_text(text, "utf-8")
     try:
-        made = make_mesh(
-            picture, tmp_path / "thing.glb", backend=backend, background="judge", checkout=str(tmp_path / "checkout")
+        return make_mesh(
+            picture, folder / "thing.glb", backend=backend, background="judge", checkout=str(folder / "checkout")
         )
     finally:
         for module in [name for name in sys.modules if name.split(".")[0] in ("tsr", "hy3dgen")]:
             del sys.modules[module]
+
+
+@pytest.mark.parametrize("backend", STAND_INS)
+def test_backends_of_a_checkout_are_called_as_their_authors_call_them(
+    backend: str, picture: Path, tmp_path: Path
+) -> None:
+    made = made_by(backend, STAND_INS[backend][1], picture, tmp_path)
     assert made.closed
     assert trimesh.load(made.file, force="mesh").is_watertight
+
+
+@pytest.mark.parametrize("backend", STAND_INS)
+def test_weights_that_a_backend_cannot_load_are_one_line(backend: str, picture: Path, tmp_path: Path) -> None:
+    text = STAND_INS[backend][1].replace("return cls()", "raise OSError('no network')")
+    with pytest.raises(InputError, match=r"cannot be loaded \(no network\); check the name"):
+        made_by(backend, text, picture, tmp_path)
+    assert not (tmp_path / "thing.glb").exists()
 
 
 def test_a_cutout_is_a_square_around_the_thing(picture: Path) -> None:

@@ -88,7 +88,7 @@ class Hunyuan3D(Backend):
 
         with _loading(model or "tencent/Hunyuan3D-2"):
             self.pipeline: Any = Hunyuan3DDiTFlowMatchingPipeline.from_pretrained(
-                model or "tencent/Hunyuan3D-2", device=device
+                model or "tencent/Hunyuan3D-2", device=device, use_safetensors=True
             )
 
     @torch.no_grad()
