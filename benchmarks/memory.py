@@ -74,7 +74,7 @@ class Case:
     ) -> None:
         self.backbone = backbone = base(family, width, precision=precision, empty=empty)
         if bits := BITS.get(preset.precision or ""):
-            quantize(backbone.denoiser, bits, backbone.runtime.dtype)
+            quantize(backbone.denoiser, bits, backbone.runtime.dtype, backbone.blocks)
             backbone.denoiser.to("cpu")
         backbone.runtime = replace(backbone.runtime, preset=preset)
         recipe = recipe_for(backbone.family, settings=settings)

@@ -7,7 +7,6 @@ twentieth of all moves of the brush waits longer than 100 ms, or if a stroke tha
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from studio_pages import opened, served
 
 from magictailor.studio.pairs import PairStore
 from magictailor.studio.workspace import Workspace
@@ -77,12 +76,7 @@ def spread(values: list[float], count: int) -> str:
 
 
 def measure(address: str, strokes: int) -> bool:
-    with sync_playwright() as p:
-        browser = p.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--js-flags=--expose-gc"]
-        )
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.goto(address)
+    with opened(address) as page:
         page.wait_for_selector(".sample")
         began = time.monotonic()
         page.evaluate("location.hash = '#/masks'")
@@ -119,7 +113,6 @@ def measure(address: str, strokes: int) -> bool:
             print(
                 f"{name}: saved after {time.monotonic() - began:.1f} s; {spread(watch.take('click', 'pointerup'), 1)}"
             )
-        browser.close()
         waits = sorted([*moves, *[16.0] * max(0, count - len(moves))])
         return waits[int(len(waits) * 0.95)] <= 100 and each < 1
 
@@ -131,14 +124,8 @@ def main() -> None:
     parser.add_argument("--strokes", type=int, default=60)
     options = parser.parse_args()
     fill(options.output, options.side)
-    command = [sys.executable, "-m", "magictailor", "studio", str(options.output), "--port", "0", "--no-open"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        address = next(line.strip() for line in server.stdout if line.startswith("http"))
-        try:
-            good = measure(address, options.strokes)
-        finally:
-            server.terminate()
+    with served(options.output) as (address, _):
+        good = measure(address, options.strokes)
     sys.exit(not good)
 
 

@@ -8,14 +8,13 @@ Pictures are copies of one of 128 pixels. Exit code 1 if the first paint takes a
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from studio_pages import opened, served
 
 from magictailor.studio.jobs import GenerateSpec, JobStore
 from magictailor.studio.jobs.job import OUTCOME_FILE, Ending
@@ -48,12 +47,7 @@ def fill(root: Path, count: int) -> None:
 
 
 def measure(address: str) -> bool:
-    with sync_playwright() as p:
-        browser = p.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--js-flags=--expose-gc"]
-        )
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.goto(address)
+    with opened(address) as page:
         page.wait_for_selector("h1")
         began = time.monotonic()
         page.evaluate("location.hash = '#/generate'")
@@ -69,7 +63,6 @@ def measure(address: str) -> bool:
             elements.append(page.locator(".gallery .tile").count())
             heap.append(page.evaluate("(gc(), Math.round(performance.memory.usedJSHeapSize / 1e5) / 10)"))
         print(f"elements at each tenth: {elements}\nMB of JavaScript's heap: {heap}")
-        browser.close()
         return first < 1 and 0 < max(elements) < 200 and heap[-1] < heap[0] + 10
 
 
@@ -79,14 +72,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=10_000)
     options = parser.parse_args()
     fill(options.output, options.pictures)
-    command = [sys.executable, "-m", "magictailor", "studio", str(options.output), "--port", "0", "--no-open"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        address = next(line.strip() for line in server.stdout if line.startswith("http"))
-        try:
-            good = measure(address)
-        finally:
-            server.terminate()
+    with served(options.output) as (address, _):
+        good = measure(address)
     sys.exit(not good)
 
 

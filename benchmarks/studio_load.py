@@ -12,13 +12,14 @@ import argparse
 import os
 import socket
 import statistics
-import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from studio_pages import served
 
 from magictailor.studio.jobs.job import run_folder
 from magictailor.studio.studio import Studio, TrainSpec
@@ -98,10 +99,7 @@ def main() -> None:
     studio = Studio(options.output)
     job = studio.submit(TrainSpec(pair=studio.demo_pair(), settings=SETTINGS)).job.id
     metrics = run_folder(studio.jobs.folder(job)) / "metrics.jsonl"
-    command = [sys.executable, "-m", "magictailor", "studio", str(options.output), "--port", "0", "--no-open"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        address = next(line.strip() for line in server.stdout if line.startswith("http"))
+    with served(options.output) as (address, server):
         try:
             while not metrics.exists() or metrics.read_bytes().count(b"\n") < 5:
                 time.sleep(0.2)
@@ -110,10 +108,10 @@ def main() -> None:
             training, read = ending.pid, 0
             alone, watched = list[Window](), list[Window]()
             for _ in range(options.turns):
-                alone.append(window(metrics, training, server.pid, options.window))
+                alone.append(window(metrics, training, server, options.window))
                 tabs = Tabs(address, options.tabs)
                 time.sleep(1)
-                watched.append(window(metrics, training, server.pid, options.window))
+                watched.append(window(metrics, training, server, options.window))
                 tabs.close()
                 read += tabs.read
                 print(f"alone {alone[-1]}\nwatched {watched[-1]}", flush=True)
@@ -121,15 +119,14 @@ def main() -> None:
             studio.jobs.act(job, "stop")
             while studio.jobs.status(job).state in ("running", "stopping"):
                 time.sleep(0.2)
-            server.terminate()
     print(f"{options.tabs} pages read {read} bytes")
     ratios = {}
     for name in ("speed", "step", "server"):
         one, other = (statistics.median(getattr(w, name) for w in windows) for windows in (alone, watched))
         ratios[name] = other / one if one else 0.0
         print(f"{name}: median {one:.4f} alone, {other:.4f} watched, {ratios[name]:.3f} times")
-    served = statistics.median(w.server for w in watched)
-    sys.exit(ratios["step"] >= 1.05 or served >= 0.05)
+    server_share = statistics.median(w.server for w in watched)
+    sys.exit(ratios["step"] >= 1.05 or server_share >= 0.05)
 
 
 if __name__ == "__main__":

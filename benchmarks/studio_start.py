@@ -7,12 +7,13 @@ The request that the page's button sends is sent as soon as the server answers. 
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from studio_pages import served
 
 
 def main() -> None:
@@ -20,10 +21,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     began = time.monotonic()
-    command = [sys.executable, "-m", "magictailor", "studio", str(options.output), "--demo", "--port", "0", "--no-open"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        address = urlsplit(next(line.strip() for line in server.stdout if line.startswith("http")))
+    with served(options.output, "--demo") as (page, _):
+        address = urlsplit(page)
         base, token = f"http://{address.netloc}/api", address.query.removeprefix("token=")
         headers = {"Authorization": f"Bearer {token}", "x-studio": "1", "Content-Type": "application/json"}
 
@@ -43,7 +42,6 @@ def main() -> None:
             ask(f"/jobs/{job}/stop", {})
             while ask(f"/jobs/{job}")["state"] in ("running", "stopping"):  # type: ignore[index]
                 time.sleep(0.2)
-            server.terminate()
     print(f"the page is ready after {opened:.1f} s, the first previews after {took:.1f} s")
     sys.exit(took >= 60)
 

@@ -38,7 +38,7 @@ def test_the_user_has_the_last_word() -> None:
     ("family", "gigabytes", "spec", "why"),
     [
         ("sd1", 0, {}, "processor"), ("sd1", 24, {"device": "cpu"}, "processor"), (None, 24, {}, "not downloaded"),
-        ("sd1", 24, {"method": "dreambooth"}, "LoRA"), ("sd1", 24, {"precision": "fp32"}, "fp32"), ("flux", 24, {}, "flux"),
+        ("sd1", 24, {"method": "dreambooth"}, "LoRA"), ("sd1", 24, {"precision": "fp32"}, "fp32"), ("sd3-clip", 24, {}, "sd3-clip"),
         ("sd1", 24, {"settings": ("optimisation.micro_batch=1",)}, "settings"),
     ],
 )  # fmt: skip
@@ -57,9 +57,11 @@ def test_the_numbers_are_those_of_the_report() -> None:
     rows = {
         "Stable Diffusion 1.x, 512 px": "sd1", "Stable Diffusion 2.x, 512 px": "sd2", "Stable Diffusion 2.x, 768 px": "sd2-v",
         "SDXL, 1024 px": "sdxl", "Sana 1.6B": "sana", "Stable Diffusion 3.5 medium": "sd3", "FLUX.2 klein 4B": "flux2-klein-4b",
+        "Z-Image": "z-image", "FLUX.2 klein 9B": "flux2-klein-9b", "FLUX.1": "flux", "Qwen-Image": "qwen-image",
+        "FLUX.2 dev": "flux2-dev",
     }  # fmt: skip
     assert set(rows.values()) == set(EXPECTED)
     for title, family in rows.items():
         (line,) = [line for line in report.splitlines() if line.startswith(f"| {title} |")]
-        numbers = [float(re.match(r"[\d.]*\d", cell.strip())[0]) for cell in line.split("|")[2:-1]]  # type: ignore[index]
+        numbers = [float(re.match(r"[\d.]*\d", cell.strip(" *"))[0]) for cell in line.split("|")[2:-1]]  # type: ignore[index]
         assert numbers == list(EXPECTED[family].values()), title

@@ -52,17 +52,22 @@ class Cost:
 
 
 COSTS = {
-    "sd1": Cost((1.54, 0.99), (0.29, 0.24), 0.35),
-    "sd2": Cost((1.60, 1.00), (0.34, 0.24), 0.35),
-    "sd2-v": Cost((2.84, 2.23), (0.63, 0.54), 0.78),
-    "sdxl": Cost((12.31, 7.46), (1.07, 0.76), 1.38),
+    "sd1": Cost((1.01, 0.99), (0.24, 0.24), 0.35),
+    "sd2": Cost((1.02, 1.0), (0.24, 0.24), 0.35),
+    "sd2-v": Cost((2.25, 2.23), (0.54, 0.54), 0.78),
+    "sdxl": Cost((7.58, 7.46), (0.76, 0.76), 1.38),
 }
 
 # Of transformers, at 512 and 1024 pixels.
 TRANSFORMER_COSTS: dict[str, tuple[Cost, Cost]] = {
-    "sd3": (Cost((5.80, 2.42), (0.59, 0.51), 0.35), Cost((11.17, 7.77), (0.82, 0.64), 1.38)),
-    "flux2-klein-4b": (Cost((13.61, 5.63), (1.08, 0.32), 0.34), Cost((25.17, 18.09), (2.02, 1.85), 1.36)),
-    "sana": (Cost((2.20, 0.94), (0.18, 0.07), 0.47), Cost((4.82, 3.62), (0.38, 0.29), 1.90)),
+    "sd3": (Cost((2.93, 2.42), (0.57, 0.51), 0.35), Cost((8.29, 7.78), (0.82, 0.55), 1.38)),
+    "sana": (Cost((0.99, 0.96), (0.12, 0.07), 0.47), Cost((3.65, 3.62), (0.32, 0.29), 1.9)),
+    "flux2-klein-4b": (Cost((6.37, 5.63), (0.74, 0.51), 0.34), Cost((17.93, 18.1), (1.86, 1.86), 1.36)),
+    "z-image": (Cost((8.99, 8.93), (0.75, 0.7), 0.35), Cost((32.29, 32.23), (2.28, 2.28), 1.38)),
+    "flux": (Cost((9.73, 8.45), (0.87, 0.75), 0.35), Cost((26.64, 27.53), (2.42, 2.42), 1.38)),
+    "flux2-klein-9b": (Cost((11.01, 9.08), (1.06, 0.79), 0.34), Cost((29.96, 30.37), (2.75, 2.74), 1.36)),
+    "qwen-image": (Cost((7.82, 8.48), (0.73, 0.64), 0.35), Cost((26.67, 29.59), (2.21, 2.25), 1.38)),
+    "flux2-dev": (Cost((26.54, 26.43), (1.84, 1.83), 0.34), Cost((79.11, 79.59), (5.47, 5.46), 1.36)),
 }
 SMALL, LARGE = 512, 1024
 
@@ -118,7 +123,7 @@ PRESETS |= {
     "sana": _transformer(_WAITING, _WAITING, _ALL, _ALL),
     "sd3": _transformer(_WAITING, _WAITING, _ALL, _ALL),
     "flux2-klein-4b": _transformer(replace(_BITS, size=None), replace(_BITS, micro_batch=2, size=None), _WAITING, _ALL),
-    **dict.fromkeys(("flux2-klein-9b", "flux2-dev", "flux", "z-image", "qwen-image"), _ANY),  # not counted
+    **dict.fromkeys(("flux2-klein-9b", "flux2-dev", "flux", "z-image", "qwen-image"), _ANY),
 }
 NAMES = (*_512, FAST.name)
 ROOMY = 60  # GB: such a card holds all activations of any family
@@ -127,13 +132,18 @@ ROOMY = 60  # GB: such a card holds all activations of any family
 # GB that a training of six images at rank 32 in half precision (or the preset's own) is expected to take on a card,
 # counted in docs/experiments/memory.md.
 EXPECTED: dict[str, dict[str, float]] = {
-    "sd1": {"8gb": 5.9, "12gb": 8.8, "16gb": 8.8, "24gb": 8.8, "fast": 8.8},
-    "sd2": {"8gb": 6.4, "12gb": 9.4, "16gb": 9.4, "24gb": 9.4, "fast": 9.4},
-    "sd2-v": {"8gb": 6.1, "12gb": 10.1, "16gb": 10.1, "24gb": 16.8, "fast": 16.8},
-    "sdxl": {"8gb": 4.9, "12gb": 10.0, "16gb": 13.0, "24gb": 13.0, "fast": 57.8},
+    "sd1": {"8gb": 5.3, "12gb": 8.3, "16gb": 8.3, "24gb": 8.3, "fast": 8.3},
+    "sd2": {"8gb": 5.8, "12gb": 8.8, "16gb": 8.8, "24gb": 8.8, "fast": 8.8},
+    "sd2-v": {"8gb": 6.0, "12gb": 9.5, "16gb": 9.5, "24gb": 16.2, "fast": 16.2},
+    "sdxl": {"8gb": 4.7, "12gb": 9.7, "16gb": 12.7, "24gb": 12.7, "fast": 53.0},
     "sana": {"8gb": 6.2, "12gb": 6.2, "16gb": 6.2, "24gb": 6.2},
-    "sd3": {"8gb": 6.5, "12gb": 6.5, "16gb": 9.0, "24gb": 9.0},
-    "flux2-klein-4b": {"8gb": 5.1, "12gb": 7.0, "16gb": 12.3, "24gb": 19.7},
+    "sd3": {"8gb": 6.5, "12gb": 6.5, "16gb": 8.5, "24gb": 8.5},
+    "flux2-klein-4b": {"8gb": 5.0, "12gb": 6.8, "16gb": 12.1, "24gb": 19.6},
+    "z-image": {"8gb": 4.9, "12gb": 5.5, "16gb": 6.4, "24gb": 8.7},
+    "flux2-klein-9b": {"8gb": 7.8, "12gb": 8.5, "16gb": 9.5, "24gb": 12.2},
+    "flux": {"8gb": 9.5, "12gb": 10.1, "16gb": 11.0, "24gb": 13.4},
+    "qwen-image": {"8gb": 13.2, "12gb": 13.8, "16gb": 14.7, "24gb": 17.0},
+    "flux2-dev": {"8gb": 24.2, "12gb": 25.7, "16gb": 27.9, "24gb": 33.3},
 }
 
 
