@@ -24,6 +24,9 @@ OBSERVE = """window.seen = []; new PerformanceObserver((list) => { for (const e 
   seen.push([e.name, e.duration, e.processingEnd - e.processingStart, e.startTime]); }).observe({type: "event", durationThreshold: 16, buffered: false})"""
 
 
+UNDONE = 4  # strokes; they have eight places, and one that changes nothing is not there to be undone
+
+
 def fill(root: Path, side: int) -> None:
     """A pair with one large photo: noise that is smooth, as photos are."""
     store = PairStore(Workspace(root))
@@ -98,10 +101,10 @@ def measure(address: str, strokes: int) -> bool:
         each = (after - before) / strokes
         print(f"the page's process: {before:.0f} MB before, {after:.0f} MB after: {each:.2f} MB a stroke", flush=True)
         page.locator(".cursor-layer").focus()
-        for _ in range(10):
+        for _ in range(UNDONE):
             page.keyboard.press("Control+z")
             page.wait_for_timeout(60)
-        print(f"undo: {spread(watch.take('keydown'), 10)}", flush=True)
+        print(f"undo: {spread(watch.take('keydown'), UNDONE)}", flush=True)
         for _ in range(10):
             page.mouse.wheel(0, -60)
             page.wait_for_timeout(60)

@@ -87,6 +87,10 @@ def transfer(
 ) -> None:
     """Generate a run's component inside a region of another image."""
     with started("loading"):
+        from magictailor.training.run_folder import finished_run
+
+        finished_run(run)  # before torch is imported
+
         from magictailor.api import load
         from magictailor.common.files import output_folder
         from magictailor.common.pictures import grid, save_png
