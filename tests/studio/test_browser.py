@@ -188,6 +188,7 @@ def draw_both_checkpoints(page: Any, prompt: str) -> None:
     heads = page.locator(".compare tbody th").all_inner_texts()
     assert "step 2" in heads[0] + heads[1]
     page.locator(".gallery .tile button").first.click()
+    page.get_by_role("button", name="☆ Favourite").wait_for()
     page.keyboard.press("s")
     page.get_by_role("button", name="★ Favourite").wait_for()
     page.keyboard.press("Delete")

@@ -21,7 +21,7 @@ export class VirtualGallery {
 
   close() { this.observer.disconnect(); }
 
-  reset() { this.pages = new Map(); this.total = 0; this.tiles = new Map(); this.space.replaceChildren(); this.turn = (this.turn ?? 0) + 1; }
+  reset() { this.pages = new Map(); this.asked = new Map(); this.total = 0; this.tiles = new Map(); this.space.replaceChildren(); this.turn = (this.turn ?? 0) + 1; }
 
   async load(query = this.query) {
     this.query = query;
@@ -30,15 +30,21 @@ export class VirtualGallery {
     this.draw();
   }
 
-  async fetch(page) {
-    if (this.pages.has(page)) return;
-    const turn = this.turn;
-    this.pages.set(page, null);
-    const found = await get(`/gallery?offset=${page * PAGE}&limit=${PAGE}&${this.query}`);
+  // One request for a page, whoever asks; all wait for its rows.
+  fetch(page) {
+    if (!this.asked.has(page)) this.asked.set(page, this.read(page).catch((error) => { this.asked.delete(page); throw error; }));
+    return this.asked.get(page);
+  }
+
+  async read(page) {
+    const turn = this.turn, found = await get(`/gallery?offset=${page * PAGE}&limit=${PAGE}&${this.query}`);
     if (turn !== this.turn) return;
     this.total = found.total;
     this.pages.set(page, found.rows);
-    if (this.pages.size > 12) for (const key of this.pages.keys()) if (Math.abs(key - page) > 5) { this.pages.delete(key); break; }
+    if (this.pages.size <= 12) return;
+    const far = [...this.pages.keys()].find((key) => Math.abs(key - page) > 5);
+    this.pages.delete(far);
+    this.asked.delete(far);
   }
 
   at(index) { return this.pages.get(Math.floor(index / PAGE))?.[index % PAGE] ?? null; }

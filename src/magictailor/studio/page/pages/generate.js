@@ -87,8 +87,8 @@ export async function open(main, [wanted]) {
   const text = h("input", { type: "search", placeholder: "Find in prompts, methods, pairs", "aria-label": "Find pictures" }), starred = h("input", { type: "checkbox" });
   const query = () => `text=${q(text.value)}&favourite=${starred.checked}`;
   async function reload() { try { await gallery.load(query()); count.textContent = `${gallery.total} picture${gallery.total === 1 ? "" : "s"}`; gallery.element.dataset.total = gallery.total; gallery.element.hidden = gallery.total === 0; none.hidden = gallery.total > 0; zip.hidden = gallery.total === 0; none.textContent = text.value || starred.checked ? "No picture fits. Change the search." : "Everything that you generate is kept here."; gallery.ask(); } catch (error) { report(error); } }
-  let wait = null;
-  const later = () => { clearTimeout(wait); wait = setTimeout(reload, 250); };
+  let wait = null, viewing = false; // while a picture is looked at, the order of the others stays
+  const later = () => { clearTimeout(wait); wait = setTimeout(() => { if (!viewing) reload(); }, 250); };
   text.oninput = later;
   starred.onchange = later;
 
@@ -106,6 +106,7 @@ export async function open(main, [wanted]) {
   async function view(index) {
     let at = index;
     const box = h("dialog", { class: "viewer", "aria-label": "Picture" });
+    viewing = true;
     async function draw() {
       const row = await gallery.row(at);
       if (!row) { box.close(); return; }
@@ -119,10 +120,10 @@ export async function open(main, [wanted]) {
         h("div", { class: "cluster foot-actions" }, h("button", { type: "button", "aria-pressed": String(row.favourite), onclick: favourite }, row.favourite ? "★ Favourite" : "☆ Favourite"), h("button", { type: "button", onclick: reuse }, "Use these settings"), h("button", { type: "button", onclick: () => { box.close(); compare(row.job).then(() => comparison.scrollIntoView({ block: "nearest" })); } }, "Compare"), h("a", { class: "button", href: `${image}?download=true` }, "Download"), h("button", { type: "button", class: "danger", onclick: gone }, "Delete"), h("button", { type: "button", class: "primary", onclick: () => box.close() }, "Close")))));
       box.querySelector(".primary").focus();
     }
-    box.addEventListener("close", () => { box.remove(); reload(); });
+    box.addEventListener("close", () => { viewing = false; box.remove(); reload(); });
     document.body.append(box);
-    await draw();
-    if (box.isConnected) box.showModal();
+    box.showModal();
+    try { await draw(); } catch (error) { box.close(); report(error); }
   }
 
   // --- the same prompts and seeds side by side
