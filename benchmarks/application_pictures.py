@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from magictailor.attachments import FromImage, load_attachments, sample_attached
+from magictailor.attachments import FromImage
+from magictailor.attachments.sampling import load_attachments, sample_attached
 from magictailor.backbones import load_backbone
 from magictailor.backbones.sampling import SamplingOptions
 from magictailor.common.pictures import grid, save_png

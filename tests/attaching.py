@@ -9,7 +9,8 @@ from PIL import Image
 
 import families
 import tiny
-from magictailor.attachments import Request, load_attachments, sample_attached
+from magictailor.attachments import Request
+from magictailor.attachments.sampling import load_attachments, sample_attached
 from magictailor.backbones import Backbone
 from magictailor.backbones.families import backbone_class
 from magictailor.backbones.sampling import SamplingOptions, sample

@@ -11,7 +11,7 @@ from diffusers import PNDMScheduler, StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor2_0
 from PIL import Image
 
-import magictailor.generation.images as module
+import magictailor.generation.generate as module
 from magictailor import Generated, InputError, Record, Run, load, personalize
 from magictailor.backbones.process import Diffusion
 from magictailor.common.tensors import read_tensors

@@ -14,7 +14,7 @@ from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, ignore
 from magictailor.common.files import output_folder
 from magictailor.data import Pair, read_pair
-from magictailor.generation import images, transfer
+from magictailor.generation import generate, transfer
 from magictailor.generation.images import Generated
 from magictailor.generation.loading import load_trained
 from magictailor.generation.transfer import TransferOptions
@@ -83,7 +83,7 @@ class Run:
                 attachment that does not fit the model.
         """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        return images.generate(
+        return generate.generate(
             self.backbone, self.folder, self.info, texts, number=number, seed=seed, steps=steps, guidance=guidance,
             scheduler_name=scheduler, batch=batch, attachments=attachments, listen=listen,
         )  # fmt: skip

@@ -8,8 +8,10 @@ import pytest
 
 import controlnets
 from attaching import BUILDERS, OPTIONS, PROMPT, attached, built, differ, pictures, plain, ready_map, wrapped
-from magictailor.attachments import Control, FromImage, Request, load_attachments, records
+from magictailor.attachments import Control, FromImage, Request
+from magictailor.attachments.contract import records
 from magictailor.attachments.lines import canny, overlap
+from magictailor.attachments.sampling import load_attachments
 from magictailor.backbones.sampling import sample
 from magictailor.common.errors import InputError
 

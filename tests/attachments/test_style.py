@@ -10,7 +10,9 @@ from PIL import Image
 import adapters
 import controlnets
 from attaching import attached, built, differ, pictures, plain, wrapped
-from magictailor.attachments import Control, FromImage, Request, Style, load_attachments, records
+from magictailor.attachments import Control, FromImage, Request, Style
+from magictailor.attachments.contract import records
+from magictailor.attachments.sampling import load_attachments
 from magictailor.common.errors import InputError
 from magictailor.common.tensors import write_tensors
 

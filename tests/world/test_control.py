@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from magictailor.attachments import Control, load_attachments
+from magictailor.attachments import Control
 from magictailor.attachments.lines import canny
+from magictailor.attachments.sampling import load_attachments
 from magictailor.backbones import load_backbone
 from magictailor.common.errors import InputError
 from magictailor.common.events import Event, Progress

@@ -1,7 +1,7 @@
 """What an attachment is: it joins the generation of pictures, and nothing of the run changes.
 
-A user writes a request (`FromImage`, `Control`, `Style`). Loading it reads its files and models and refuses what does not
-fit, before anything is generated.
+A user writes a request (`FromImage`, `Control`, `Style`). Loading makes it an attachment: it reads files and models and
+refuses what does not fit, before anything is generated.
 """
 
 from abc import ABC, abstractmethod
@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from PIL import Image
-
-from magictailor.backbones import Backbone
 
 Role = Literal["image", "region", "control", "union", "style"]  # what a pipeline of diffusers has to be able to do
 
@@ -49,18 +47,6 @@ class Attachment(ABC):
     def finish(self, picture: Image.Image) -> Image.Image:
         """What becomes of a picture after the pipeline."""
         return picture
-
-
-class Request(ABC):
-    """What a user asks for; a frozen dataclass of paths and numbers."""
-
-    @abstractmethod
-    def load(self, backbone: Backbone) -> Attachment:
-        """Read its files and models.
-
-        Raises:
-            InputError: something is missing or does not fit the backbone.
-        """
 
 
 def records(attachments: Sequence[Attachment]) -> dict[str, Any]:

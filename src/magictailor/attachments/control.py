@@ -2,15 +2,15 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from magictailor.attachments.contract import Attachment, Request, Role
+from magictailor.attachments.contract import Attachment, Role
 from magictailor.attachments.controlnets import FLUX_MODES, SDXL_MODES, UNION, load_controlnet
-from magictailor.attachments.maps import KINDS, make_map
+from magictailor.attachments.maps import make_map
+from magictailor.attachments.requests import Control
 from magictailor.backbones import Backbone
 from magictailor.backbones.contract import weights_digest
 from magictailor.backbones.sampling import to_images
@@ -22,51 +22,20 @@ from magictailor.data.training_images import unmasked_image
 LIMITED = ("control_guidance_start", "control_guidance_end")  # arguments that some families' pipelines do not have
 
 
-@dataclass(frozen=True)
-class Control(Request):
-    """Follow a picture.
-
-    Attributes:
-        kind: canny, depth, pose or lines.
-        image: the picture, of which the middle square is used; or a ready map.
-        ready: ``image`` is a map already; it has the size of the pictures to generate.
-        strength: how strongly, 0 to 2.
-        start, end: during which part of the denoising, 0 to 1.
-        model: the ControlNet: a folder in diffusers format, a .safetensors file, or a hub's name. None: the usual one of
-            the family; the embedded base has its own.
-    """
-
-    kind: str
-    image: Path | str
-    ready: bool = False
-    strength: float = 1.0
-    start: float = 0.0
-    end: float = 1.0
-    model: str | None = None
-
-    def load(self, backbone: Backbone) -> Attachment:
-        if self.kind not in KINDS:
-            raise InputError(f"{self.kind}: unknown", f"choose one of {', '.join(KINDS)}", field="control")
-        if not 0 <= self.strength <= 2:
-            raise InputError(f"{self.strength}: out of range", "choose 0 .. 2", field="control_strength")
-        if not 0 <= self.start < self.end <= 1:
-            raise InputError(
-                f"{self.start} to {self.end}: no part of the denoising",
-                "choose 0 <= start < end <= 1",
-                field="control_start",
-            )
-        picture, _ = load_image(Path(self.image))
-        size = backbone.size
-        if self.ready and picture.size != (size, size):
-            raise InputError(
-                f"{self.image}: a map of {picture.width} x {picture.height}, and pictures are {size} x {size}",
-                "make it that size, or give the picture itself",
-                field="control_map",
-            )
-        (square,) = to_images(unmasked_image(picture, size).pixels[None])
-        drawn = square if self.ready else make_map(self.kind, square, backbone.family)
-        name, network = load_controlnet(backbone, self.kind, self.model)
-        return LoadedControl(self, name, network, drawn)
+def load(request: Control, backbone: Backbone) -> Attachment:
+    """See `Request.load`."""
+    picture, _ = load_image(Path(request.image))
+    size = backbone.size
+    if request.ready and picture.size != (size, size):
+        raise InputError(
+            f"{request.image}: a map of {picture.width} x {picture.height}, and pictures are {size} x {size}",
+            "make it that size, or give the picture itself",
+            field="control_map",
+        )
+    (square,) = to_images(unmasked_image(picture, size).pixels[None])
+    drawn = square if request.ready else make_map(request.kind, square, backbone.family)
+    name, network = load_controlnet(backbone, request.kind, request.model)
+    return LoadedControl(request, name, network, drawn)
 
 
 class LoadedControl(Attachment):

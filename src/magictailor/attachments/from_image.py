@@ -1,70 +1,36 @@
 """Pictures into pictures: a picture that generation starts from, and a region that alone may change."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from magictailor.attachments.contract import Attachment, Request, Role
+from magictailor.attachments.contract import Attachment, Role
+from magictailor.attachments.requests import FromImage, read_region
 from magictailor.backbones import Backbone
 from magictailor.backbones.sampling import to_images
-from magictailor.common.errors import InputError
 from magictailor.common.files import digest
-from magictailor.data.images import load_grey, load_image
+from magictailor.data.images import load_image
 from magictailor.data.training_images import square, unmasked_image
 
 STRENGTH, STRENGTH_INSIDE = 0.6, 1.0  # without a region, and with one
 UNET_CHANNELS = 4  # of a U-Net that inpaints without being made for it, as diffusers recognises it
 
 
-@dataclass(frozen=True)
-class FromImage(Request):
-    """Start from a picture (img2img), or fill a region of it (inpainting).
-
-    Attributes:
-        image: a picture of any size; a square of it is used, the middle or around the region.
-        strength: how much may change, above 0 to 1: the share of the denoising steps that are done. None: 0.6, and 1
-            inside a region.
-        region: a mask of the picture's size, white where it may change. What is black stays as it is.
-    """
-
-    image: Path | str
-    strength: float | None = None
-    region: Path | str | None = None
-
-    def load(self, backbone: Backbone) -> Attachment:
-        strength = self.strength if self.strength is not None else STRENGTH if self.region is None else STRENGTH_INSIDE
-        if not 0 < strength <= 1:
-            raise InputError(f"{strength}: out of range", "choose above 0, at most 1", field="strength")
-        picture, _ = load_image(Path(self.image))
-        if self.region is None:
-            whole = unmasked_image(picture, backbone.size)
-            return LoadedImage(self, strength, to_images(whole.pixels[None])[0], None)
-        mask = read_region(self.region, picture, self.image)
-        pixels, inside = square(picture, mask, backbone.size)
-        (shown,) = to_images(pixels[None])
-        (region,) = to_images(inside[None].expand(-1, 3, -1, -1) * 2 - 1)
-        return LoadedImage(self, strength, shown, region.convert("L"))
-
-
-def read_region(region: Path | str, picture: Image.Image, name: Path | str) -> Image.Image:
-    """A region of a picture, grey, white inside.
-
-    Args:
-        name: the picture's file, for the error.
-
-    Raises:
-        InputError: it cannot be read, has another size than the picture, or nothing white.
-    """
-    mask = load_grey(region)
-    if picture.size != mask.size:
-        sizes = f"{mask.size[0]} x {mask.size[1]}, {name} {picture.size[0]} x {picture.size[1]}"
-        raise InputError(f"{region} is {sizes}", "make them one size")
-    if mask.point(lambda v: 255 * (v > 127)).getbbox() is None:
-        raise InputError(f"{region}: has no white in it", "paint the region white")
-    return mask
+def load(request: FromImage, backbone: Backbone) -> Attachment:
+    """See `Request.load`."""
+    usual = STRENGTH if request.region is None else STRENGTH_INSIDE
+    strength = usual if request.strength is None else request.strength
+    picture, _ = load_image(Path(request.image))
+    if request.region is None:
+        whole = unmasked_image(picture, backbone.size)
+        return LoadedImage(request, strength, to_images(whole.pixels[None])[0], None)
+    mask = read_region(request.region, picture, request.image)
+    pixels, inside = square(picture, mask, backbone.size)
+    (shown,) = to_images(pixels[None])
+    (region,) = to_images(inside[None].expand(-1, 3, -1, -1) * 2 - 1)
+    return LoadedImage(request, strength, shown, region.convert("L"))
 
 
 class LoadedImage(Attachment):

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from PIL import Image
 
-from magictailor.attachments.contract import Attachment, Request
+from magictailor.attachments.contract import Attachment
 from magictailor.attachments.control import LoadedControl
 from magictailor.attachments.from_image import LoadedImage
 from magictailor.attachments.joining import combined, joined, joint_class
 from magictailor.attachments.pipelines import ONE_AT_A_TIME, SEVERAL_MAPS
+from magictailor.attachments.requests import Request
 from magictailor.backbones import Backbone
 from magictailor.backbones.sampling import SamplingOptions, sample
 from magictailor.common.errors import InputError
@@ -24,6 +25,8 @@ def load_attachments(backbone: Backbone, requests: Sequence[Request], steps: int
     Raises:
         InputError: one does not fit the backbone or the others; nothing has been generated.
     """
+    for request in requests:
+        request.check()
     loaded = [request.load(backbone) for request in requests]
     starts = [a for a in loaded if isinstance(a, LoadedImage)]
     if len(starts) > 1:

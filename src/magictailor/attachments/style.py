@@ -2,14 +2,14 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image
 
 from magictailor.attachments.adapters import USUAL, load_encoder, read_adapter, tensors_digest
-from magictailor.attachments.contract import Attachment, Request, Role
+from magictailor.attachments.contract import Attachment, Role
+from magictailor.attachments.requests import Style
 from magictailor.backbones import Backbone
 from magictailor.backbones.contract import weights_digest
 from magictailor.common.errors import InputError
@@ -19,46 +19,24 @@ from magictailor.data.images import load_image
 ARGUMENT = "ip_adapter_image"
 
 
-@dataclass(frozen=True)
-class Style(Request):
-    """Take the style of a picture.
-
-    Attributes:
-        image: the picture.
-        strength: how strongly, 0 to 2.
-        layers: ``style``: InstantStyle's layers alone (U-Nets); ``all``: what is in the picture comes along.
-        model: the IP-Adapter, a .safetensors file or owner/name/file of the hub; None: the family's usual one.
-        encoder: its image encoder, a folder or owner/name of the hub; None: the usual one.
-    """
-
-    image: Path | str
-    strength: float = 1.0
-    layers: Literal["style", "all"] = "style"
-    model: str | None = None
-    encoder: str | None = None
-
-    def load(self, backbone: Backbone) -> Attachment:
-        if not 0 <= self.strength <= 2:
-            raise InputError(f"{self.strength}: out of range", "choose 0 .. 2", field="style_strength")
-        if self.layers not in ("style", "all"):
-            raise InputError(f"{self.layers}: unknown", "choose style or all", field="style_layers")
-        if not hasattr(backbone.pipeline, "load_ip_adapter"):
-            raise InputError(f"{backbone.family} takes no style image in diffusers", "leave it out", field="style")
-        picture, _ = load_image(Path(self.image))
-        usual = USUAL.get(backbone.family)
-        model = self.model or (usual.adapter if usual else None)
-        encoder = self.encoder or (usual.encoder if usual else None)
-        if model is None or encoder is None:
-            raise InputError(
-                f"no IP-Adapter is usual on {backbone.family}",
-                "name one and its image encoder (style_model, style_encoder)",
-                field="style",
-            )
-        tensors = read_adapter(model)
-        network, prepare = load_encoder(encoder, backbone)
-        loaded = LoadedStyle(self, model, tensors, network, prepare, picture)
-        loaded.try_on(backbone)
-        return loaded
+def load(request: Style, backbone: Backbone) -> Attachment:
+    """See `Request.load`."""
+    if not hasattr(backbone.pipeline, "load_ip_adapter"):
+        raise InputError(f"{backbone.family} takes no style image in diffusers", "leave it out", field="style")
+    usual = USUAL.get(backbone.family)
+    model = request.model or (usual.adapter if usual else None)
+    encoder = request.encoder or (usual.encoder if usual else None)
+    if model is None or encoder is None:
+        raise InputError(
+            f"no IP-Adapter is usual on {backbone.family}",
+            "name one and its image encoder (style_model, style_encoder)",
+            field="style",
+        )
+    network, prepare = load_encoder(encoder, backbone)
+    picture, _ = load_image(Path(request.image))
+    loaded = LoadedStyle(request, model, read_adapter(model), network, prepare, picture)
+    loaded.try_on(backbone)
+    return loaded
 
 
 class LoadedStyle(Attachment):

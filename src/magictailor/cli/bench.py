@@ -42,14 +42,15 @@ def run(
     preset: Preset = None,
 ) -> None:
     """Train, generate and score everything that is missing."""
+    from magictailor.evaluate.sources import sources
+    from magictailor.evaluate.spec import read_spec
+
+    plan = read_spec(spec)
+    pairs = sources(plan, spec.resolve().parent)
     with started("reading"):
         from magictailor.evaluate.bench import Workers, bench_forecast, run_bench
-        from magictailor.evaluate.sources import sources
-        from magictailor.evaluate.spec import read_spec
         from magictailor.evaluate.stores import open_store
 
-        plan = read_spec(spec)
-        pairs = sources(plan, spec.resolve().parent)
         own = Workers(workers, ray, threads, card_gb)
         store = open_store(output)
         for pair in pairs:
@@ -73,10 +74,12 @@ def status(
     """Show what is done, at work, failed and waiting, and the time that is left; from any machine."""
     from magictailor.evaluate.sources import sources
     from magictailor.evaluate.spec import read_spec
-    from magictailor.evaluate.status import bench_status, status_lines
 
     plan = read_spec(spec)
-    for line in status_lines(bench_status(plan, sources(plan, spec.resolve().parent), output), every):
+    pairs = sources(plan, spec.resolve().parent)
+    from magictailor.evaluate.status import bench_status, status_lines
+
+    for line in status_lines(bench_status(plan, pairs, output), every):
         console.print(line)
 
 

@@ -44,10 +44,15 @@ def learning(runs: Runs, output: Picture) -> None:
     """Plot how runs learned: previews over steps, and each sample's loss below."""
     with started("plotting"):
         from magictailor.common.files import output_file
+        from magictailor.training.run_folder import read_run
+
+        output_file(output)
+        for run in runs:
+            read_run(run)  # before torch is imported
+
         from magictailor.common.pictures import save_png
         from magictailor.training.learning import learning_process
 
-        output_file(output)
         save_png(learning_process(runs), output)
     console.print(f"wrote {output}")
 

@@ -219,12 +219,14 @@ def generate(
         asked = [*(prompts or ()), *(study_prompts(study, words) if study else ())]
         if not asked:
             raise InputError('no prompt: write one, for instance "<person> with <hair>"', "or choose a study")
-        for prompt in asked:  # before the model is loaded
+        for request in requests:  # before torch is imported
+            request.check()
+        for prompt in asked:
             check_prompt(prompt, words)
         check_numbers(len(asked), number, seed, steps, guidance, batch)
         target = output_folder(output or run / "images")
 
-        from magictailor.api import load  # imports torch
+        from magictailor.api import load
         from magictailor.generation.images import save_images
 
         options = {"device": device, "precision": precision, "preset": preset, "compiled": compiled}

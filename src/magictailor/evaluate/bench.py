@@ -30,7 +30,7 @@ from magictailor.evaluate.spec import Spec
 from magictailor.evaluate.stores import bench_files, open_store
 from magictailor.evaluate.trials import Trial, make_trials, make_units
 from magictailor.evaluate.work import is_trained, spec_scorers, trial_recipe
-from magictailor.generation.reference_only import REFERENCE_ONLY
+from magictailor.methods import REFERENCE_ONLY
 
 READ = ("results", "costs", "design.json")  # parts of a bench that its driver reads
 SHOWN_FAILURES = 5

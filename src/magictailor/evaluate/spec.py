@@ -11,9 +11,8 @@ from pydantic import Field, field_validator, model_validator
 from magictailor.common.errors import InputError
 from magictailor.common.opening import read_text
 from magictailor.evaluate.anchor_names import ANCHORS
-from magictailor.generation.reference_only import REFERENCE_ONLY
 from magictailor.generation.studies import STUDIES, filled, study_prompts
-from magictailor.methods import METHODS
+from magictailor.methods import METHODS, REFERENCE_ONLY
 from magictailor.recipe import ConfigModel, config_from
 from magictailor.recipe.config import fields_of
 from magictailor.segmentation import MODELS

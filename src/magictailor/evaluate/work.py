@@ -28,7 +28,8 @@ from magictailor.evaluate.spec import Spec
 from magictailor.evaluate.stores import Store
 from magictailor.evaluate.trials import Kind, Trial, Unit
 from magictailor.generation.images import Generated
-from magictailor.generation.reference_only import REFERENCE_ONLY, ReferenceOnly
+from magictailor.generation.reference_only import ReferenceOnly
+from magictailor.methods import REFERENCE_ONLY
 from magictailor.recipe import Recipe
 from magictailor.training.checkpoint import STATE_FILE
 from magictailor.training.run_folder import RUN_FILE, describe_pair, is_finished, stored_bytes

@@ -1,9 +1,9 @@
-"""From a finished run to images, each with a record of how it was made."""
+"""Images with a record of how each was made, and their files."""
 
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -11,21 +11,10 @@ from typing import Any
 from uuid import uuid4
 from zlib import crc32
 
-import torch
 from PIL import Image
 
-from magictailor.attachments import Request, load_attachments, records, sample_attached
-from magictailor.backbones import Backbone
-from magictailor.backbones.sampling import SamplingOptions, sample, scheduler
-from magictailor.common.errors import InputError, RunError
-from magictailor.common.events import Listener, Progress, ignore
 from magictailor.common.pictures import fit_cell, grid, save_png
-from magictailor.generation.checks import check_numbers, check_prompt
-from magictailor.generation.two_stages import two_stages
-from magictailor.recipe.naming import Naming
-from magictailor.training.run_folder import RunInfo
 
-SURELY_READ = 60  # characters: no text encoder cuts off so short a prompt
 CELL, MOST_ROWS, MOST_COLUMNS = 128, 100, 50  # of the contact sheet: pixels, prompts, images of each
 
 
@@ -54,78 +43,6 @@ class Generated:
 
     image: Image.Image
     record: Record
-
-
-def _check_length(backbone: Backbone, prompt: str, words: Sequence[str]) -> None:
-    """Raises InputError for a pseudo-word that a text encoder cuts off."""
-    present = [word for word in words if word in prompt]
-    if len(prompt) < SURELY_READ or not present:
-        return
-    with torch.no_grad(), backbone.on_device("text"):
-        spans = backbone.encode_text([prompt], present).spans[0]
-    for word in present:
-        if not spans.get(word):
-            raise InputError(f"{word}: lies beyond the text encoder's length", "shorten the prompt", field="prompts")
-
-
-def generate(
-    backbone: Backbone,
-    folder: Path,
-    info: RunInfo,
-    prompts: Sequence[str],
-    *,
-    number: int = 1,
-    seed: int = 0,
-    steps: int | None = None,
-    guidance: float | None = None,
-    scheduler_name: str | None = None,
-    batch: int | None = None,
-    attachments: Sequence[Request] = (),
-    listen: Listener = ignore,
-) -> Iterator[Generated]:
-    """Images of the prompts, lazily; see `magictailor.Run.generate`."""
-    for prompt in prompts:
-        check_prompt(prompt, list(info.words))
-    config = info.recipe.sampling
-    steps = config.steps if steps is None else steps
-    guidance = config.guidance if guidance is None else guidance
-    check_numbers(len(prompts), number, seed, steps, guidance, batch)
-    if steps <= config.base_steps:
-        raise InputError(
-            f"{steps}: the first {config.base_steps} are the base's own with this method", "choose more", field="steps"
-        )
-    scheduler_name = scheduler_name or next(iter(backbone.schedulers))
-    scheduler(scheduler_name, backbone)  # refuses an unknown name before anything is generated
-    naming = Naming(info.recipe, info.words)
-    for prompt in prompts:
-        _check_length(backbone, naming.expand(prompt), list(info.words))
-    options = SamplingOptions(steps, guidance, scheduler_name, batch=batch)
-    keys = [(text, seed + i) for text in prompts for i in range(number)]
-    if attachments and config.base_steps:
-        raise InputError(
-            f"{info.recipe.method} generates in two stages, which take no attachments", "leave them out", field="run"
-        )
-    loaded = load_attachments(backbone, attachments, steps)
-    texts, seeds = [naming.expand(prompt) for prompt, _ in keys], [own_seed for _, own_seed in keys]
-
-    def sampled() -> Iterator[Image.Image]:
-        if not loaded:
-            stages, labelled = two_stages(info, folder, backbone), [naming.with_labels(prompt) for prompt, _ in keys]
-            yield from sample(backbone, texts, seeds, options, stages=stages, first_prompts=labelled)
-            return
-        yield from sample_attached(backbone, texts, seeds, options, loaded)
-
-    def images() -> Iterator[Generated]:
-        settings = (info.recipe.method, info.model, steps, guidance, scheduler_name, records(loaded))
-        listen(Progress("generating", 0, len(keys)))
-        try:
-            for done, (image, (prompt, own_seed)) in enumerate(zip(sampled(), keys, strict=True), 1):
-                listen(Progress("generating", done, len(keys)))
-                yield Generated(image, Record(info.pair["name"], prompt, own_seed, *settings))
-        except torch.OutOfMemoryError as error:
-            raise RunError("out of memory; generate fewer at a time (batch 1), or choose a smaller preset") from error
-
-    return images()
 
 
 def slug(prompt: str) -> str:

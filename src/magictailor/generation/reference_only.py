@@ -9,9 +9,8 @@ from magictailor.backbones.sampling import to_images
 from magictailor.common.errors import InputError
 from magictailor.data import Pair
 from magictailor.generation.images import Generated, Record
+from magictailor.methods import REFERENCE_ONLY
 from magictailor.recipe import Sampling
-
-REFERENCE_ONLY = "reference-only"
 
 
 class ReferenceOnly:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from magictailor.attachments.from_image import read_region
+from magictailor.attachments.requests import read_region
 from magictailor.backbones import Backbone
 from magictailor.backbones.sampling import scheduler, to_images
 from magictailor.common.errors import InputError

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from magictailor.attachments.from_image import read_region
+from magictailor.attachments.requests import read_region
 from magictailor.common.errors import InputError
 
 BACKGROUNDS = ("auto", "judge", "rembg", "keep")

@@ -1,30 +1,24 @@
 """A mesh of a picture, or of what a run generates, with its turntable."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from magictailor.common.distributed import device_named
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Notice, Progress, ignore
 from magictailor.common.files import output_file, write_atomically
 from magictailor.common.pictures import grid, save_png
 from magictailor.data.images import load_image
-from magictailor.mesh.checkouts import Hunyuan3D, TripoSR
+from magictailor.generation.checks import check_prompt
 from magictailor.mesh.contract import Backend, import_trimesh
 from magictailor.mesh.cutout import cut_out
-from magictailor.mesh.shap_e import ShapE
 from magictailor.mesh.turntable import strip, turntable
+from magictailor.training.run_folder import finished_run
 
 FORMATS = (".glb", ".obj", ".ply")
-BACKENDS: dict[str, Callable[[str | None, str, str | None], Backend]] = {
-    "shap-e": lambda model, device, checkout: ShapE(model, device),
-    "triposr": TripoSR,
-    "hunyuan3d-2": Hunyuan3D,
-}
+BACKENDS = ("shap-e", "triposr", "hunyuan3d-2")
 FRAME_MS = 80
 
 
@@ -40,19 +34,38 @@ class Made:
     closed: bool
 
 
+def _check_source(source: Path, prompt: str | None) -> None:
+    """Raises InputError for a source that has no picture to give."""
+    if source.is_dir():
+        words = list(finished_run(source)[1].words)
+        if prompt is None:
+            raise InputError("is missing", f"write one, for instance {' with '.join(words)!r}", field="prompts")
+        check_prompt(prompt, words)
+    elif prompt is not None:
+        raise InputError("has no effect next to a picture", "leave it out", field="prompts")
+    else:
+        load_image(source)
+
+
 def _picture(source: Path, prompt: str | None, seed: int) -> tuple[Image.Image, bool]:
     """The picture, and whether it is the embedded base's."""
-    if not source.is_dir():
-        if prompt is not None:
-            raise InputError("has no effect next to a picture", "leave it out", field="prompts")
+    if prompt is None:
         return load_image(source)[0], False
     from magictailor.api import load
 
-    if prompt is None:
-        raise InputError("is missing", 'write one, for instance "<person> with <hair>"', field="prompts")
     run = load(source)
     (item,) = run.generate(prompt, seed=seed)
     return item.image, run.backbone.family.startswith("embedded")
+
+
+def _backend(name: str, model: str | None, device: str, checkout: str | None) -> Backend:
+    """Loaded; those that import torch are imported here."""
+    from magictailor.mesh.checkouts import Hunyuan3D, TripoSR
+    from magictailor.mesh.shap_e import ShapE
+
+    if name == "shap-e":
+        return ShapE(model, device)
+    return {"triposr": TripoSR, "hunyuan3d-2": Hunyuan3D}[name](model, device, checkout)
 
 
 def make_mesh(
@@ -91,11 +104,14 @@ def make_mesh(
         raise InputError(f"{backend}: unknown", f"choose one of {', '.join(BACKENDS)}", field="backend")
     if checkout is not None and backend == "shap-e":
         raise InputError("has no effect on shap-e", "leave it out", field="checkout")
+    _check_source(Path(source), prompt)
     import_trimesh()
+    from magictailor.common.distributed import device_named
+
     device_named(device)
     picture, embedded = _picture(Path(source), prompt, seed)
     cut = cut_out(picture, background, embedded, mask, str(source))
-    loaded = BACKENDS[backend](model, device, checkout)
+    loaded = _backend(backend, model, device, checkout)
     listen(Notice(f"{backend}: its licence is {loaded.licence}"))
     listen(Progress("mesh", 0, 2))
     mesh = _whole(loaded.mesh(cut, seed, steps), backend)

@@ -33,6 +33,8 @@ class Method:
     published: str = ""
 
 
+REFERENCE_ONLY = "reference-only"  # the rival without training, see generation/reference_only.py: no recipe
+
 COMPARED: dict[str, Method] = {
     "textual-inversion": Method(
         textual_inversion, "only the embeddings of the pseudo-words", ".236 / .742 / .620 / .558"

@@ -1,6 +1,5 @@
 """The studio as one object: pairs, masks, jobs, gallery. What the page can do, and Python as well."""
 
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from uuid import uuid4
 
 from magictailor.backbones.families import family_on_disk
 from magictailor.common.errors import InputError
+from magictailor.generation.checks import check_prompt
 from magictailor.methods import recipe_for
 from magictailor.recipe import Recipe
 from magictailor.studio.adoption import adopt, adopt_from_world
@@ -172,7 +172,7 @@ class Studio:
         for run in spec.runs:
             words = run_facts(self.jobs.folder(self.result(run).job.id)).get("words", {})
             for prompt in spec.prompts:
-                _check_prompt(prompt, list(words))
+                check_prompt(prompt, list(words))
         for name in spec.loras:
             self.places.lora(name)
         return spec.prompts[0] if len(spec.prompts) == 1 else f"{len(spec.prompts)} prompts: {spec.prompts[0]}"
@@ -206,12 +206,3 @@ class Studio:
 
     def job_file(self, id: str, *names: str) -> Path:
         return self.workspace.find("jobs", checked_name(id), *names)
-
-
-def _check_prompt(prompt: str, words: list[str]) -> None:
-    """As `magictailor.generation.images.check_prompt`, which imports torch."""
-
-    if not prompt.strip():
-        raise InputError("the prompt is empty", f"write for instance {' with '.join(words)}", field="prompts")
-    if unknown := [w for w in re.findall(r"<[^<>\s]+>", prompt) if w not in words]:
-        raise InputError(f"{unknown[0]}: not a word of this training", f"it knows {', '.join(words)}", field="prompts")

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from magictailor.generation.reference_only import REFERENCE_ONLY
-from magictailor.methods import CATALOGUE, COMPARED
+from magictailor.methods import CATALOGUE, COMPARED, REFERENCE_ONLY
 
 OURS = "magictailor"
 

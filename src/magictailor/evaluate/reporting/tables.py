@@ -14,8 +14,7 @@ from magictailor.evaluate.reporting.paper import TABLES
 from magictailor.evaluate.reporting.shares import FLOORS, share_means
 from magictailor.evaluate.reporting.statistics import MIN_PAIRS, Interval, bootstrap
 from magictailor.evaluate.scores import Scores, read_scores
-from magictailor.generation.reference_only import REFERENCE_ONLY
-from magictailor.methods import CATALOGUE
+from magictailor.methods import CATALOGUE, REFERENCE_ONLY
 
 DIGITS = 9  # means that agree to this number of decimals are equal
 COSTS = {
