@@ -97,6 +97,11 @@ def _mean(values: list[float], name: str) -> float | None:
     return values[-1] if name in ("step", "worst") else sum(values) / len(values)
 
 
+def _event(name: str, value: Any) -> bytes:
+    """A server-sent event."""
+    return f"event: {name}\ndata: {json.dumps(value, ensure_ascii=False)}\n\n".encode()
+
+
 class _Watched:
     """What has been read of one job so far."""
 
@@ -105,7 +110,7 @@ class _Watched:
         self.metrics, self.events = Tail(run_folder(folder) / METRICS_FILE), Tail(folder / EVENTS_FILE)
         self.images = Tail(folder / IMAGES_FILE)
         self.progress: dict[str, Any] = {}
-        self.sent = ""
+        self.sent: tuple[str, str] = "", ""  # a job without its progress, and its progress, as pages know them
         self.ended: Status | None = None  # what was sent last, of a job that has ended
 
     def news(self, id: str) -> list[tuple[str, Any]]:
@@ -180,10 +185,10 @@ class Live:
         with self._lock:
             return [self.describe(found) for found in self.store.statuses()]
 
-    def publish(self, name: str, value: Any) -> None:
-        """Tell every open page; from any thread."""
-        data = f"event: {name}\ndata: {json.dumps(value, ensure_ascii=False)}\n\n".encode()
-        if self._loop is not None and not self._loop.is_closed():
+    def publish(self, *messages: tuple[str, Any]) -> None:
+        """Tell every open page, all in one piece; from any thread."""
+        data = b"".join(_event(name, value) for name, value in messages)
+        if data and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._tell, data)
 
     def _tell(self, data: bytes) -> None:
@@ -200,7 +205,7 @@ class Live:
         self._subscribers.add(queue)
         try:
             jobs = await asyncio.to_thread(self.describe_all)
-            yield f"retry: 1000\nevent: jobs\ndata: {json.dumps(jobs, ensure_ascii=False)}\n\n".encode()
+            yield b"retry: 1000\n" + _event("jobs", jobs)
             while not self._closed.is_set():
                 try:
                     data = await asyncio.wait_for(queue.get(), ALIVE)
@@ -222,13 +227,14 @@ class Live:
     def _look(self) -> None:
         with self._lock:
             seen: set[str] = set()
+            messages: list[tuple[str, Any]] = []
             for found in self.store.statuses():
                 seen.add(found.job.id)
-                for name, value in self._news(found):
-                    self.publish(name, value)
+                messages += self._news(found)
             for id in set(self._watched) - seen:
                 del self._watched[id]
-                self.publish("gone", {"id": id})
+                messages.append(("gone", {"id": id}))
+            self.publish(*messages)
 
     def _news(self, found: Status) -> list[tuple[str, Any]]:
         id = found.job.id
@@ -242,8 +248,10 @@ class Live:
             messages = []  # what was there before: pages read it when they need it
         described = self.describe(found)
         watched.ended = found if state in ENDED else None
-        mark = json.dumps(described)
-        if mark != watched.sent:
-            watched.sent = mark
+        before, progress = watched.sent, described["progress"]
+        watched.sent = json.dumps({**described, "progress": None}), json.dumps(progress)
+        if watched.sent[0] != before[0]:
             messages.append(("job", described))
+        elif watched.sent[1] != before[1]:  # each step: as little as can be
+            messages.append(("progress", {"id": id, "progress": progress}))
         return messages

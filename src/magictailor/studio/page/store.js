@@ -55,6 +55,11 @@ function listen() {
     tell("jobs", job);
     if (job.kind === "masks" && job.state === "done") refreshPair(job.spec.pair);
   });
+  handle("progress", ({ id, progress }) => {
+    const job = state.jobs.get(id);
+    if (job) state.jobs.set(id, { ...job, progress });
+    tell("jobs", state.jobs.get(id));
+  });
   handle("gone", ({ id }) => { state.jobs.delete(id); tell("jobs"); });
   handle("anew", () => tell("anew"));
   for (const name of ["metrics", "preview", "images", "gallery"]) handle(name, (value) => tell(name, value));

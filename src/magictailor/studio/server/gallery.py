@@ -42,7 +42,7 @@ def find(
 @router.post("/gallery/marks", status_code=204)
 def mark(studio: TheStudio, marks: Marks) -> None:
     studio.gallery.mark(marks.ids, favourite=marks.favourite, deleted=marks.deleted)
-    studio.live.publish("gallery", marks.model_dump())
+    studio.live.publish(("gallery", marks.model_dump()))
 
 
 @router.post("/gallery/empty-bin")

@@ -118,7 +118,7 @@ def rename_pair(studio: TheStudio, id: str, named: Named) -> dict[str, Any]:
 @router.delete("/pairs/{id}", status_code=204)
 def delete_pair(studio: TheStudio, id: str) -> None:
     studio.pairs.delete(id)
-    studio.live.publish("pair", {"id": id})
+    studio.live.publish(("pair", {"id": id}))
 
 
 @router.post("/pairs/{id}/undelete")
@@ -226,5 +226,5 @@ def export_masks(studio: TheStudio, id: str) -> Response:
 
 def _told(studio: TheStudio, id: str) -> dict[str, Any]:
     """The pair as it is now; other open pages are told that it changed."""
-    studio.live.publish("pair", {"id": id})
+    studio.live.publish(("pair", {"id": id}))
     return studio.pair(id)
