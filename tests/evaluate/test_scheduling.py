@@ -2,12 +2,17 @@
 
 import heapq
 import random
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
+from magictailor.evaluate import journal
+from magictailor.evaluate.journal import Journal, Progress, read_progress
 from magictailor.evaluate.scheduling import MAX_LOSSES, Outcome, Schedule, run_schedule
 from magictailor.evaluate.sources import Source
+from magictailor.evaluate.stores import open_store
 from magictailor.evaluate.trials import KINDS, Trial, Unit, make_units
 
 
@@ -111,3 +116,33 @@ def test_thousands_of_units_with_failures() -> None:
     assert state.done + len(state.failed) + len(state.skipped) == 3000
     assert len(state.failed) > 10
     assert not state.running
+
+
+class Slow(Simulated):
+    """In this process, so that nobody writes while it works: for as long as it takes to be seen twice."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(1, done)
+        self.home, self.seen = home, list[Progress]()
+
+    def wait(self) -> Sequence[Outcome]:
+        times = set[float]()
+        while len(times) < 2:
+            found = read_progress(self.home)
+            if found is not None and list(found.running) == self.order[-1:]:
+                times.add(found.updated)
+                self.seen.append(found)
+            time.sleep(0.005)
+        return super().wait()
+
+
+def test_a_driver_in_the_middle_of_a_long_unit_is_seen_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "PAUSE", 0.02)
+    executor = Slow(tmp_path)
+    with Journal(open_store(tmp_path), lambda: 1) as kept:
+        run_schedule(units(1), executor, kept.note)
+    assert all(progress.at_work for progress in executor.seen)
+    kept.end()
+    last = read_progress(tmp_path)
+    assert last is not None
+    assert (last.ended, last.done, last.running) == (True, 6, {})

@@ -158,13 +158,14 @@ def _run(
             reported.add(key)
             listen(Notice(f"{key} failed: {state.failed[key]}", warning=True))
         listen(Progress("units", before + state.finished, before + state.total))
-        journal.write(state)
+        journal.note(state)
 
     try:
-        state = run_schedule(units, executor, report)
+        with journal:
+            state = run_schedule(units, executor, report)
     finally:
         executor.close()
-    journal.write(state, ended=True)
+    journal.end()
     _report(state)
 
 

@@ -3,18 +3,21 @@
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from magictailor.common.events import log
 from magictailor.common.records import read_record
 from magictailor.evaluate.scheduling import Schedule
 from magictailor.evaluate.stores import Store
 
-FILE, PAUSE, SILENCE = "progress.json", 5.0, 60.0  # seconds: between two writings, and until a driver counts as stopped
+FILE = "progress.json"
+PAUSE, SILENCE = 5.0, 60.0  # seconds: between two writings, and until a driver counts as stopped
 
 
 class Progress(BaseModel):
@@ -45,30 +48,55 @@ class Progress(BaseModel):
 
 
 class Journal:
-    """Writes a schedule's state, at most every `PAUSE` seconds."""
+    """Writes a schedule's state from a thread of its own: a driver that trains in its own process says nothing for minutes.
+
+    Use it in a ``with`` statement.
+    """
 
     def __init__(self, store: Store, capacity: Callable[[], int]) -> None:
-        self._store, self._capacity = store, capacity
-        self._started, self._written = time.time(), 0.0
+        self._store, self._capacity, self._started = store, capacity, time.time()
+        self._state: dict[str, Any] = {}
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
-    def write(self, state: Schedule, ended: bool = False) -> None:
-        if not ended and time.monotonic() - self._written < PAUSE:
-            return
-        self._written = time.monotonic()
-        found: dict[str, Any] = {
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def note(self, state: Schedule) -> None:
+        """What the next writing says."""
+        self._state = {
             "driver": f"{socket.gethostname()}, process {os.getpid()}",
             "started": self._started,
-            "updated": time.time(),
-            "ended": ended,
             "capacity": self._capacity(),
             "total": state.total,
             "done": state.done,
             "skipped": len(state.skipped),
             "seconds_left": state.seconds_left(self._capacity()),
-            "running": {} if ended else state.running,
-            "failed": state.failed,
+            "running": dict(state.running),
+            "failed": dict(state.failed),
         }
-        self._store.write(FILE, json.dumps(found, indent=1))
+
+    def end(self) -> None:
+        """Say that all is done, after the ``with`` statement."""
+        self._write({**self._state, "running": {}, "ended": True})
+
+    def _write(self, state: dict[str, Any]) -> None:
+        self._store.write(FILE, json.dumps({"ended": False, **state, "updated": time.time()}, indent=1))
+
+    def _run(self) -> None:
+        while True:
+            if self._state:
+                try:
+                    self._write(self._state)
+                except Exception:  # a full disk, a lost network: units meet it, too, and say so
+                    log.warning("the bench's progress could not be written", exc_info=True)
+            if self._closed.wait(PAUSE):
+                return
 
 
 def read_progress(home: Path) -> Progress | None:

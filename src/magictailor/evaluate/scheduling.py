@@ -118,13 +118,13 @@ def run_schedule(
             state.failed[key] = outcome.error or f"its worker died {MAX_LOSSES} times"
             skip_followers(key)
 
-    report(state)
     while ready or state.running:
         while ready and len(state.running) < executor.capacity:
             key = heapq.heappop(ready)[2]
             state.running[key] = time.time()
             executor.submit(every[key])
+        report(state)
         for outcome in executor.wait():
             take(outcome)
-        report(state)
+    report(state)
     return state
