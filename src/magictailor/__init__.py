@@ -18,7 +18,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 if TYPE_CHECKING:
     from magictailor.api import Run, load, personalize
-    from magictailor.attachments import Control, FromImage, Style
+    from magictailor.attachments import CSGO, Control, FromImage, Style
     from magictailor.common.errors import InputError, RunError
     from magictailor.data import Pair, read_pair
     from magictailor.exports import Contents, export, inspect
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Contents", "Control", "FromImage", "Generated", "InputError", "Pair", "Recipe", "Record", "Run", "RunError", "Style",
-    "TransferOptions", "ask", "export", "inspect", "load", "merge_runs", "personalize", "read_pair", "recipe_for",
+    "CSGO", "Contents", "Control", "FromImage", "Generated", "InputError", "Pair", "Recipe", "Record", "Run", "RunError",
+    "Style", "TransferOptions", "ask", "export", "inspect", "load", "merge_runs", "personalize", "read_pair", "recipe_for",
 ]  # fmt: skip
 
 _MODULES = {
-    "attachments": ("Control", "FromImage", "Style"),
+    "attachments": ("CSGO", "Control", "FromImage", "Style"),
     "api": ("Run", "load", "personalize"),
     "common.errors": ("InputError", "RunError"),
     "data": ("Pair", "read_pair"),

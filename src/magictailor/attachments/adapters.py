@@ -49,10 +49,10 @@ def read_adapter(name: str) -> dict[str, dict[str, Tensor]]:
 
 
 def tensors_digest(parts: dict[str, dict[str, Tensor]]) -> str:
-    """Identifies an IP-Adapter by all of its numbers."""
+    """Identifies an adapter by all of its numbers."""
     found = sha256()
-    for part in PARTS:
-        for name, tensor in sorted(parts[part].items()):
+    for _, tensors in sorted(parts.items()):
+        for name, tensor in sorted(tensors.items()):
             found.update(name.encode() + tensor.float().contiguous().numpy().tobytes())
     return found.hexdigest()[:16]
 

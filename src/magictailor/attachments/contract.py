@@ -1,14 +1,17 @@
 """What an attachment is: it joins the generation of pictures, and nothing of the run changes.
 
-A user writes a request (`FromImage`, `Control`, `Style`). Loading makes it an attachment: it reads files and models and
+A user writes a request (`FromImage`, `Control`, `Style`, `CSGO`). Loading makes it an attachment: it reads files and models and
 refuses what does not fit, before anything is generated.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from PIL import Image
+
+if TYPE_CHECKING:
+    from magictailor.backbones.sampling import SamplingOptions
 
 Role = Literal["image", "region", "control", "union", "style"]  # what a pipeline of diffusers has to be able to do
 
@@ -44,8 +47,12 @@ class Attachment(ABC):
     def detach(self, pipeline: Any) -> None:  # noqa: B027
         """The networks are as they were, to the byte."""
 
+    def second_pass(self, picture: Image.Image, prompt: str, seed: int, options: "SamplingOptions") -> Image.Image:
+        """What becomes of a picture in a denoising of its own, after the pipeline's."""
+        return picture
+
     def finish(self, picture: Image.Image) -> Image.Image:
-        """What becomes of a picture after the pipeline."""
+        """What becomes of a picture at the end, after all second passes."""
         return picture
 
 

@@ -131,6 +131,33 @@ class Style(Request):
         return load(self, backbone)
 
 
+@dataclass(frozen=True)
+class CSGO(Request):
+    """Restyle the finished picture, in a second pass: CSGO, on SDXL in fp16.
+
+    Attributes:
+        image: the picture whose style is taken.
+        checkout: the folder of CSGO's own code, with what its README puts there.
+        strength: how strongly, 0 to 2.
+        model: its weights, a .safetensors file; None: ``CSGO/csgo_4_32.safetensors`` in the checkout.
+        encoder: its image encoder, a folder; None: the one in the checkout.
+    """
+
+    image: Path | str
+    checkout: Path | str
+    strength: float = 1.0
+    model: str | None = None
+    encoder: str | None = None
+
+    def check(self) -> None:
+        Style(self.image, self.strength).check()
+
+    def load(self, backbone: "Backbone") -> "Attachment":
+        from magictailor.attachments.csgo import load
+
+        return load(self, backbone)
+
+
 def read_region(region: Path | str, picture: Image.Image, name: Path | str) -> Image.Image:
     """A region of a picture, grey, white inside.
 

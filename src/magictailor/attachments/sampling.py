@@ -70,7 +70,9 @@ def sample_attached(
         with joined(backbone, attachments) as pipeline, torch.random.fork_rng():
             torch.manual_seed(0)  # for what a pipeline draws without the pictures' own generators
             made = list(sample(backbone, prompts[part], seeds[part], options, pipeline=pipeline, inputs=inputs))
-        for picture in made:
+        for picture, prompt, seed in zip(made, prompts[part], seeds[part], strict=True):
+            for attachment in attachments:
+                picture = attachment.second_pass(picture, prompt, seed, options)
             for attachment in attachments:
                 picture = attachment.finish(picture)
             yield picture

@@ -30,6 +30,9 @@ StyleStrength = Annotated[float | None, typer.Option(help="How strongly, 0 .. 2;
 StyleLayers = Annotated[str | None, typer.Option(help="style (InstantStyle's) or all; default: style.")]
 StyleModel = Annotated[str | None, typer.Option(help="The IP-Adapter; default: the family's usual one.")]
 StyleEncoder = Annotated[str | None, typer.Option(help="Its image encoder; default: the usual one.")]
+StyleCheckout = Annotated[
+    Path | None, typer.Option(help="A checkout of CSGO, which restyles the picture instead of an IP-Adapter; on SDXL.")
+]
 
 
 def starting_picture(image: Path | None, strength: float | None, region: Path | None) -> list["Request"]:
@@ -69,16 +72,24 @@ def controls(
 
 
 def style_image(
-    image: Path | None, strength: float | None, layers: str | None, model: str | None, encoder: str | None
+    image: Path | None,
+    strength: float | None,
+    layers: str | None,
+    model: str | None,
+    encoder: str | None,
+    checkout: Path | None,
 ) -> list["Request"]:
     """A request if a picture was named.
 
     Raises:
         InputError: an option that has no effect without one.
     """
-    from magictailor.attachments import Style
+    from magictailor.attachments import CSGO, Style
 
-    options = given(strength=strength, layers=layers, model=model, encoder=encoder)
+    options = given(strength=strength, layers=layers, model=model, encoder=encoder, checkout=checkout)
     if image is None and options:
         raise InputError("has no effect without --style", "give it as well", field=f"style_{next(iter(options))}")
-    return [] if image is None else [Style(image, **options)]  # type: ignore[arg-type]
+    if checkout is not None and layers is not None:
+        raise InputError("has no effect on CSGO", "leave it out", field="style_layers")
+    kind = Style if checkout is None else CSGO
+    return [] if image is None else [kind(image, **options)]  # type: ignore[arg-type]

@@ -47,7 +47,7 @@ def mesh(
     source: Annotated[Path, typer.Argument(help="A picture, or a finished run.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .glb, .obj or .ply file.", show_default=False)],
     prompt: Annotated[str | None, typer.Argument(help="Of a run: what it generates.", show_default=False)] = None,
-    backend: Annotated[str, typer.Option(help="shap-e, triposr or hunyuan3d-2.")] = "shap-e",
+    backend: Annotated[str, typer.Option(help="shap-e, triposr, instantmesh, hunyuan3d-2 or trellis-2.")] = "shap-e",
     background: Annotated[
         str, typer.Option(help="How it is removed: judge, rembg or keep; auto: judge on the embedded base.")
     ] = "auto",

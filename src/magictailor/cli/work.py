@@ -17,6 +17,7 @@ from magictailor.cli.attached import (
     ImageOption,
     Region,
     Strength,
+    StyleCheckout,
     StyleEncoder,
     StyleImage,
     StyleLayers,
@@ -197,6 +198,7 @@ def generate(
     style_layers: StyleLayers = None,
     style_model: StyleModel = None,
     style_encoder: StyleEncoder = None,
+    style_checkout: StyleCheckout = None,
     loras: LoRAs = None,
     device: Device = None,
     precision: Precision = None,
@@ -213,7 +215,7 @@ def generate(
         following = controls(
             control or (), control_map or (), control_model, control_strength, control_start, control_end
         )
-        styled = style_image(style, style_strength, style_layers, style_model, style_encoder)
+        styled = style_image(style, style_strength, style_layers, style_model, style_encoder, style_checkout)
         requests = [*starting_picture(image, strength, region), *following, *styled]
         words = list(finished_run(run)[1].words)
         asked = [*(prompts or ()), *(study_prompts(study, words) if study else ())]

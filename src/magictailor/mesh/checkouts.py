@@ -1,39 +1,17 @@
 """Backends from a user's own checkout or package. Nothing of them is in this package."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
+from magictailor.common.checkouts import importable
 from magictailor.common.errors import InputError
 from magictailor.mesh.contract import Backend
 
 GREY = 127
-
-
-@contextmanager
-def _importable(folder: str | None, module: str, name: str, install: str) -> Iterator[None]:
-    """Inside, the checkout's modules can be imported.
-
-    Raises:
-        InputError: no such folder, or an import fails inside.
-    """
-    path = None if folder is None else Path(folder).expanduser()
-    if path is not None and not (path / module).is_dir():
-        raise InputError(f"{folder}: has no {module}/, so it is no checkout of {name}", install, field="checkout")
-    if path is not None:
-        sys.path.insert(0, str(path))
-    try:
-        yield
-    except ImportError as error:
-        raise InputError(f"{name} is not installed ({error})", install, field="checkout") from error
-    finally:
-        if path is not None:
-            sys.path.remove(str(path))
 
 
 @contextmanager
@@ -57,7 +35,7 @@ class TripoSR(Backend):
     def __init__(self, model: str | None, device: str, checkout: str | None) -> None:
         if checkout is None:
             raise InputError("TripoSR is not a package", self.install, field="checkout")
-        with _importable(checkout, "tsr", "TripoSR", self.install):
+        with importable(checkout, "tsr/", "TripoSR", self.install):
             from tsr.system import TSR
 
         with _loading(model or "stabilityai/TripoSR"):  # its own code unpickles these weights
@@ -83,7 +61,7 @@ class Hunyuan3D(Backend):
     install = "git clone https://github.com/Tencent-Hunyuan/Hunyuan3D-2 && pip install -r Hunyuan3D-2/requirements.txt -e Hunyuan3D-2"
 
     def __init__(self, model: str | None, device: str, checkout: str | None) -> None:
-        with _importable(checkout, "hy3dgen", "Hunyuan3D-2", self.install):
+        with importable(checkout, "hy3dgen/", "Hunyuan3D-2", self.install):
             from hy3dgen.shapegen import Hunyuan3DDiTFlowMatchingPipeline
 
         with _loading(model or "tencent/Hunyuan3D-2"):

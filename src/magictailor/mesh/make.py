@@ -18,7 +18,8 @@ from magictailor.mesh.turntable import strip, turntable
 from magictailor.training.run_folder import finished_run
 
 FORMATS = (".glb", ".obj", ".ply")
-BACKENDS = ("shap-e", "triposr", "hunyuan3d-2")
+BACKENDS = ("shap-e", "triposr", "instantmesh", "hunyuan3d-2", "trellis-2")
+CUDA_ALONE = ("instantmesh", "trellis-2")
 FRAME_MS = 80
 
 
@@ -60,12 +61,14 @@ def _picture(source: Path, prompt: str | None, seed: int) -> tuple[Image.Image, 
 
 def _backend(name: str, model: str | None, device: str, checkout: str | None) -> Backend:
     """Loaded; those that import torch are imported here."""
+    from magictailor.mesh.apart import InstantMesh, Trellis2
     from magictailor.mesh.checkouts import Hunyuan3D, TripoSR
     from magictailor.mesh.shap_e import ShapE
 
     if name == "shap-e":
         return ShapE(model, device)
-    return {"triposr": TripoSR, "hunyuan3d-2": Hunyuan3D}[name](model, device, checkout)
+    kinds: dict[str, Any] = {"triposr": TripoSR, "instantmesh": InstantMesh, "hunyuan3d-2": Hunyuan3D, "trellis-2": Trellis2}
+    return kinds[name](model, device, checkout)
 
 
 def make_mesh(
@@ -88,7 +91,7 @@ def make_mesh(
     Args:
         source: a picture, or the folder of a finished run, which generates ``prompt``.
         output: a .glb, .obj or .ply file; the turntable goes next to it.
-        backend: shap-e, triposr or hunyuan3d-2.
+        backend: shap-e, triposr, instantmesh, hunyuan3d-2 or trellis-2.
         background: auto, judge, rembg or keep, see `magictailor.mesh.cutout`.
         mask: white on the thing, in the picture's size; instead of ``background``.
         model: the backend's weights, a folder or a hub's name; None: the usual ones.
@@ -104,6 +107,8 @@ def make_mesh(
         raise InputError(f"{backend}: unknown", f"choose one of {', '.join(BACKENDS)}", field="backend")
     if checkout is not None and backend == "shap-e":
         raise InputError("has no effect on shap-e", "leave it out", field="checkout")
+    if backend in CUDA_ALONE and not device.startswith("cuda"):
+        raise InputError(f"{device}: {backend} runs on CUDA alone", "choose cuda", field="device")
     _check_source(Path(source), prompt)
     import_trimesh()
     from magictailor.common.distributed import device_named
@@ -122,9 +127,11 @@ def make_mesh(
 
 
 def _whole(mesh: Any, backend: str) -> Any:
-    """The mesh with holes closed and normals outside."""
+    """The mesh with holes closed and normals outside; one with a texture as it is, because its seams are no holes."""
     if not len(mesh.faces):
         raise InputError(f"{backend}: its surface is empty", "try another seed or picture", field="seed")
+    if _has_texture(mesh):
+        return mesh
     if not mesh.is_watertight:
         mesh.merge_vertices()
         mesh.fill_holes()
@@ -132,8 +139,22 @@ def _whole(mesh: Any, backend: str) -> Any:
     return mesh
 
 
+def _has_texture(mesh: Any) -> bool:
+    return mesh.visual.kind == "texture"
+
+
+def _is_closed(mesh: Any) -> bool:
+    """Whether the surface has no holes; the seams of a texture are none."""
+    if _has_texture(mesh):
+        mesh = mesh.copy()
+        mesh.merge_vertices(merge_tex=True, merge_norm=True)
+    return bool(mesh.is_watertight)
+
+
 def _written(mesh: Any, target: Path, cut: Image.Image, pictures: list[Image.Image]) -> Made:
-    kind = target.suffix.lower().lstrip(".")
+    kind, closed = target.suffix.lower().lstrip("."), _is_closed(mesh)
+    if kind != "glb" and _has_texture(mesh):
+        mesh.visual = mesh.visual.to_color()  # the other formats would need files next to them
     write_atomically(target, lambda temporary: mesh.export(temporary, file_type=kind))
     still, animation = (target.with_name(f"{target.stem}-turntable.{end}") for end in ("png", "gif"))
     save_png(grid([[cut, *strip(pictures)]], cell=pictures[0].width), still)
@@ -142,4 +163,4 @@ def _written(mesh: Any, target: Path, cut: Image.Image, pictures: list[Image.Ima
         animation,
         lambda temporary: first.save(temporary, "GIF", save_all=True, append_images=rest, duration=FRAME_MS, loop=0),
     )
-    return Made(target, still, animation, len(mesh.vertices), len(mesh.faces), bool(mesh.is_watertight))
+    return Made(target, still, animation, len(mesh.vertices), len(mesh.faces), closed)
