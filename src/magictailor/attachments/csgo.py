@@ -97,7 +97,7 @@ class LoadedCSGO(Attachment):
                 pass
         except InputError:
             raise
-        except (KeyError, IndexError, RuntimeError, ValueError, AttributeError) as error:
+        except (KeyError, IndexError, RuntimeError, ValueError, AttributeError, TypeError) as error:
             reason = " ".join(str(error).split())[:160]
             raise InputError(f"its weights do not fit {backbone.family} ({reason})", SEE, field=FIELD) from error
         self._digests = {

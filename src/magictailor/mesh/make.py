@@ -67,7 +67,12 @@ def _backend(name: str, model: str | None, device: str, checkout: str | None) ->
 
     if name == "shap-e":
         return ShapE(model, device)
-    kinds: dict[str, Any] = {"triposr": TripoSR, "instantmesh": InstantMesh, "hunyuan3d-2": Hunyuan3D, "trellis-2": Trellis2}
+    kinds: dict[str, Any] = {
+        "triposr": TripoSR,
+        "instantmesh": InstantMesh,
+        "hunyuan3d-2": Hunyuan3D,
+        "trellis-2": Trellis2,
+    }
     return kinds[name](model, device, checkout)
 
 
