@@ -46,7 +46,11 @@ CONTENT, TILE = 1.0, 0.6  # how strongly the content picture holds, by its featu
 def load(request: CSGO, backbone: Backbone) -> Attachment:
     """See `Request.load`."""
     if type(backbone.pipeline).__name__ != "StableDiffusionXLPipeline":
-        raise InputError(f"CSGO is for SDXL, not for {backbone.family}", "leave it out: an IP-Adapter", field=FIELD)
+        raise InputError(
+            f"CSGO is for SDXL, not for {backbone.family}",
+            "leave it out: then an IP-Adapter takes the style",
+            field=FIELD,
+        )
     if backbone.runtime.precision != "fp16":
         problem = f"CSGO computes in fp16 alone, not in {backbone.runtime.precision}"
         raise InputError(problem, "choose precision fp16", field=FIELD)
@@ -60,7 +64,7 @@ def load(request: CSGO, backbone: Backbone) -> Attachment:
     except InputError as error:
         raise error.about(FIELD) from error
     picture, _ = load_image(Path(request.image))
-    return LoadedCSGO(request, backbone, Worn(checkout, parts, encoder, controlnet), picture.convert("RGB"))
+    return LoadedCSGO(request, backbone, CSGOAdapter(checkout, parts, encoder, controlnet), picture.convert("RGB"))
 
 
 def read_weights(file: Path) -> dict[str, dict[str, Tensor]]:
@@ -85,15 +89,15 @@ def _there(folder: Path, what: str, field: str) -> Path:
 
 
 class LoadedCSGO(Attachment):
-    """The style ``picture``, RGB, and CSGO as the run's networks wear it."""
+    """The style ``picture``, RGB, and the adapter that the run's networks have in the second pass."""
 
     name = "csgo"
 
-    def __init__(self, request: CSGO, backbone: Backbone, worn: "Worn", picture: Image.Image) -> None:
-        self.request, self.backbone, self.worn, self.picture = request, backbone, worn, picture
-        controlnet = weights_digest([worn.controlnet])  # before it wears anything
+    def __init__(self, request: CSGO, backbone: Backbone, adapter: "CSGOAdapter", picture: Image.Image) -> None:
+        self.request, self.backbone, self.adapter, self.picture = request, backbone, adapter, picture
+        controlnet = weights_digest([adapter.controlnet])  # before it has layers of CSGO
         try:
-            with backbone.inference_mode(), joined(backbone, [worn]):
+            with backbone.inference_mode(), joined(backbone, [adapter]):
                 pass
         except InputError:
             raise
@@ -101,8 +105,8 @@ class LoadedCSGO(Attachment):
             reason = " ".join(str(error).split())[:160]
             raise InputError(f"its weights do not fit {backbone.family} ({reason})", SEE, field=FIELD) from error
         self._digests = {
-            "model digest": tensors_digest(worn.parts), "encoder digest": weights_digest([worn.csgo.image_encoder]),
-            "controlnet digest": controlnet, "code sha256": digest(worn.checkout / CODE),
+            "model digest": tensors_digest(adapter.parts), "encoder digest": weights_digest([adapter.csgo.image_encoder]),
+            "controlnet digest": controlnet, "code sha256": digest(adapter.checkout / CODE),
         }  # fmt: skip
 
     @property
@@ -122,9 +126,9 @@ class LoadedCSGO(Attachment):
     @torch.no_grad()
     def second_pass(self, picture: Image.Image, prompt: str, seed: int, options: SamplingOptions) -> Image.Image:
         backbone = self.backbone
-        with backbone.inference_mode(), joined(backbone, [self.worn]) as pipeline:
+        with backbone.inference_mode(), joined(backbone, [self.adapter]) as pipeline:
             pipeline.scheduler = scheduler(options.scheduler or next(iter(backbone.schedulers)), backbone)
-            sampled = self.worn.csgo.generate(
+            sampled = self.adapter.csgo.generate(
                 pil_content_image=picture, pil_style_image=self.picture, image=picture, prompt=prompt, negative_prompt="",
                 content_scale=CONTENT, style_scale=float(self.request.strength), controlnet_conditioning_scale=TILE,
                 width=picture.width, height=picture.height, num_samples=1, seed=seed, guidance_scale=options.guidance,
@@ -134,7 +138,7 @@ class LoadedCSGO(Attachment):
         return made
 
 
-class Worn(Attachment):
+class CSGOAdapter(Attachment):
     """CSGO's own object, made of the pipeline that it is first attached to; its processors are there while attached."""
 
     name = "csgo"

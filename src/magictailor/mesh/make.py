@@ -61,8 +61,8 @@ def _picture(source: Path, prompt: str | None, seed: int) -> tuple[Image.Image, 
 
 def _backend(name: str, model: str | None, device: str, checkout: str | None) -> Backend:
     """Loaded; those that import torch are imported here."""
-    from magictailor.mesh.apart import InstantMesh, Trellis2
     from magictailor.mesh.checkouts import Hunyuan3D, TripoSR
+    from magictailor.mesh.own_python import InstantMesh, Trellis2
     from magictailor.mesh.shap_e import ShapE
 
     if name == "shap-e":

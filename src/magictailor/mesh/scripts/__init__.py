@@ -1,1 +1,1 @@
-"""What runs in a backend's own Python: files of their own that import nothing of this package. See `magictailor.mesh.apart`."""
+"""What runs in a backend's own Python: files of their own that import nothing of this package. See `magictailor.mesh.own_python`."""

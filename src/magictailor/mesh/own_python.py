@@ -22,7 +22,7 @@ SCRIPTS = Path(__file__).with_name("scripts")
 PYTHONS = (".venv/bin/python", ".venv/Scripts/python.exe")  # in a checkout; else this one
 
 
-class Apart(Backend):
+class OwnPython(Backend):
     """Checked when it is made, and loaded for each mesh.
 
     Attributes:
@@ -57,7 +57,10 @@ class Apart(Backend):
             picture.save(cutout)
             (folder / "request.json").write_text(json.dumps(request), "utf-8")
             command = [own[0] if own else sys.executable, SCRIPTS / "run.py", folder / "request.json"]
-            done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+            try:
+                done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+            except OSError as error:
+                raise InputError(f"{command[0]}: {error.strerror}", self.install, field="checkout") from error
             if done.returncode:
                 raise self._error(done.returncode, (done.stderr.strip() or "no reason given").splitlines()[-1][:200])
             return import_trimesh().load(output, force="mesh", process=False)
@@ -71,7 +74,7 @@ class Apart(Backend):
         return RunError(f"{self.name} stopped ({reason})")
 
 
-class InstantMesh(Apart):
+class InstantMesh(OwnPython):
     """InstantMesh of Tencent ARC."""
 
     name, holds, script, usual = "InstantMesh", "zero123plus/pipeline.py", "instantmesh.py", "TencentARC/InstantMesh"
@@ -79,7 +82,7 @@ class InstantMesh(Apart):
     install = "git clone https://github.com/TencentARC/InstantMesh with a Python of its own (see docs/applications.md), then --checkout InstantMesh"
 
 
-class Trellis2(Apart):
+class Trellis2(OwnPython):
     """TRELLIS.2 of Microsoft."""
 
     name, holds, script, usual = "TRELLIS.2", "trellis2", "trellis2.py", "microsoft/TRELLIS.2-4B"

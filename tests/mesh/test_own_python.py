@@ -14,8 +14,8 @@ from PIL import Image
 
 from magictailor.common.errors import InputError, RunError
 from magictailor.mesh import make, make_mesh
-from magictailor.mesh.apart import Apart, InstantMesh, Trellis2
 from magictailor.mesh.make import Made
+from magictailor.mesh.own_python import InstantMesh, OwnPython, Trellis2
 from tiny import Call
 
 INSTANTMESH = {
@@ -119,7 +119,7 @@ def to_glb(vertices, faces, attr_volume, coords, attr_layout, aabb, voxel_size=N
     return trimesh.Trimesh(box.vertices, box.faces, process=False, visual=trimesh.visual.TextureVisuals(uv=uv, material=material))
 """,
 }
-KINDS: dict[str, type[Apart]] = {"instantmesh": InstantMesh, "trellis-2": Trellis2}
+KINDS: dict[str, type[OwnPython]] = {"instantmesh": InstantMesh, "trellis-2": Trellis2}
 FILES = {"instantmesh": INSTANTMESH, "trellis-2": TRELLIS}
 
 
@@ -218,7 +218,7 @@ def test_what_goes_wrong_in_it_is_one_line(
     with pytest.raises(RunError, match=r"TRELLIS.2 stopped \(RuntimeError: CUDA out of memory\)"):
         made_by("trellis-2", old="return [MeshWithVoxel()]", new="raise RuntimeError('CUDA out of memory')")
     torch.save({"state_dict": Code()}, weights / "instant_mesh_large.ckpt")
-    with pytest.raises(InputError, match="model .*: cannot be loaded"):
+    with pytest.raises(InputError, match=r"model .*: cannot be loaded"):
         made_by("instantmesh", model=str(weights))
     assert not (tmp_path / "opened").exists()
     assert not list(tmp_path.glob("thing*"))
@@ -235,6 +235,9 @@ def test_a_checkout_is_needed_and_its_own_python_is_used(made_by: Maker, tmp_pat
     python.write_text("#!/bin/sh\necho its own python >&2\nexit 1\n", "utf-8")
     python.chmod(0o755)
     with pytest.raises(RunError, match="its own python"):
+        made_by("trellis-2")
+    python.chmod(0o644)
+    with pytest.raises(InputError, match="python: Permission denied; git clone"):
         made_by("trellis-2")
 
 
