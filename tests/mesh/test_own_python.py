@@ -195,7 +195,9 @@ def test_trellis_2_keeps_its_texture_and_its_seams_are_no_holes(made_by: Maker) 
     assert ((strip[:, 0] > 80) & (strip[:, 2] < 40)).any()  # red is seen
     assert ((strip[:, 2] > 80) & (strip[:, 0] < 40)).any()  # and blue
     plain = made_by("trellis-2", "thing.ply")
-    colors = trimesh.load(plain.file, force="mesh", process=False).visual.vertex_colors
+    read = trimesh.load(plain.file, force="mesh", process=False)
+    colors = read.visual.vertex_colors
+    assert read.is_watertight
     assert {tuple(color) for color in colors[:, :3].tolist()} == {(255, 0, 0), (0, 0, 255)}
     assert sorted(p.name for p in plain.file.parent.glob("thing*.p*")) == ["thing-turntable.png", "thing.ply"]
 

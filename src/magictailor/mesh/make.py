@@ -150,16 +150,21 @@ def _has_texture(mesh: Any) -> bool:
 
 def _is_closed(mesh: Any) -> bool:
     """Whether the surface has no holes; the seams of a texture are none."""
-    if _has_texture(mesh):
-        mesh = mesh.copy()
-        mesh.merge_vertices(merge_tex=True, merge_norm=True)
-    return bool(mesh.is_watertight)
+    return bool((_without_texture(mesh) if _has_texture(mesh) else mesh).is_watertight)
+
+
+def _without_texture(mesh: Any) -> Any:
+    """A copy with the texture's colours at its vertices, and without seams."""
+    plain = mesh.copy()
+    plain.visual = plain.visual.to_color()
+    plain.merge_vertices(merge_tex=True, merge_norm=True)
+    return plain
 
 
 def _written(mesh: Any, target: Path, cut: Image.Image, pictures: list[Image.Image]) -> Made:
     kind, closed = target.suffix.lower().lstrip("."), _is_closed(mesh)
     if kind != "glb" and _has_texture(mesh):
-        mesh.visual = mesh.visual.to_color()  # the other formats would need files next to them
+        mesh = _without_texture(mesh)  # the other formats would need files next to them
     write_atomically(target, lambda temporary: mesh.export(temporary, file_type=kind))
     still, animation = (target.with_name(f"{target.stem}-turntable.{end}") for end in ("png", "gif"))
     save_png(grid([[cut, *strip(pictures)]], cell=pictures[0].width), still)
