@@ -11,6 +11,7 @@ from magictailor.common.errors import InputError
 from magictailor.common.opening import open_regular
 
 MAX_BYTES = 64 * 2**20
+MOST_SHOWN = 80  # characters of a wrong value
 Record = TypeVar("Record", bound=BaseModel)
 
 # What pydantic asks for, in a user's words and with an example.
@@ -43,12 +44,17 @@ def explained(error: ValidationError) -> tuple[str, str]:
             least = "min_length" if kind == "too_short" else "max_length"
             expected = f"a list of {'at least' if kind == 'too_short' else 'at most'} {limits[least]}"
         case "value_error":
-            return f"{key}: {reprlib.repr(first['input'])}", str(limits.get("error", first["msg"]))
+            return f"{key}: {_short(first['input'])}", str(limits.get("error", first["msg"]))
         case _:
             expected = EXPECTED.get(kind, first["msg"])
     if kind == "missing":
         return key, expected
-    return f"{key}: {reprlib.repr(first['input'])}" if key else reprlib.repr(first["input"]), f"right is {expected}"
+    return f"{key}: {_short(first['input'])}" if key else _short(first["input"]), f"right is {expected}"
+
+
+def _short(value: Any) -> str:
+    text = reprlib.repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def read_json(path: Path, fix: str, *, field: str = "", finite: bool = True) -> Any:

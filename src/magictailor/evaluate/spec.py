@@ -144,4 +144,4 @@ def read_spec(path: Path | str) -> Spec:
         raise InputError(f"{path}: {error.strerror}", "write a spec; docs/bench.md has an example") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: no TOML ({error})", "see the example in docs/bench.md") from error
-    return config_from(Spec, json.loads(json.dumps(tree, default=str)))  # a date is a text
+    return config_from(Spec, json.loads(json.dumps(tree, default=str)), str(path))  # a date is a text

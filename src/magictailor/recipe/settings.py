@@ -104,8 +104,11 @@ def recipe_from(tree: Any) -> Recipe:
     return config_from(Recipe, tree)
 
 
-def config_from(kind: type[AnyConfig], tree: Any) -> AnyConfig:
+def config_from(kind: type[AnyConfig], tree: Any, name: str = "recipe") -> AnyConfig:
     """A recipe, or a part of one, from its JSON form.
+
+    Args:
+        name: what it is, for the error.
 
     Raises:
         InputError: the first field that is unknown, missing or out of range.
@@ -114,7 +117,7 @@ def config_from(kind: type[AnyConfig], tree: Any) -> AnyConfig:
         return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         problem, expected = explained(error)
-        raise InputError(f"recipe: {problem}", expected) from error
+        raise InputError(f"{name}: {problem}", expected) from error
 
 
 def upgraded(old: dict[str, Any]) -> dict[str, Any]:
