@@ -28,17 +28,17 @@ def load(checkout: Path, model: str | None, device: str) -> tuple[Any, Any, Any,
     folder = Path(model or MODEL).expanduser()
     local = folder / VIEWS_MODEL
     source = str(local) if local.is_dir() else f"{VIEWS_OWNER}/{VIEWS_MODEL}"
-    pipeline = views.from_pretrained(source, torch_dtype=torch.float16, use_safetensors=True)
-    pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(
-        pipeline.scheduler.config, timestep_spacing="trailing"
+    six_views = views.from_pretrained(source, torch_dtype=torch.float16, use_safetensors=True)
+    six_views.scheduler = EulerAncestralDiscreteScheduler.from_config(
+        six_views.scheduler.config, timestep_spacing="trailing"
     )
-    pipeline.unet.load_state_dict(_tensors(folder, model, UNET))
+    six_views.unet.load_state_dict(_tensors(folder, model, UNET))
     network = import_module("src.utils.train_util").instantiate_from_config(config["model_config"])
     tensors = _tensors(folder, model, WEIGHTS)["state_dict"]
     network.load_state_dict({name[len(PREFIX) :]: t for name, t in tensors.items() if name.startswith(PREFIX)})
     network = network.to(device).eval()
     network.init_flexicubes_geometry(device, fovy=FOV)
-    return pipeline.to(device), network, cameras(batch_size=1, radius=DISTANCE).to(device), config["infer_config"]
+    return six_views.to(device), network, cameras(batch_size=1, radius=DISTANCE).to(device), config["infer_config"]
 
 
 def _tensors(folder: Path, model: str | None, name: str) -> dict[str, Any]:
