@@ -59,8 +59,10 @@ def controls(
     """
     from magictailor.attachments import Control
 
-    if model is not None and not (pictures or maps):
-        raise InputError("has no effect without --control", "give it as well", field="control_model")
+    given_too = {"model": model is not None, "strength": strength != 1, "start": start != 0, "end": end != 1}
+    if not (pictures or maps) and any(given_too.values()):
+        option = next(name for name, is_given in given_too.items() if is_given)
+        raise InputError("has no effect without --control", "give it as well", field=f"control_{option}")
     found: list[Request] = []
     for texts, ready, field in ((pictures, False, "control"), (maps, True, "control_map")):
         for text in texts:

@@ -135,7 +135,7 @@ def report(
     from magictailor.evaluate.reporting.report import write_report
     from magictailor.evaluate.stores import bench_files
 
-    output_file(output)
+    output_file(output, (".html", ".htm"))
     with bench_files(bench, "results", "costs", "images", "pairs", "design.json") as home:
         write_report(home, output, against, name=bench.rstrip("/").rpartition("/")[2])
     console.print(f"open {output.resolve()} in a browser")
@@ -158,11 +158,11 @@ def figure(
     """Draw a figure of the paper from the finished units: metrics over a setting, or images side by side."""
     with started("drawing"):
         from magictailor.common.files import output_file
-        from magictailor.common.pictures import save_png
+        from magictailor.common.pictures import MADE, PNG, save_png
         from magictailor.evaluate.reporting.figures import draw_figure
         from magictailor.evaluate.stores import bench_files
 
-        output_file(output)
+        output_file(output, PNG)
         with bench_files(bench, "results", "images", "pairs") as home:
-            save_png(draw_figure(home, number, split(methods), split(metrics)), output)
+            save_png(draw_figure(home, number, split(methods), split(metrics)), output, MADE)
     console.print(f"wrote {output}")

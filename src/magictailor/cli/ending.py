@@ -18,6 +18,7 @@ from magictailor.common.text import one_line
 
 FAILED, MISTAKE, BUG, INTERRUPTED, TERMINATED = 1, 2, 70, 130, 143
 RESUMED = ("train", "demo", "bench run", "world train", "world train-judge")  # commands that go on where they stopped
+SHORT = "out of memory; ask for less at a time, or close other programs"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
 
 # Where the command line's spelling of an argument differs from its name with dashes.
@@ -98,7 +99,9 @@ def ending(error: BaseException) -> tuple[int, str]:
             code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else TERMINATED
             return code, "stopped" + "; the same command goes on from the last checkpoint" * _resumed()
         case MemoryError():
-            return FAILED, "out of memory; ask for less at a time, or close other programs"
+            return FAILED, SHORT
+        case ImportError() if "failed to map segment" in str(error):  # of a shared library
+            return FAILED, SHORT
         case OSError() if error.errno is not None:
             return _of_the_system(error)
     if hasattr(error, "format_message"):  # typer's own click, whose exceptions have no public name

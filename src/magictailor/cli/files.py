@@ -23,9 +23,9 @@ def export(
 ) -> None:
     """Write a run's result as files for ComfyUI, A1111 or diffusers, with a README."""
     with started("exporting"):
-        from magictailor.training.run_folder import finished_run
+        from magictailor.exports.request import check_export
 
-        finished_run(run)  # before torch is imported
+        check_export(run, output, format, bundle)  # before torch is imported
 
         from magictailor.exports import export as export_run
 

@@ -4,6 +4,7 @@ import codecs
 import errno
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -33,12 +34,13 @@ class Output:
         failure: why nothing more was written; None as long as all was.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO | None) -> None:
+        """``stream``: None where Python has none, because the shell has closed it."""
+        self._stream = stream or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (as long as the command)
         self.failure: OSError | None = None
-        if hasattr(stream, "reconfigure"):
+        if hasattr(self._stream, "reconfigure"):
             with suppress(ValueError, OSError):
-                stream.reconfigure(errors="plainly")
+                self._stream.reconfigure(errors="plainly")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

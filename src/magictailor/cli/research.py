@@ -7,6 +7,7 @@ import typer
 
 from magictailor.cli.progress import progress_bars
 from magictailor.cli.shared import Device, Output, Precision, Preset, console, started
+from magictailor.common.errors import InputError
 
 app = typer.Typer()
 Runs = Annotated[list[Path], typer.Argument(help="Folders of runs.", show_default=False)]
@@ -46,14 +47,14 @@ def learning(runs: Runs, output: Picture) -> None:
         from magictailor.common.files import output_file
         from magictailor.training.run_folder import read_run
 
-        output_file(output)
+        output_file(output, (".png",))
         for run in runs:
             read_run(run)  # before torch is imported
 
-        from magictailor.common.pictures import save_png
+        from magictailor.common.pictures import MADE, save_png
         from magictailor.training.learning import learning_process
 
-        save_png(learning_process(runs), output)
+        save_png(learning_process(runs), output, MADE)
     console.print(f"wrote {output}")
 
 
@@ -61,10 +62,14 @@ def learning(runs: Runs, output: Picture) -> None:
 def merge(runs: Runs, output: Output) -> None:
     """Merge runs of --method custom-diffusion, one sample each, into one run, in closed form."""
     with started("merging"):
+        from magictailor.common.files import check_new
         from magictailor.training.run_folder import finished_run
 
         for run in runs:
             finished_run(run)  # before torch is imported
+        if len(runs) < 2:
+            raise InputError("fewer than two", "name at least two runs to merge", field="runs")
+        check_new(output)
 
         from magictailor.exports.merging import merge_runs
 
@@ -92,18 +97,18 @@ def transfer(
 ) -> None:
     """Generate a run's component inside a region of another image."""
     with started("loading"):
+        from magictailor.common.files import check_new
         from magictailor.training.run_folder import finished_run
 
         finished_run(run)  # before torch is imported
+        target = check_new(output)
 
         from magictailor.api import load
-        from magictailor.common.files import output_folder
         from magictailor.common.pictures import grid, save_png
         from magictailor.generation.transfer import TransferOptions
 
         options = TransferOptions(start, strength, steps, guidance)
         loaded = load(run, device=device, precision=precision, preset=preset)
-        target = output_folder(output)
     images = []
     with progress_bars(console) as listen:
         made = loaded.transfer(

@@ -122,18 +122,18 @@ def table(
     if format not in FORMATS:
         raise InputError(f"{format}: no such format", f"choose one of {', '.join(FORMATS)}", field="format")
     from magictailor.common.files import output_file
-    from magictailor.common.pictures import save_png
+    from magictailor.common.pictures import MADE, PNG, save_png
     from magictailor.study.analysis import analyse
 
     if figure is not None:
-        output_file(figure, field="figure")
+        output_file(figure, PNG, field="figure")
     study, store = _opened(folder, database)
     analysis = analyse(study, store.answers())
     print(FORMATS[format](analysis))
     if figure is not None:
         from magictailor.study.figures import draw_shares
 
-        save_png(draw_shares(analysis), figure)
+        save_png(draw_shares(analysis), figure, MADE)
 
 
 @app.command("plan")

@@ -53,15 +53,15 @@ app = typer.Typer()
 def pair(path: PairPath, sheet: Annotated[Path | None, typer.Option(help="Write the overview here.")] = None) -> None:
     """Print what a pair holds and draw its images with the masks overlaid."""
     from magictailor.common.files import output_file
-    from magictailor.common.pictures import save_png
+    from magictailor.common.pictures import MADE, PNG, save_png
     from magictailor.data import describe, overview, read_pair
 
     read = read_pair(path)
     if sheet is not None:
-        output_file(sheet, field="sheet", outside=path if path.is_dir() else None)
+        output_file(sheet, PNG, field="sheet", outside=path if path.is_dir() else None)
     console.print(describe(read))
     if sheet is not None:
-        save_png(overview(read), sheet)
+        save_png(overview(read), sheet, MADE)
         console.print(f"sheet: {sheet}")
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
@@ -20,6 +20,7 @@ from magictailor.common.locks import lock_folder, only_process
 from magictailor.common.text import is_utf8
 
 TEMPORARY = re.compile(r"\..*\.[0-9a-f]{32}\.tmp")  # what `write_atomically` writes before it renames it
+MARK = b"magictailor"  # in the beginning of files that a command may write over
 
 
 def _unwritable(path: Path, error: Exception) -> RunError:
@@ -97,6 +98,14 @@ def _remove_abandoned(parent: Path, prefix: str) -> None:
                 os.close(handle)
 
 
+def check_new(path: Path | str) -> Path:
+    """`output_folder`, which is new or empty. Raises InputError."""
+    folder = output_folder(path)
+    if folder.exists() and not is_empty(folder):
+        raise InputError(f"{path}: exists and is not empty", "choose a new folder", field="output")
+    return folder
+
+
 @contextmanager
 def new_folder(path: Path | str) -> Iterator[Path]:
     """A hidden folder to fill. It is renamed to ``path`` when the block succeeds, and removed when it fails.
@@ -106,9 +115,7 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     Raises:
         InputError: ``path`` is not empty, or cannot be made, or another process has made it meanwhile.
     """
-    folder = output_folder(path)
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{path}: exists and is not empty", "choose a new folder", field="output")
+    folder = check_new(path)
     prefix = f".{short_name(folder.name, 80)}-"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -137,27 +144,48 @@ def new_folder(path: Path | str) -> Iterator[Path]:
             os.close(handle)
 
 
-def output_file(path: Path | str, *, field: str = "output", outside: Path | None = None) -> Path:
-    """The path of a file that can be written, new or over an old one; ``outside`` as in `output_folder`.
+def output_file(
+    path: Path | str,
+    suffixes: Sequence[str],
+    mark: bytes = MARK,
+    *,
+    field: str = "output",
+    outside: Path | None = None,
+) -> Path:
+    """The path of a file that can be written: new, or over one that the same command wrote.
 
     Args:
+        suffixes: that the file may have.
+        mark: what the beginning of a file has that the command wrote before; nothing else is written over.
         field: the caller's name of this argument, for the error.
+        outside: as in `output_folder`.
 
     Raises:
-        InputError: a folder, a device or a link is there, or its folder is not usable.
+        InputError: another suffix; something else is there already; or its folder is not usable.
     """
     path = Path(path)
     try:
         output_folder(path.parent, outside=outside)
         if path.name in ("", "..") or (path.exists() and not path.is_file()):
-            raise InputError(f"{path}: not a file's name", "name a file, for instance sheet.png")
+            raise InputError(f"{path}: not a file's name", f"name a file, for instance sheet{suffixes[0]}")
+        if path.suffix.lower() not in suffixes:
+            raise InputError(f"{path}: not one of {', '.join(suffixes)}", f"name it {path.stem}{suffixes[0]}")
         if path.is_symlink():
             raise InputError(f"{path}: is a link", "name the file itself")
+        if path.exists() and not _begins_with(path, mark):
+            raise InputError(f"{path}: another file is there already", "choose another name, or remove it")
     except InputError as error:
         raise error.about(field) from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", "choose another path", field=field) from error
     return path
+
+
+def _begins_with(path: Path, mark: bytes) -> bool:
+    """Whether a file is empty or has this in its beginning."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+    return not start or mark in start
 
 
 def digest(file: Path) -> str:

@@ -6,11 +6,13 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from magictailor.common.files import write_atomically
+from magictailor.common.files import MARK, write_atomically
 
 Color = tuple[int, int, int]
 BACKGROUND: Color = (255, 255, 255)
 INK: Color = (40, 40, 40)
+PNG = (".png",)
+MADE = {"Software": MARK.decode()}  # of pictures that the same command may write over, see `output_file`
 GAP = 4
 
 

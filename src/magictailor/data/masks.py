@@ -5,6 +5,7 @@ If ``masks/a.hair.png`` exists and another sample is labelled "hair", it is subt
 """
 
 import hashlib
+import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,7 +54,7 @@ class ReferenceImage:
 
 def files_of_stem(folder: Path, stem: str) -> list[Path]:
     """The image files in ``folder`` with exactly this stem; none if there is no such folder."""
-    return [file for file in _files(folder) if file.stem == stem]
+    return [file for file in _files(folder, stem) if file.stem == stem]
 
 
 def mask_files(image: Path, folder: Path) -> list[Path]:
@@ -92,7 +93,7 @@ def find_excluded(image: Path, folder: Path, labels: Sequence[str], stems: Colle
         InputError: a file with an unknown label.
     """
     excluded = []
-    for file in _files(folder):
+    for file in _files(folder, f"{image.stem}."):
         if not file.stem.startswith(f"{image.stem}.") or file.stem in stems:
             continue
         name = file.stem.removeprefix(f"{image.stem}.")
@@ -149,12 +150,12 @@ def without(mask: Image.Image, removed: Iterable[Image.Image]) -> Image.Image:
     return mask
 
 
-def _files(folder: Path) -> list[Path]:
-    """All image files directly in the folder, by name; none if there is no such folder."""
+def _files(folder: Path, beginning: str) -> list[Path]:
+    """The image files directly in the folder whose names begin so, by name; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    files = (file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
-    return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
+    names = sorted(name for name in os.listdir(folder) if name.startswith(beginning) and not name.startswith("."))
+    return [file for file in map(folder.joinpath, names) if file.suffix.lower() in EXTENSIONS and file.is_file()]
 
 
 def _plain(label: str) -> str:

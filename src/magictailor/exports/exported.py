@@ -19,6 +19,7 @@ from magictailor.exports.families import FAMILIES, SGM, Family
 from magictailor.exports.readme import with_words
 from magictailor.recipe import Recipe
 from magictailor.recipe.naming import Naming
+from magictailor.training.result import check_base, check_lora, check_words
 from magictailor.training.run_folder import LORA_FILE, WORDS_FILE, RunInfo, finished_run
 from magictailor.training.trainables import OWN_WEIGHTS, WORDS
 
@@ -158,11 +159,15 @@ def read_exported(run: Path | str, half: bool, format: str) -> Exported:
             field="run",
         )
     backbone = load_backbone(info.model, info.loras, device="cpu", precision="fp32")
+    check_base(backbone, info, folder)
+    if "lora" in kinds:
+        check_lora(backbone, folder / LORA_FILE)
     if (reason := _unreadable(backbone, format)) is not None:
         raise InputError(f"{format}: {reason}", "choose diffusers", field="format")
     texts: Mapping[str, str] = {}
     if "pseudo-words" in kinds:
         rows = unprefixed(WORDS, read_tensors(folder / WORDS_FILE))
+        check_words(backbone, info, folder, rows, {})
         words = {w: {e: rows[f"{w}.{e}"] for e in backbone.text_encoders} for w in info.words}
     else:  # not trained: the LoRA was trained with their initial vectors, or with the text that they stand for
         initial = Naming(info.recipe, info.words).initial_texts()

@@ -23,6 +23,7 @@ from magictailor.exports.readme import (
     in_diffusers,
     with_words,
 )
+from magictailor.exports.request import check_export
 from magictailor.exports.single_file import single_file
 from magictailor.generation.loading import load_trained
 from magictailor.training.run_folder import LORA_FILE
@@ -109,7 +110,7 @@ def _merged(run: Exported, folder: Path, bundle: bool) -> str:
     return in_diffusers(run.pipeline_class, ".", None, {}, run.prompt, run.call, absent=run.absent)
 
 
-FORMATS = {"diffusers": _diffusers, "kohya": _kohya, "comfyui": _comfyui, "merged": _merged, "checkpoint": _checkpoint}
+WRITERS = {"diffusers": _diffusers, "kohya": _kohya, "comfyui": _comfyui, "merged": _merged, "checkpoint": _checkpoint}
 
 
 def export(
@@ -130,17 +131,12 @@ def export(
     Raises:
         InputError: no finished run, an unknown format, ``output`` is not empty; nothing has been written.
     """
-    if format not in FORMATS:
-        raise InputError(f"{format}: not a format", f"choose one of {', '.join(FORMATS)}", field="format")
-    if bundle and format != "kohya":
-        raise InputError(
-            f"with format {format}: only kohya's LoRA files hold embeddings", "leave it out", field="bundle"
-        )
+    check_export(run, output, format, bundle)
     result = read_exported(run, half, format)
     if bundle and not result.adapter:
         raise InputError("needs a LoRA, and this run has none", "leave it out", field="bundle")
     with new_folder(output) as work:
-        usage = FORMATS[format](result, work, bundle)
+        usage = WRITERS[format](result, work, bundle)
         info = result.info
         title = f"# {result.name}\n\nMade by magictailor from {info.model}, method {info.recipe.method}.\n"
         loras = () if format in WHOLE else info.loras  # a whole model has them in its weights

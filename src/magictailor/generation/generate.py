@@ -1,6 +1,7 @@
 """From a finished run to images of prompts."""
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -13,11 +14,12 @@ from magictailor.backbones import Backbone
 from magictailor.backbones.sampling import SamplingOptions, sample, scheduler
 from magictailor.common.errors import InputError, RunError
 from magictailor.common.events import Listener, Progress, ignore
+from magictailor.common.files import digest
 from magictailor.generation.checks import check_numbers, check_prompt
 from magictailor.generation.images import Generated, Record
 from magictailor.generation.two_stages import two_stages
 from magictailor.recipe.naming import Naming
-from magictailor.training.run_folder import RunInfo
+from magictailor.training.run_folder import LORA_FILE, WEIGHTS_FILE, WORDS_FILE, RunInfo
 
 SURELY_READ = 60  # characters: no text encoder cuts off so short a prompt
 
@@ -32,6 +34,13 @@ def _check_length(backbone: Backbone, prompt: str, words: Sequence[str]) -> None
     for word in present:
         if not spans.get(word):
             raise InputError(f"{word}: lies beyond the text encoder's length", "shorten the prompt", field="prompts")
+
+
+def _trained(folder: Path, backbone: Backbone) -> str:
+    """A digest of the run's own files and of the community LoRAs, 16 hex digits."""
+    parts = [digest(folder / name) for name in (LORA_FILE, WORDS_FILE, WEIGHTS_FILE) if (folder / name).exists()]
+    parts += [f"{lora.sha256} {lora.strength}" for lora in backbone.loras]
+    return sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def generate(
@@ -82,7 +91,10 @@ def generate(
         yield from sample_attached(backbone, texts, seeds, options, loaded)
 
     def images() -> Iterator[Generated]:
-        settings = (info.recipe.method, info.model, steps, guidance, scheduler_name, records(loaded))
+        settings = (
+            info.recipe.method, info.model, steps, guidance, scheduler_name, records(loaded),
+            _trained(folder, backbone), backbone.runtime.precision,
+        )  # fmt: skip
         listen(Progress("generating", 0, len(keys)))
         try:
             for done, (image, (prompt, own_seed)) in enumerate(zip(sampled(), keys, strict=True), 1):

@@ -31,10 +31,13 @@ class Record:
     guidance: float
     scheduler: str
     attached: Mapping[str, Any] = field(default_factory=dict)  # what joined in, by name, with digests
+    trained: str = ""  # the digest of what the run and its community LoRAs change in the base
+    precision: str = ""
 
     def metadata(self) -> dict[str, str]:
-        kept = {k: str(v) for k, v in asdict(self).items() if k != "attached"}
-        return {**kept, **({"attached": json.dumps(self.attached)} if self.attached else {})}
+        """As texts; what is empty is left out."""
+        kept = {k: v if isinstance(v, str) else json.dumps(v) for k, v in asdict(self).items()}
+        return {name: text for name, text in kept.items() if text not in ("", "{}")}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Notice, ignore
 from magictailor.common.tensors import read_tensors, unprefixed
 from magictailor.recipe.naming import WORD_KINDS, Naming
+from magictailor.training.result import check_base, check_lora, check_words
 from magictailor.training.run_folder import (
     FORMAT,
     LORA_FILE,
@@ -43,13 +44,7 @@ def load_trained(
     _refuse_lost_changes(folder, info, loras, options)
     options["precision"] = options.get("precision") or info.precision
     backbone = load_backbone(info.model, [*info.loras, *map(community_lora, loras)], listen, **options)
-    # In another precision the same weights have other last digits, and so another digest.
-    if info.base not in (None, backbone.digest_as_loaded) and options["precision"] == info.precision:
-        raise InputError(
-            f"{info.model}: not the base that {folder} was trained on (its weights have changed)",
-            "put that one back, or train again",
-            field="model",
-        )
+    check_base(backbone, info, folder)
     _apply(backbone, info, folder)
     return backbone, info
 
@@ -78,7 +73,7 @@ def _apply(backbone: Backbone, info: RunInfo, folder: Path) -> None:
     tensors = read_tensors(folder / WORDS_FILE) if kinds & WORD_KINDS else {}
     rows, matrices = unprefixed(WORDS, tensors), unprefixed(MATRIX, tensors)
     if rows or matrices:
-        _check_words(backbone, info, folder, rows, matrices)
+        check_words(backbone, info, folder, rows, matrices)
     for name, matrix in matrices.items():
         table: Any = backbone.text_encoders[name].get_input_embeddings()  # type: ignore[operator]
         table.weight.data.copy_(matrix)
@@ -87,7 +82,7 @@ def _apply(backbone: Backbone, info: RunInfo, folder: Path) -> None:
     if kinds & OWN_WEIGHTS:
         _put_weights(backbone, read_tensors(folder / WEIGHTS_FILE))
     if "lora" in kinds:
-        _check_lora(backbone, folder / LORA_FILE)
+        check_lora(backbone, folder / LORA_FILE)
         try:
             pipeline.load_lora_weights(str(folder), weight_name=LORA_FILE, local_files_only=True)
         except Exception as error:  # of a changed header the libraries raise nearly anything
@@ -95,33 +90,6 @@ def _apply(backbone: Backbone, info: RunInfo, folder: Path) -> None:
             raise InputError(f"{folder / LORA_FILE}: damaged ({reason})", "train into a new folder") from error
     if backbone.runtime.compiled:
         backbone.compile()
-
-
-def _check_words(
-    backbone: Backbone, info: RunInfo, folder: Path, rows: Mapping[str, Tensor], matrices: Mapping[str, Tensor]
-) -> None:
-    """Raises InputError for vectors that this base's encoders do not have."""
-    tables: dict[str, Any] = {n: e.get_input_embeddings().weight for n, e in backbone.text_encoders.items()}  # type: ignore[operator]
-    wanted = {f"{w}.{e}": (1, table.shape[-1]) for w in info.words for e, table in tables.items()} if rows else {}
-    found = {name: tuple(row.shape) for name, row in rows.items()}
-    if found != wanted or any(n not in tables or m.shape != tables[n].shape for n, m in matrices.items()):
-        raise InputError(
-            f"{folder / WORDS_FILE}: damaged (it has {found or 'other tables'}, right is {wanted or 'those of the base'})",
-            "train into a new folder",
-        )
-
-
-def _check_lora(backbone: Backbone, file: Path) -> None:
-    """Raises InputError for a LoRA of other layers or sizes than the base's, before diffusers leaves them out silently."""
-    layers = dict(backbone.denoiser.named_modules())
-    for name, tensor in read_tensors(file).items():
-        module, _, end = name.removeprefix(f"{backbone.denoiser_part}.").rpartition(".lora_")
-        layer: Any = layers.get(module)
-        weight: Any = getattr(getattr(layer, "base_layer", layer), "weight", None)
-        factor = end.partition(".")[0]
-        fits = weight is not None and factor in ("A", "B") and tensor.ndim >= 2
-        if not fits or (not backbone.runtime.bits and tensor.shape[factor == "A"] != weight.shape[factor == "A"]):
-            raise InputError(f"{file}: damaged ({name!r} is no layer of the base)", "train into a new folder")
 
 
 def _put_weights(backbone: Backbone, tensors: Mapping[str, Tensor]) -> None:

@@ -8,8 +8,8 @@ from PIL import Image
 
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Notice, Progress, ignore
-from magictailor.common.files import output_file, write_atomically
-from magictailor.common.pictures import grid, save_png
+from magictailor.common.files import MARK, output_file, write_atomically
+from magictailor.common.pictures import MADE, grid, save_png
 from magictailor.data.images import load_image
 from magictailor.generation.checks import check_prompt
 from magictailor.mesh.contract import Backend, import_trimesh
@@ -33,6 +33,11 @@ class Made:
     vertices: int
     faces: int
     closed: bool
+
+
+def _turntables(mesh: Path) -> tuple[Path, Path]:
+    """The still and the moving one beside it."""
+    return mesh.with_name(f"{mesh.stem}-turntable.png"), mesh.with_name(f"{mesh.stem}-turntable.gif")
 
 
 def _check_source(source: Path, prompt: str | None) -> None:
@@ -105,11 +110,13 @@ def make_mesh(
     Raises:
         InputError: nothing in the picture, no such backend, checkout or weights; nothing has been written.
     """
-    target = output_file(output)
-    if target.suffix.lower() not in FORMATS:
-        raise InputError(f"{output}: not one of {', '.join(FORMATS)}", "choose for instance thing.glb", field="output")
+    target = output_file(output, FORMATS, b"trimesh")
+    for beside in _turntables(target):
+        output_file(beside, (beside.suffix,))
     if backend not in BACKENDS:
         raise InputError(f"{backend}: unknown", f"choose one of {', '.join(BACKENDS)}", field="backend")
+    if mask is not None and background != "auto":
+        raise InputError(f"{background}: has no effect next to a mask", "leave one of them out", field="background")
     if checkout is not None and backend == "shap-e":
         raise InputError("has no effect on shap-e", "leave it out", field="checkout")
     if backend in CUDA_ALONE and not device.startswith("cuda"):
@@ -166,11 +173,9 @@ def _written(mesh: Any, target: Path, cut: Image.Image, pictures: list[Image.Ima
     if kind != "glb" and _has_texture(mesh):
         mesh = _without_texture(mesh)  # the other formats would need files next to them
     write_atomically(target, lambda temporary: mesh.export(temporary, file_type=kind))
-    still, animation = (target.with_name(f"{target.stem}-turntable.{end}") for end in ("png", "gif"))
-    save_png(grid([[cut, *strip(pictures)]], cell=pictures[0].width), still)
+    still, animation = _turntables(target)
+    save_png(grid([[cut, *strip(pictures)]], cell=pictures[0].width), still, MADE)
     first, *rest = pictures
-    write_atomically(
-        animation,
-        lambda temporary: first.save(temporary, "GIF", save_all=True, append_images=rest, duration=FRAME_MS, loop=0),
-    )
+    options: dict[str, Any] = {"append_images": rest, "duration": FRAME_MS, "loop": 0, "comment": MARK}
+    write_atomically(animation, lambda temporary: first.save(temporary, "GIF", save_all=True, **options))
     return Made(target, still, animation, len(mesh.vertices), len(mesh.faces), closed)

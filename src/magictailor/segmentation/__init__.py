@@ -59,8 +59,15 @@ def load_segmenter(
         detector: the same for GroundingDINO.
 
     Raises:
-        InputError: the name is unknown, weights are missing, or boxes do not go with the model.
+        InputError: the name is unknown, weights are missing, or an option does not go with the model.
     """
+    ignored = {
+        "weights": weights is not None and model in ("grabcut", "embedded"),
+        "detector": detector is not None and not model.startswith("dino"),
+    }
+    for option, is_given in ignored.items():
+        if is_given:
+            raise InputError(f"has no effect with {model}", "leave it out", field=option)
     if model == "grabcut":
         if not boxes:
             raise InputError(

@@ -75,6 +75,7 @@ def answers_tree(study: Study, folder: Path, store: Store) -> dict[str, Any]:
             "seconds": answer.seconds, "answered": answer.answered,
         })  # fmt: skip
     return {
+        "made_by": "magictailor study export",
         "study": study.title,
         "order_key": study.order_key,
         "dictionary": DICTIONARY,
@@ -205,7 +206,7 @@ def export_for_tool(study: Study, folder: Path, tool: str, output: Path | str) -
 
 def export_json(study: Study, folder: Path, store: Store, output: Path | str) -> int:
     """Write all answers; returns their number."""
-    path = output_file(output)
+    path = output_file(output, (".json",))
     tree = answers_tree(study, folder, store)
     write_text(path, json_text(tree))
     return len(tree["answers"])

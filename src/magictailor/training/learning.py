@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from magictailor.common.errors import InputError
 from magictailor.common.pictures import grid
 from magictailor.common.plots import subplots, to_image
+from magictailor.data.images import load_image
 from magictailor.recipe import Recipe
 from magictailor.training.metrics import METRICS_FILE, read_metrics
 from magictailor.training.run_folder import read_run
@@ -61,11 +62,13 @@ def learning_process(runs: Sequence[Path | str]) -> Image.Image:
     blocks = []
     for run in map(Path, runs):
         info, previews = read_run(run), _previews(run)
+        shown = len(info.words) + (len(info.words) > 1)
+        previews = {step: paths for step, paths in previews.items() if len(paths) == shown}  # others are cut short
         if not previews or not (run / METRICS_FILE).exists():
             raise InputError(f"{run}: has no previews yet", "train with sampling.preview_every=100")
         steps, labels = list(previews), list(info.words.values())
         titles = [" with ".join(labels), *labels] if len(labels) > 1 else labels
-        rows = [[Image.open(previews[step][i]) for step in steps] for i in range(len(titles))]
+        rows = [[load_image(previews[step][i])[0] for step in steps] for i in range(len(titles))]
         sheet = grid(rows, titles, [f"step {step}" for step in steps], cell=CELL)
         blocks.append((f"{info.recipe.method}: {run.name}", sheet, _curves(run, labels, info.recipe)))
     width = max(max(sheet.width, curves.width) for _, sheet, curves in blocks)

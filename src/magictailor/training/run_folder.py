@@ -139,6 +139,9 @@ def read_run(folder: Path) -> RunInfo:
         raise InputError(f"{path}: damaged ({error.problem})", FIX) from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:  # a recipe from before formats, of another shape
         raise InputError(f"{path}: damaged (its recipe is not readable: {error!r})", FIX) from error
+    words = [sample["word"] for sample in tree["pair"]["samples"]]
+    if len(set(words)) < len(words):
+        raise InputError(f"{path}: damaged (two samples have one word)", FIX)
     loras = tuple(CommunityLoRA(**lora.model_dump()) for lora in found.loras)
     return RunInfo(found.model, found.base, tree["pair"], recipe, loras, found.start, found.precision, found.preset)
 
