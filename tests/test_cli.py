@@ -187,6 +187,7 @@ def test_output_that_cannot_be_is_refused_before_any_work(
     for output in (tmp_path / "file", tmp_path / "file" / "x", tmp_path / ("n" * 300), folder / "runs" / "first"):
         refused(call("train", folder, "--output", output, *model), "--output")
         refused(call("demo", "--output", tmp_path / "file" / "x"), "--output")
+        refused(call("demo", "--output", tmp_path / "new", "--pair", -1), "--pair -1: out of range")
     for output in (tmp_path / "file" / "x", tmp_path / ("n" * 300), folder):
         refused(call("world", "pair", "--seed", 1, "--output", output), "--output")
     for sheet in (folder / "sheet.png", tmp_path, tmp_path / "file" / "x.png", tmp_path / "link", "/dev/full", "."):

@@ -40,6 +40,7 @@ REFUSALS = {
     "mesh /nowhere -o new.glb": 800,
     "mesh /nowhere -o new.glb --backend trellis-2": 800,
     "bench run /nowhere -o new": 800,
+    "bench run /nowhere -o new --workers 0": 800,
     "bench status /nowhere -o new": 800,
     "study make /nowhere -o new": 800,
     "study serve /nowhere": 800,

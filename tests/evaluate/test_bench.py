@@ -23,10 +23,11 @@ from magictailor.evaluate import work
 from magictailor.evaluate.bench import run_bench
 from magictailor.evaluate.journal import read_progress
 from magictailor.evaluate.metrics.scorer import Score, ScoredImage, Target
-from magictailor.evaluate.records import Row, all_rows, first_seed, read_summary, read_trial, scorer_models, write_rows
+from magictailor.evaluate.records import all_rows, first_seed, scorer_models, write_rows
 from magictailor.evaluate.sources import sources
 from magictailor.evaluate.spec import Spec, read_spec
 from magictailor.evaluate.status import bench_status
+from magictailor.generation.images import image_name
 from magictailor.world.judge import Judge
 from tiny import Call, in_child
 
@@ -182,7 +183,7 @@ def test_a_prompts_seeds_are_generated_in_batches(
 
 
 def test_a_methods_own_settings(tiny_folder: Path) -> None:
-    plan = spec(tiny_folder, method_settings={"clic": ["seed=3"]})
+    plan = spec(tiny_folder, methods=["magictailor", "clic"], method_settings={"clic": ["seed=3"]})
     assert plan.settings_of("clic") == [*plan.settings, "seed=3"]
     assert plan.settings_of("magictailor") == list(plan.settings)
 
@@ -305,79 +306,6 @@ def test_a_report_is_complete_and_opens_offline(whole: Path, tmp_path: Path, cal
     assert not (tmp_path / "other.html").exists()
 
 
-def test_rows_come_back_and_their_bytes_do_not_depend_on_order(tmp_path: Path) -> None:
-    rows = [Row("a", "m", "p", i, "judge", "x", 0.5 * i) for i in range(3)]
-    write_rows(tmp_path / "one.parquet", rows, {"judge": "b", "a": "c"})
-    write_rows(tmp_path / "two.parquet", rows[::-1], {"a": "c", "judge": "b"})
-    assert read_trial(tmp_path / "one.parquet") == (rows, {"judge": "b", "a": "c"})
-    assert read_trial(tmp_path / "none.parquet") == ([], {})
-    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
-    (tmp_path / "bad.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InputError, match="delete it"):
-        read_trial(tmp_path / "bad.parquet")
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("pairs = []", "pairs"),
-        ("pairs = 3", "pairs"),
-        ('pairs = ["world:5"]\nmethods = ["magic"]', "magic is no method"),
-        ('pairs = ["world:5"]\nprompts = ["a {subject}"]', "no study"),
-        ('pairs = ["world:5"]\nseeds = 0', "seeds"),
-        ('pairs = ["world:5"]\ncolour = 1', "colour"),
-        ('pairs = ["world:5"]\nmethod_settings = {magic = []}', "magic is no method"),
-        ('pairs = ["world:5+0"]', "no pair"),
-        ('pairs = ["world:5"]\nprompts = ["<foo> with {component}"]', "write {concept}"),
-        ('pairs = ["world:5"]\nsegmenter = "dino-sam"', "is no segmenter"),
-        ('pairs = ["world:5"]\nsettings = ["loss.prior.images=5"]', "unknown key"),
-        ('pairs = ["world:5"]\nmetrics = ["beauty"]', "choose from judge, quality"),
-        ('pairs = ["world:5"]\nweights = {clop = "here"}', "choose from clip, dino"),
-        ('pairs = ["world:5"]\nmetrics = ["clip-t"]\nweights = {clip = "/nowhere"}', "hf download /nowhere"),
-        ('pairs = ["world:5", "world:4+3"]', "two are called world-5"),
-        ('pairs = ["world:9999999999"]', "9999999999"),
-        ('pairs = ["nowhere"]', "nowhere"),
-        ("pairs", "no TOML"),
-        ("pairs = " + "[" * 3000 + "]" * 3000, "no TOML"),
-        ("pairs = [2026-11-27]\nseeds = 07:30:00", "seeds"),
-        ("pairs = [1979-05-27T07:32:00Z]", "1979-05-27"),
-        ('pairs = ["world:1000000000+1000000000"]', "1000000000 pairs"),
-        ('pairs = ["world:4294967290+9"]', "out of range"),
-        ('pairs = ["~no-such-user/pair"]', "no path"),
-        ('pairs = ["a\\u0000b"]', "no path"),
-        ('pairs = ["world:5"]\ntraining_seeds = 0', "training_seeds"),
-        ('pairs = ["world:5"]\nvariants = {truth = ["clic"]}', "truth has a meaning already"),
-        ('pairs = ["world:5"]\nvariants = {mine = ["magic"]}', "write a method and its changes"),
-        ('pairs = ["world:5"]\nvariants = {"../up" = ["clic"]}', "variants"),
-        ('pairs = ["world:5"]\nprimary = "identity"', "primary"),
-        (
-            'pairs = ["world:5"]\nprimary = {method = "magictailor", against = "clic", metric = "identity"}',
-            "clic is not among",
-        ),
-        (
-            'pairs = ["world:5"]\nprimary = {method = "magictailor", against = "magictailor", metric = "text"}',
-            "name two",
-        ),
-    ],
-)
-def test_bad_specs_are_one_line_and_write_nothing(text: str, words: str, tmp_path: Path, call: Call) -> None:
-    path = tmp_path / "spec.toml"
-    path.write_text(text)
-    result = call("bench", "run", path, "--output", tmp_path / "bench")
-    assert (result.code, words in result.err, result.err.count("\n")) == (2, True, 1), result
-    assert not (tmp_path / "bench").exists()
-
-
-def test_two_thousand_pairs_are_planned_without_drawing_one(
-    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("magictailor.evaluate.sources.world_pair", lambda *_: pytest.fail("drawn"))
-    (tmp_path / "spec.toml").write_text('pairs = ["world:1000000000+2000"]\nmethods = ["magictailor", "clic"]')
-    result = call("bench", "status", tmp_path / "spec.toml", "--output", tmp_path / "bench")
-    assert (result.code, result.out.strip()) == (0, "12000 trials: 12000 waiting")
-    assert not (tmp_path / "bench").exists()
-
-
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -388,6 +316,7 @@ def test_two_thousand_pairs_are_planned_without_drawing_one(
         ("results/world-6/magictailor.parquet", b"PAR1 and no more", "damaged"),
         ("results/world-6/magictailor.parquet", b"", "damaged"),
         ("progress.json", b'{"running": 3}', "damaged"),
+        ("progress.json", b"[" * 50_000, "nested too deeply"),
         ("design.json", b'{"primary": "clic"}', "damaged"),
     ],
 )
@@ -410,43 +339,34 @@ def test_damaged_files_of_a_bench_are_named_in_one_line(
     assert not (tmp_path / "report.html").exists()
 
 
-def test_scores_of_other_types_and_of_a_newer_format_are_refused_by_name(tmp_path: Path) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    path = tmp_path / "a.parquet"
-    write_rows(path, [Row("a", "m", "p", 1, "judge", "x", 0.5)], {"judge": "j"})
-    table = pyarrow.parquet.read_table(path)
-    text = table.set_column(table.schema.get_field_index("value"), "value", pyarrow.array(["high"]))
-    newer = table.replace_schema_metadata({b"magictailor.format": b"99"})
-    for changed, words in (
-        (text, "damaged"),
-        (newer, "newer version"),
-        (table.drop_columns(["seed"]), "damaged"),
-        (table.replace_schema_metadata({}), "not the scores"),
-    ):
-        pyarrow.parquet.write_table(changed, path)
-        with pytest.raises(InputError, match=words):
-            read_trial(path)
+def test_a_damaged_picture_is_named_in_one_line(whole: Path, tmp_path: Path, call: Call) -> None:
+    home, page, sheet = tmp_path / "bench", tmp_path / "report.html", tmp_path / "figure.png"
+    shutil.copytree(whole, home)
+    name = image_name(all_rows(home)[0].prompt, first_seed("world-6"))
+    picture = home / "images" / "world-6" / "magictailor" / name
+    assert picture.exists()
+    picture.write_text("x")
+    for command in (("report", home, "--output", page), ("figure", home, "table-1", "--output", sheet)):
+        result = call("bench", *command)
+        assert (result.code, f"{picture}: not a readable image" in result.err) == (2, True), result
+        assert "delete it and run the bench again" in result.err
+    assert not page.exists()
+    assert not sheet.exists()
 
 
-def test_scores_from_before_formats_had_numbers_are_read(tmp_path: Path) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    columns = {
-        "pair": ["a"],
-        "method": ["m"],
-        "prompt": ["p"],
-        "seed": [7],
-        "metric": ["judge"],
-        "figure": ["x"],
-        "value": [0.5],
-    }
-    table = pyarrow.table(columns).replace_schema_metadata({b"magictailor.judges": b'{"judge": "j"}'})
-    pyarrow.parquet.write_table(table, tmp_path / "old.parquet")
-    assert read_trial(tmp_path / "old.parquet") == ([Row("a", "m", "p", 7, "judge", "x", 0.5)], {"judge": "j"})
-    assert read_summary(tmp_path / "old.parquet").missing("judge", "j", {("p", 7), ("p", 8)}) == {("p", 8)}
+def test_no_scorer_can_write_such_a_score(
+    whole: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "bench"
+    shutil.copytree(whole, home)
+    monkeypatch.setattr(Brightness, "model", "a broken one")
+    monkeypatch.setattr(
+        Brightness, "score", lambda _, target, images: (Score(i.prompt, i.seed, "mean", float("inf")) for i in images)
+    )
+    plan = spec(tiny_folder)
+    with pytest.raises(RunError, match=r"mean of 'a photo of .* is inf"):
+        run_bench(plan, sources(plan, home), home)
+    assert np.isfinite([row.value for row in all_rows(home)]).all()
 
 
 def test_without_pyarrow_nothing_begins(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

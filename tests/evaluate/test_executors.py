@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from magictailor.common.errors import InputError
-from magictailor.evaluate.bench import Workers, run_bench
+from magictailor.evaluate.bench import run_bench
 from magictailor.evaluate.executors.processes import LocalProcesses
 from magictailor.evaluate.resources import Resources
 from magictailor.evaluate.sources import sources
 from magictailor.evaluate.spec import Spec
 from magictailor.evaluate.trials import Unit
+from magictailor.evaluate.workers import Workers
 
 
 def plan(folder: Path) -> Spec:

@@ -1,11 +1,8 @@
 """The command line: thin shells over the Python functions."""
 
-import logging
-import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -17,6 +14,7 @@ from magictailor.cli.ending import INTERRUPTED, MISTAKE, stop, terminated
 from magictailor.cli.output import Output
 from magictailor.common.errors import RunError
 from magictailor.common.launcher import launched_processes
+from magictailor.common.logging import quiet_libraries
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(work.app)
@@ -26,15 +24,6 @@ app.add_typer(studio.app)
 app.add_typer(world.app, name="world")
 app.add_typer(bench.app, name="bench")
 app.add_typer(study.app, name="study")
-
-
-def _quiet() -> None:
-    """Keep libraries' notes off the user's screen."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
 
 
 def _print_version(asked: bool) -> None:
@@ -102,7 +91,7 @@ def _run() -> int:
 
 def main() -> None:
     """Errors become one line: exit code 2 for bad input, 1 for a run that cannot go on, 70 for a bug of ours."""
-    _quiet()
+    quiet_libraries()
     with _outputs() as out:
         with _ended_politely():
             code = _run()

@@ -44,15 +44,16 @@ def run(
     """Train, generate and score everything that is missing."""
     from magictailor.evaluate.sources import sources
     from magictailor.evaluate.spec import read_spec
+    from magictailor.evaluate.stores import open_store
+    from magictailor.evaluate.workers import Workers
 
+    own = Workers(workers, ray, threads, card_gb)  # before torch is imported
     plan = read_spec(spec)
     pairs = sources(plan, spec.resolve().parent)
+    store = open_store(output)
     with started("reading"):
-        from magictailor.evaluate.bench import Workers, bench_forecast, run_bench
-        from magictailor.evaluate.stores import open_store
+        from magictailor.evaluate.bench import bench_forecast, run_bench
 
-        own = Workers(workers, ray, threads, card_gb)
-        store = open_store(output)
         for pair in pairs:
             if pair.folder is not None:
                 pair.read(pair.folder)  # refuse unreadable pairs before any training

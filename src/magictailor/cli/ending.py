@@ -23,7 +23,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
 
 # Where the command line's spelling of an argument differs from its name with dashes.
 SPELLINGS = {
-    "": "", "compiled": "--compile", "loras": "--lora", "settings": "--set", "scheduler_name": "--scheduler", "pair": "PAIR", "run": "RUN",
+    "": "", "compiled": "--compile", "loras": "--lora", "settings": "--set", "scheduler_name": "--scheduler", "pair": "PAIR", "pair_seed": "--pair", "run": "RUN",
     "runs": "RUNS", "prompts": "PROMPT", "image": "IMAGE", "region": "REGION", "spec": "SPEC", "bench": "BENCH",
     "file": "FILE", "request": "REQUEST", "boxes": "--box", "counts": "--count", "metrics": "--figures", "study": "STUDY", "raters": "RATERS", "names": "--name",
     "root": "ROOT",

@@ -25,12 +25,13 @@ EXPECTED = {
     "dict_type": 'a table, for instance {"kind": "lora"}', "model_type": 'a table, for instance {"weight": 0.5}',
     "model_attributes_type": 'a table, for instance {"kind": "lora"}', "missing": "it is missing",
     "extra_forbidden": "there is no such key", "string_unicode": "text in UTF-8",
-    "union_tag_not_found": 'a table with its kind, for instance {"kind": "lora"}',
+    "string_pattern_mismatch": "a text in the form that magictailor writes",
+    "json_invalid": "text in UTF-8, in tables of a few levels", "union_tag_not_found": 'a table with its kind, for instance {"kind": "lora"}',
 }  # fmt: skip
 
 
 def explained(error: ValidationError) -> tuple[str, str]:
-    """The first mistake: its key with what was found, and how to mend it."""
+    """The first mistake: its key with what was found, and how to mend it (empty where the first says it)."""
     first = error.errors(include_url=False)[0]
     kind, limits = first["type"], first.get("ctx", {})
     key = ".".join(str(part) for part in first["loc"])
@@ -44,15 +45,17 @@ def explained(error: ValidationError) -> tuple[str, str]:
             least = "min_length" if kind == "too_short" else "max_length"
             expected = f"a list of {'at least' if kind == 'too_short' else 'at most'} {limits[least]}"
         case "value_error":
-            return f"{key}: {_short(first['input'])}", str(limits.get("error", first["msg"]))
+            message = str(limits.get("error", first["msg"]))
+            return (f"{key}: {shortened(first['input'])}", message) if key else (message, "")
         case _:
             expected = EXPECTED.get(kind, first["msg"])
     if kind == "missing":
         return key, expected
-    return f"{key}: {_short(first['input'])}" if key else _short(first["input"]), f"right is {expected}"
+    return f"{key}: {shortened(first['input'])}" if key else shortened(first["input"]), f"right is {expected}"
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """A wrong value, as much of it as a line can show."""
     text = reprlib.repr(value)
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
@@ -68,11 +71,23 @@ def read_json(path: Path, fix: str, *, field: str = "", finite: bool = True) -> 
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise ValueError(f"more than {MAX_BYTES // 2**20} MB")
-        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant if finite else None)
+        return parsed_json(data, finite=finite)
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror})", fix, field=field) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: damaged ({str(error) or 'not JSON'})", fix, field=field) from error
+
+
+def parsed_json(data: bytes, *, finite: bool = True) -> Any:
+    """The content of a JSON text in UTF-8; ``finite`` as in `read_json`.
+
+    Raises:
+        ValueError: no JSON, not UTF-8, or nested too deeply.
+    """
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant if finite else None)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def _refuse_constant(name: str) -> Any:
@@ -88,7 +103,7 @@ def checked(kind: type[Record], tree: Any, path: Path | str, fix: str, *, field:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise InputError(f"{path}: damaged ({'; '.join(explained(error))})", fix, field=field) from error
+        raise InputError(f"{path}: damaged ({'; '.join(filter(None, explained(error)))})", fix, field=field) from error
 
 
 def read_record(kind: type[Record], path: Path, fix: str, *, field: str = "") -> Record:

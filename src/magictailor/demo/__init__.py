@@ -18,20 +18,23 @@ SHOWN = ("snow", "beach", "comic", "watercolor")  # the names of the protocol's 
 NUMBER = 4  # images of each prompt
 
 
-def run_demo(output: Path, seed: int, listen: Listener = ignore) -> Path:
+def run_demo(output: Path, pair_seed: int, listen: Listener = ignore) -> Path:
     """Render the pair of this seed, train with the default recipe, generate, and write ``index.html``; returns its path.
 
     After an interruption, the same call goes on.
 
     Raises:
-        InputError: ``output`` has other contents, or the demo of another pair.
+        InputError: no such seed, or ``output`` has other contents, or the demo of another pair.
     """
-    pair = world_pair(seed)
+    try:
+        pair = world_pair(pair_seed)
+    except InputError as error:
+        raise error.about("pair_seed") from error
     output = output_folder(output)
-    marker, content = output / "demo.json", {"pair": seed, "method": METHOD}
+    marker, content = output / "demo.json", {"pair": pair_seed, "method": METHOD}
     if output.exists() and any(output.iterdir()):
         if not marker.is_file() or marker.read_bytes() != json_text(content).encode():
-            problem = f"{output}: holds something else than the demo of pair {seed}"
+            problem = f"{output}: holds something else than the demo of pair {pair_seed}"
             raise InputError(problem, "choose another folder", field="output")
     else:
         write_json(marker, content)

@@ -1,8 +1,6 @@
 """Run a bench: see what is missing, and have an executor do it. Finished work is never done again."""
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 from uuid import uuid4
@@ -10,7 +8,7 @@ from uuid import uuid4
 from magictailor.backbones import Backbone, RuntimeOptions, load_backbone
 from magictailor.common.errors import InputError, RunError
 from magictailor.common.events import Listener, Notice, Progress, ignore
-from magictailor.evaluate.design import fix_design
+from magictailor.evaluate.design import check_metrics, fix_design
 from magictailor.evaluate.executors.context import Context
 from magictailor.evaluate.executors.local import ThisProcess
 from magictailor.evaluate.executors.processes import LocalProcesses
@@ -30,40 +28,11 @@ from magictailor.evaluate.spec import Spec
 from magictailor.evaluate.stores import bench_files, open_store
 from magictailor.evaluate.trials import Trial, make_trials, make_units
 from magictailor.evaluate.work import is_trained, spec_scorers, trial_recipe
+from magictailor.evaluate.workers import Workers
 from magictailor.methods import REFERENCE_ONLY
 
 READ = ("results", "costs", "design.json")  # parts of a bench that its driver reads
 SHOWN_FAILURES = 5
-
-
-@dataclass(frozen=True)
-class Workers:
-    """Who does the units.
-
-    count: processes of this machine; 1: this process alone. ray: the address of a Ray cluster; "local" starts one here.
-    threads: of the CPU for each unit; None: all cores, divided by the number of processes; on Ray, one. With the same
-    number, all ways give the same bytes. card_gb: the memory of each card of the cluster, see `expected_resources`.
-    """
-
-    count: int = 1
-    ray: str | None = None
-    threads: int | None = None
-    card_gb: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value, most in (("workers", self.count, 1024), ("threads", self.threads, 1024)):
-            if value is not None and not 1 <= value <= most:
-                raise InputError(f"{value}: out of range", f"choose 1 .. {most}", field=name)
-        if self.ray is not None and self.count != 1:
-            raise InputError(f"{self.count}: has no effect on a cluster", "leave it out", field="workers")
-        if self.card_gb is not None and not 0 < self.card_gb < 10_000:
-            raise InputError(f"{self.card_gb}: out of range", "choose for instance 80", field="card_gb")
-
-    @property
-    def unit_threads(self) -> int | None:
-        if self.threads is not None or (self.count == 1 and self.ray is None):
-            return self.threads
-        return 1 if self.ray is not None else max(1, (os.cpu_count() or 1) // self.count)
 
 
 def _check_recipes(spec: Spec, trials: Sequence[Trial], backbone: Backbone) -> None:
@@ -114,14 +83,16 @@ def run_bench(
         output: a folder that all workers see, or a URL that fsspec knows.
 
     Raises:
-        InputError: no scorer has its model, settings do not fit a recipe, the folder has units of another bench, or a
+        InputError: no scorer has its model or a named metric, settings do not fit a recipe, the folder has units of another bench, or a
             library is missing. Nothing has been trained.
         RunError: after all other units are done, if some units failed.
     """
     workers = workers or Workers()
     parquet()
     store, trials = open_store(output), list(make_trials(spec, sources))
-    scorers, notes = load_scorers(spec_scorers(spec))
+    known = spec_scorers(spec)
+    check_metrics(spec, known)
+    scorers, notes = load_scorers(known)
     for note in notes:
         listen(Notice(note, warning=True))
     backbone = load_backbone(spec.model, **runtime)
@@ -178,11 +149,12 @@ def bench_forecast(
         InputError: what `run_bench` would refuse.
     """
     parquet()
-    trials = list(make_trials(spec, sources))
-    scorers, notes = load_scorers(spec_scorers(spec))
+    trials, known = list(make_trials(spec, sources)), spec_scorers(spec)
+    check_metrics(spec, known)
+    scorers, notes = load_scorers(known)
     backbone = load_backbone(spec.model, **runtime)
     _check_recipes(spec, trials, backbone)
-    with bench_files(output, *READ) as home:
+    with bench_files(output, *READ, field="output") as home:
         check_costs(home, trials, spec, backbone.digest())
         missing = list(unfinished(home, trials, spec, scorers))
         found = forecast(spec, missing, known_seconds(home, trials, spec.model))

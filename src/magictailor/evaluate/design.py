@@ -2,12 +2,14 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ConfigDict
 
 from magictailor.common.errors import InputError
 from magictailor.common.records import read_record
+from magictailor.evaluate.metrics.scorer import Scorer
 from magictailor.evaluate.spec import Endpoint, Spec
 from magictailor.evaluate.stores import Store
 from magictailor.recipe import ConfigModel
@@ -24,6 +26,15 @@ class Design(ConfigModel):
     contrasts: tuple[Endpoint, ...] = ()
     named: str = ""
     beforehand: bool = True
+
+
+def check_metrics(spec: Spec, scorers: Mapping[str, Scorer]) -> None:
+    """Raises InputError if an endpoint's metric is of none of the bench's scorers: it could not be changed later."""
+    known = [metric for scorer in scorers.values() for metric in scorer.higher_is_better]
+    for endpoint in (*filter(None, [spec.primary]), *spec.contrasts):
+        if endpoint.metric not in known:
+            problem = f"{endpoint}: {endpoint.metric!r} is no metric of this bench"
+            raise InputError(problem, f"choose from {', '.join(known)}, or add its scorer to metrics")
 
 
 def read_design(home: Path) -> Design | None:

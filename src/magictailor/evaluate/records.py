@@ -4,17 +4,22 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from zlib import crc32
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from magictailor.common.errors import InputError
 from magictailor.common.files import write_atomically
+from magictailor.common.records import Record, checked, parsed_json
 
 COLUMNS = ("pair", "method", "prompt", "seed", "scorer", "metric", "value", "training_seed")  # the fields of `Row`
 OLD_NAMES = {"scorer": "metric", "metric": "figure"}  # of columns before format 2
 FORMAT = 2
 FORMAT_KEY, SCORED_KEY, WORDS_KEY = b"magictailor.format", b"magictailor.scored", b"magictailor.words"  # of a footer
 MODELS_KEY = b"magictailor.judges"  # before format 2: each scorer's model
+NO_SCORES = "no whole Parquet file with the columns of scores"
 FIX = "delete it and run the bench again"
 Key = tuple[str, int]  # prompt and seed of an image
 
@@ -55,6 +60,27 @@ class Scored:
         """The images of ``keys`` that this model of the scorer has not scored."""
         done = self.images.get(scorer, frozenset()) if self.models.get(scorer) == model else frozenset()
         return set(keys) - done
+
+
+class _Entry(BaseModel):
+    """What a footer says of a scorer: its model, and by prompt the stretches of seeds, see `_ranges`."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    model: str
+    images: dict[str, list[Annotated[list[int], Field(min_length=2, max_length=2)]]]
+
+    def keys(self, most: int) -> frozenset[Key]:
+        """The images. Raises ValueError if they are more than ``most``: an image has at least one row."""
+        stretches = [(text, first, count) for text, ranges in self.images.items() for first, count in ranges]
+        if sum(max(0, count) for _, _, count in stretches) > most:
+            raise ValueError("its footer names more images than it has rows")
+        return frozenset((text, first + i) for text, first, count in stretches for i in range(count))
+
+
+_Entries = RootModel[dict[str, _Entry]]
+_Models = RootModel[dict[str, str]]
+_Words = RootModel[list[str]]
 
 
 def parquet() -> Any:
@@ -122,7 +148,7 @@ def _check_format(path: Path, metadata: Mapping[bytes, bytes]) -> bool:
         return False
     if number is None:
         raise damaged(path, "not the scores of a bench")
-    if not number.isdigit() or int(number) > FORMAT:
+    if not number.isdigit() or len(number) > 9 or int(number) > FORMAT:
         raise InputError(
             f"{path}: format {number.decode(errors='replace')[:20]}, made by a newer version", "upgrade magictailor"
         )
@@ -147,13 +173,22 @@ def read_table(path: Path) -> Any:
             table = table.append_column("training_seed", pyarrow.array([0] * len(table), pyarrow.int64()))
         kinds = {"seed": pyarrow.int64(), "training_seed": pyarrow.int64(), "value": pyarrow.float64()}
         table = table.cast(pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in COLUMNS]))
-        if any(table[name].null_count for name in COLUMNS):
-            raise ValueError("values are missing")
-        return table
     except InputError:
         raise
     except (OSError, ValueError, TypeError, KeyError, pyarrow.ArrowException) as error:
-        raise damaged(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        raise damaged(path, NO_SCORES) from error
+    if any(table[name].null_count for name in COLUMNS):
+        raise damaged(path, "values are missing")
+    _check_finite(path, table)
+    return table
+
+
+def _check_finite(path: Path, table: Any) -> None:
+    """Raises InputError for a value that is no number, apart from the mark of an image without a metric, see `Row`."""
+    values, metrics = table["value"].to_numpy(), table["metric"]
+    for i in (~np.isfinite(values)).nonzero()[0].tolist():
+        if (name := metrics[i].as_py()) or not np.isnan(values[i]):
+            raise damaged(path, f"a value of {name or 'no metric'} is {values[i]}")
 
 
 def _rows(table: Any) -> Iterator[Row]:
@@ -161,24 +196,23 @@ def _rows(table: Any) -> Iterator[Row]:
     return (Row(*values) for values in zip(*columns, strict=True))
 
 
-def _summary(path: Path, metadata: Mapping[bytes, bytes]) -> Scored:
+def _read_footer(kind: type[Record], path: Path, metadata: Mapping[bytes, bytes], key: bytes) -> Record:
+    return checked(kind, parsed_json(metadata.get(key, b"null")), path, FIX)
+
+
+def _summary(path: Path, metadata: Mapping[bytes, bytes], rows: int) -> Scored:
     if not _check_format(path, metadata):
-        models = {str(k): str(v) for k, v in json.loads(metadata[MODELS_KEY]).items()}
         images: dict[str, set[Key]] = {}
         for row in _rows(read_table(path)):
             if row.prompt:
                 images.setdefault(row.scorer, set()).add((row.prompt, row.seed))
+        models = _read_footer(_Models, path, metadata, MODELS_KEY).root
         return Scored(models, {scorer: frozenset(keys) for scorer, keys in images.items()})
-    scored = json.loads(metadata[SCORED_KEY])
+    scored = _read_footer(_Entries, path, metadata, SCORED_KEY).root
     return Scored(
-        {scorer: str(entry["model"]) for scorer, entry in scored.items()},
-        {
-            scorer: frozenset(
-                (text, first + i) for text, ranges in entry["images"].items() for first, n in ranges for i in range(n)
-            )
-            for scorer, entry in scored.items()
-        },
-        tuple(map(str, json.loads(metadata[WORDS_KEY]))),
+        {scorer: entry.model for scorer, entry in scored.items()},
+        {scorer: entry.keys(rows) for scorer, entry in scored.items()},
+        tuple(_read_footer(_Words, path, metadata, WORDS_KEY).root),
     )
 
 
@@ -189,13 +223,19 @@ def read_summary(path: Path) -> Scored:
         InputError: a damaged file, or a newer format.
     """
     library = parquet()
+    import pyarrow
+
     if not path.exists():
         return Scored()
     try:
-        return _summary(path, library.read_metadata(path).metadata or {})
+        found = library.read_metadata(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise damaged(path, NO_SCORES) from error
+    try:
+        return _summary(path, found.metadata or {}, found.num_rows)
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except ValueError as error:
         raise damaged(path, error) from error
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from magictailor.common.errors import InputError
+from magictailor.common.records import shortened
 from magictailor.data import Pair, read_pair
 from magictailor.evaluate.spec import Spec
 from magictailor.world.pairs import CHALLENGES, WorldPair, seed_range, world_pair, write_pair
@@ -64,6 +65,11 @@ def _of_the_world(text: str, match: re.Match[str]) -> list[Source]:
     ]
 
 
+def _no_pairs_of_the_world(text: str) -> InputError:
+    fix = f"write world:SEED, world:SEED+NUMBER or world:SEED+NUMBER-CHALLENGE ({', '.join(CHALLENGES)})"
+    return InputError(f"pairs: {shortened(text)}: no pairs of the world", fix)
+
+
 def _of_a_folder(text: str, base: Path) -> Source:
     try:
         folder = (base / Path(text).expanduser()).resolve()
@@ -76,11 +82,13 @@ def sources(spec: Spec, base: Path) -> list[Source]:
     """The spec's pairs; folders are relative to ``base``.
 
     Raises:
-        InputError: equal names, a seed or a number of pairs out of range, or a text that is no path.
+        InputError: equal names, a misspelt range of the world, a seed or a number of pairs out of range, or a text that is no path.
     """
     found: list[Source] = []
     for text in spec.pairs:
         match = WORLD.fullmatch(text)
+        if match is None and text.startswith("world:"):
+            raise _no_pairs_of_the_world(text)
         found += _of_the_world(text, match) if match else [_of_a_folder(text, base)]
     name, times = Counter(source.name for source in found).most_common(1)[0]
     if times > 1:

@@ -1,10 +1,12 @@
 """A bench's specification, from a TOML file."""
 
 import json
+import re
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,7 +19,7 @@ from magictailor.recipe import ConfigModel, config_from
 from magictailor.recipe.config import fields_of
 from magictailor.segmentation import MODELS
 
-NAME = r"^[a-z0-9][a-z0-9.-]{0,60}$"  # of a variant
+NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}")  # of a variant
 RESERVED = frozenset({*METHODS, REFERENCE_ONLY, *ANCHORS})
 
 
@@ -58,24 +60,34 @@ class Spec(ConfigModel):
     pairs: tuple[str, ...] = Field(min_length=1)
     methods: tuple[str, ...] = Field(("magictailor",), min_length=1)
     prompts: tuple[str, ...] = Field(("protocol",), min_length=1)
-    seeds: int = Field(2, ge=1, le=10_000)
-    training_seeds: int = Field(1, ge=1, le=100)
-    repeated_pairs: int | None = Field(None, ge=0)
-    batch: int = Field(8, ge=1, le=1000)
+    seeds: int = Field(2, ge=1, le=10_000, strict=True)
+    training_seeds: int = Field(1, ge=1, le=100, strict=True)
+    repeated_pairs: int | None = Field(None, ge=0, strict=True)
+    batch: int = Field(8, ge=1, le=1000, strict=True)
     primary: Endpoint | None = None
     contrasts: tuple[Endpoint, ...] = ()
-    anchors: bool = True
+    anchors: bool = Field(True, strict=True)
     settings: tuple[str, ...] = ()
     method_settings: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    variants: dict[Annotated[str, Field(pattern=NAME)], tuple[str, ...]] = Field(default_factory=dict)
+    variants: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     metrics: tuple[str, ...] = Field(("judge", "quality"), min_length=1)
     weights: dict[str, str] = Field(default_factory=dict)
     segmenter: str | None = None
+
+    @field_validator("pairs", "methods", "prompts", "metrics")
+    @classmethod
+    def _check_repeated(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        name, times = Counter(names).most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"{name!r} is there {times} times; once is enough")
+        return names
 
     @field_validator("variants")
     @classmethod
     def _check_variants(cls, variants: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         for name, parts in variants.items():
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{name!r}: begin a name with a small letter or digit; dots and dashes may follow")
             if name in RESERVED:
                 raise ValueError(f"{name} has a meaning already; choose another name")
             if not parts or parts[0] not in METHODS:
@@ -88,6 +100,10 @@ class Spec(ConfigModel):
         if unknown := [m for m in (*self.methods, *self.method_settings) if m not in known]:
             raise ValueError(
                 f"{unknown[0]} is no method (`magictailor recipes` lists them) and no variant of this bench"
+            )
+        if unused := [m for m in self.method_settings if m not in self.methods]:
+            raise ValueError(
+                f"method_settings: {unused[0]} is not among the methods; add it, or leave its settings out"
             )
         return self
 
@@ -139,9 +155,10 @@ def read_spec(path: Path | str) -> Spec:
     """Raises InputError: no such file, invalid TOML, an unknown key or an invalid value."""
     path = Path(path)
     try:
-        tree = tomllib.loads(read_text(path))
+        tree = json.loads(json.dumps(tomllib.loads(read_text(path)), default=str))  # a date is a text
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", "write a spec; docs/bench.md has an example") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no TOML ({error})", "see the example in docs/bench.md") from error
-    return config_from(Spec, json.loads(json.dumps(tree, default=str)), str(path))  # a date is a text
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(f"{path}: no TOML ({reason})", "see the example in docs/bench.md") from error
+    return config_from(Spec, tree, str(path))

@@ -30,15 +30,15 @@ class Status:
         return Counter("to score" if state.endswith("to score") else state for state in self.states.values())
 
 
-def bench_status(spec: Spec, sources: Sequence[Source], bench: Path | str) -> Status:
+def bench_status(spec: Spec, sources: Sequence[Source], output: Path | str) -> Status:
     """Read the bench's state; nothing is written, and no pair is drawn.
 
     Raises:
-        InputError: a damaged file, or pyarrow is missing.
+        InputError: no folder but a file, a damaged file, or pyarrow is missing.
     """
     parquet()
     scorers, states = spec_scorers(spec), {}
-    with bench_files(bench, "results", "progress.json") as home:
+    with bench_files(output, "results", "progress.json", field="output") as home:
         progress = read_progress(home)
         running = {key.partition(" ")[2] for key in progress.running} if progress and progress.at_work else set()
         failed = {key.partition(" ")[2] for key in progress.failed} if progress else set()

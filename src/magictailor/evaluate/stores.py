@@ -12,6 +12,12 @@ from magictailor.common.errors import InputError, RunError
 from magictailor.common.files import output_folder, write_text
 from magictailor.common.locks import only_process
 
+LIBRARIES = {  # what pip installs for the usual kinds of URL
+    "s3": "'magictailor[s3]'", "s3a": "'magictailor[s3]'", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs",
+    "sftp": "paramiko", "ssh": "paramiko", "http": "requests aiohttp", "https": "requests aiohttp",
+}  # fmt: skip
+READ_ONLY = ("http://", "https://")
+
 
 class Store(Protocol):
     """``location``: as the user writes it; another machine opens the same store from it."""
@@ -85,12 +91,16 @@ class RemoteStore:
     def _opened(self) -> tuple[Any, str]:
         import fsspec
 
+        kind = self.url.partition("://")[0]
         try:
             system, root = fsspec.core.url_to_fs(self.url)
         except ImportError as error:
-            raise InputError(f"{self.url}: {error}", "install what it names", field="output") from error
+            fix = f"run `pip install {LIBRARIES[kind]}`" if kind in LIBRARIES else "install it, or choose a folder"
+            problem = f"{self.url}: the library for {kind}:// is not installed"
+            raise InputError(problem, fix, field="output") from error
         except ValueError as error:
-            raise InputError(f"{self.url}: {error}", "choose a folder or another URL", field="output") from error
+            problem, fix = f"{self.url}: no URL of a store", "choose a folder, or for instance s3://bucket/bench"
+            raise InputError(problem, fix, field="output") from error
         return system, str(root).rstrip("/")
 
     def _download(self, part: str, home: Path) -> None:
@@ -148,20 +158,40 @@ def open_store(location: str | Path) -> Store:
     """The store of a folder or a URL.
 
     Raises:
-        InputError: a folder that cannot be written, a URL of an unknown kind, or its library is missing.
+        InputError: a folder or URL that cannot be written, a URL of an unknown kind, or its library is missing.
     """
     if "://" not in str(location):
         return FolderStore(output_folder(location))
+    if str(location).startswith(READ_ONLY):
+        problem, fix = f"{location}: a web server takes no files", "choose a folder, or for instance s3://bucket/bench"
+        raise InputError(problem, fix, field="output")
+    return _remote(location)
+
+
+def _remote(location: str | Path) -> RemoteStore:
     store = RemoteStore(str(location).rstrip("/"))
     store._opened()
     return store
 
 
 @contextmanager
-def bench_files(location: str | Path, *parts: str) -> Iterator[Path]:
-    """A local folder with these parts of a bench, to read: the folder itself, or a copy of a URL's files."""
+def bench_files(location: str | Path, *parts: str, field: str = "bench") -> Iterator[Path]:
+    """A local folder with these parts of a bench, to read: the folder itself, or a copy of a URL's files.
+
+    Args:
+        field: the caller's name of the location, for the error.
+
+    Raises:
+        InputError: a file, a URL of an unknown kind, or its library is missing.
+    """
     if "://" not in str(location):
+        if Path(location).is_file():
+            raise InputError(f"{location}: is a file", "name the bench's folder", field=field)
         yield Path(location)
         return
-    with open_store(location).mirror(*parts) as home:
+    try:
+        store = _remote(location)
+    except InputError as error:
+        raise error.about(field) from error
+    with store.mirror(*parts) as home:
         yield home

@@ -1,5 +1,6 @@
 """What each kind of unit does: train, generate, score. Finished work is never done again."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -7,11 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from PIL import Image
 
 from magictailor.api import load
 from magictailor.backbones import Backbone, RuntimeOptions, load_backbone
-from magictailor.common.errors import InputError
+from magictailor.common.errors import InputError, RunError
 from magictailor.common.events import Listener, Progress, with_task
 from magictailor.common.files import output_folder
 from magictailor.common.locks import only_process
@@ -21,6 +21,7 @@ from magictailor.data import Pair
 from magictailor.evaluate.anchor_names import ANCHORS
 from magictailor.evaluate.anchors import Anchor
 from magictailor.evaluate.costs import Cost, images_seen, read_cost, recipe_line, write_cost
+from magictailor.evaluate.images import read_image
 from magictailor.evaluate.metrics import load_scorers, make_scorers
 from magictailor.evaluate.metrics.scorer import ScoredImage, Scorer, Target
 from magictailor.evaluate.records import Key, Row, read_summary, read_trial, write_rows
@@ -167,21 +168,21 @@ def _read_images(home: Path, trial: Trial, keys: Iterable[Key]) -> list[ScoredIm
     """Raises InputError for a damaged image."""
     images = []
     for prompt, seed in sorted(keys):
-        path = home / trial.image(prompt, seed)
-        try:
-            with Image.open(path) as opened:
-                images.append(ScoredImage(prompt, seed, opened.convert("RGB")))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise InputError(f"{path}: damaged ({error})", "delete it and run the bench again") from error
+        images.append(ScoredImage(prompt, seed, read_image(home / trial.image(prompt, seed))))
     return images
 
 
 def _rows(trial: Trial, name: str, scorer: Scorer, target: Target, images: Sequence[ScoredImage]) -> Iterator[Row]:
-    """The scorer's rows of a trial's images, at least one of each image."""
+    """The scorer's rows of a trial's images, at least one of each image.
+
+    Raises RunError for a value that is no number: tables cannot hold it.
+    """
     left = {(image.prompt, image.seed) for image in images}
     of = (trial.source.name, trial.method)
     for score in scorer.score(target, images) if images else ():
         left.discard((score.prompt, score.seed))
+        if not math.isfinite(score.value):
+            raise RunError(f"{score.metric} of {score.prompt!r}, seed {score.seed}, is {score.value}")
         yield Row(*of, score.prompt, score.seed, name, score.metric, score.value, trial.training_seed)
     for prompt, seed in left:
         yield Row(*of, prompt, seed, name, "", float("nan"), trial.training_seed)

@@ -1,29 +1,16 @@
 """Units in several processes of this machine."""
 
-import os
-import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import get_context
 
+from magictailor.common.workers import start_worker
 from magictailor.evaluate.executors.context import Context, attempt
 from magictailor.evaluate.scheduling import Outcome
 from magictailor.evaluate.trials import Unit
 
 PATIENCE = 1.0  # seconds that `wait` waits at most
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent ends, even by SIGKILL: two would work in one folder otherwise."""
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 class LocalProcesses:
@@ -36,7 +23,7 @@ class LocalProcesses:
 
     @staticmethod
     def _pool() -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, get_context("spawn"), _end_with_parent)
+        return ProcessPoolExecutor(1, get_context("spawn"), start_worker)
 
     @property
     def capacity(self) -> int:
@@ -65,7 +52,9 @@ class LocalProcesses:
         return outcomes
 
     def close(self) -> None:
-        for pool in self._pools:
-            for process in (pool._processes or {}).values():
+        """Idle workers end by themselves, so that they put their things away; those at work are ended."""
+        busy = {number for _, number in self._at_work.values()}
+        for number, pool in enumerate(self._pools):
+            for process in (pool._processes or {}).values() if number in busy else ():
                 process.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=number not in busy, cancel_futures=True)

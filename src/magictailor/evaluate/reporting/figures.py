@@ -9,6 +9,7 @@ from PIL import Image
 from magictailor.common.errors import InputError
 from magictailor.common.pictures import grid
 from magictailor.common.plots import subplots, to_image
+from magictailor.evaluate.images import read_image
 from magictailor.evaluate.records import first_seed
 from magictailor.evaluate.reporting.paper import FIGURES, OURS, Sheet, Sweep
 from magictailor.evaluate.reporting.selection import prompts_of, truth_of
@@ -30,7 +31,7 @@ def draw_figure(bench: Path, number: str, methods: Sequence[str] = (), metrics: 
 
     Raises:
         InputError: no such figure, the bench has none of it, a method or metric that it lacks, methods for curves, metrics
-            for images, or matplotlib is missing.
+            for images, a damaged image, or matplotlib is missing.
     """
     if number not in FIGURES:
         raise InputError(
@@ -104,7 +105,7 @@ def _sheet(sheet: Sheet, scores: Scores, bench: Path) -> Image.Image:
         if not paths or not all(path.exists() for path in paths):
             continue
         truth = truth_of(bench, pair, next(iter(prompts)))
-        lines.append([Image.open(path) for path in ([truth] if truth else []) + paths])
+        lines.append([read_image(path) for path in ([truth] if truth else []) + paths])
         titles = (["truth"] if truth else []) + [prompts[p] or m for m in methods for p in prompts]
         names.append(pair)
     if not expected:

@@ -10,13 +10,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
-from PIL import Image
 
 import magictailor
 from magictailor.common.errors import InputError
 from magictailor.common.files import write_text
 from magictailor.evaluate.anchor_names import ANCHORS
 from magictailor.evaluate.design import Design, read_design
+from magictailor.evaluate.images import read_image
 from magictailor.evaluate.records import first_seed
 from magictailor.evaluate.reporting.contrasts import (
     MULTIPLICITY,
@@ -52,16 +52,18 @@ KINDS = {"better": "better", "worse": "worse"}
 
 
 def _inline(path: Path | None) -> str:
-    """The PNG as a data URL, at most twice as large as it is shown; empty if there is none."""
+    """The PNG as a data URL, at most twice as large as it is shown; empty if there is none.
+
+    Raises InputError for a damaged one.
+    """
     if path is None or not path.exists():
         return ""
-    with Image.open(path) as image:
-        data = path.read_bytes()
-        if max(image.size) > 2 * CELL:
-            small, out = image.convert("RGB"), io.BytesIO()
-            small.thumbnail((2 * CELL, 2 * CELL))
-            small.save(out, "PNG")
-            data = out.getvalue()
+    image, data = read_image(path), path.read_bytes()
+    if max(image.size) > 2 * CELL:
+        out = io.BytesIO()
+        image.thumbnail((2 * CELL, 2 * CELL))
+        image.save(out, "PNG")
+        data = out.getvalue()
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from magictailor.common.events import Listener, Notice, ignore
-from magictailor.world.training.rendering import HELD_OUT, Chunk, read_chunk, start_worker, write_chunk
+from magictailor.common.workers import start_worker
+from magictailor.world.training.rendering import HELD_OUT, NICENESS, Chunk, read_chunk, write_chunk
 
 # Loss weights: of scenery, which has details that cannot be predicted (snowflakes, leaves), and what subjects add to it.
 SCENERY, SUBJECT = 0.5, 1.5
@@ -68,7 +69,9 @@ class Bank:
         missing = [job for job in (*self._held, *self._train) if not job[0].exists()]
         if missing:
             context = multiprocessing.get_context("spawn")  # a fork would copy the accelerator's state
-            self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
+            self._pool = ProcessPoolExecutor(
+                workers, mp_context=context, initializer=start_worker, initargs=(NICENESS,)
+            )
             with environment(ONE_THREAD):
                 for path, first, size in missing:
                     self._jobs[path] = self._pool.submit(write_chunk, path, first, size, captions)

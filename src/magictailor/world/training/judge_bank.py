@@ -13,8 +13,9 @@ from torch import Tensor
 
 from magictailor.common.events import Listener, Progress
 from magictailor.common.files import write_atomically
+from magictailor.common.workers import start_worker
 from magictailor.world.labels import ROW, held_out_seeds, labelled_rows
-from magictailor.world.training.rendering import start_worker
+from magictailor.world.training.rendering import NICENESS
 
 CHUNK = 100  # renders
 ENOUGH = 2_000  # renders to begin with, if the training does not wait for all of them
@@ -53,7 +54,7 @@ class JudgeBank:
         self.pending: set[Future[Rows]] = set()
         # A fork would copy the accelerator's state.
         self.pool = ProcessPoolExecutor(
-            workers or os.cpu_count(), mp_context=get_context("spawn"), initializer=start_worker
+            workers or os.cpu_count(), get_context("spawn"), initializer=start_worker, initargs=(NICENESS,)
         )
 
     def close(self) -> None:

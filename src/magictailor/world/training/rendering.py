@@ -1,8 +1,5 @@
 """The work of a worker process: it renders scenes and writes their captions. It imports no torch of its own."""
 
-import multiprocessing
-import os
-import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +15,7 @@ from magictailor.world.scene import random_scene
 
 SIZE, GRID = 128, 16  # side of a render in pixels and in latents, as in `magictailor.world.embedded`
 LENGTH = 77
+NICENESS = 5  # of workers: below the training's priority
 HELD_OUT = 2_000_000_000  # first seed of the held-out renders, which no training uses
 
 
@@ -87,16 +85,3 @@ def write_chunk(path: Path, first: int, count: int, captions: int) -> Path:
 
     write_atomically(path, write)
     return path
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def start_worker() -> None:
-    """Called first in each worker: lowers its priority below the training's, and ends it when the training ends."""
-    os.nice(5)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
