@@ -274,7 +274,7 @@ def test_one_broken_unit_does_not_stop_the_others(
     (home / "costs" / "world-6" / "magictailor.json").unlink()
     with pytest.raises(RunError, match="1 of 6 units failed: score world-7"):
         run_bench(plan, sources(plan, home), home, events.append)
-    assert ["damaged" in event.text for event in events if isinstance(event, Notice)] == [True]
+    assert ["not a readable image" in event.text for event in events if isinstance(event, Notice)] == [True]
     progress = read_progress(home)
     assert progress is not None
     assert (progress.ended, list(progress.failed)) == (True, ["score world-7/magictailor"])

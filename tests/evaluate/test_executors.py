@@ -1,7 +1,11 @@
 """The same bench by one process, by two of which one is killed, and on Ray, to the byte; the judge is the real one."""
 
+import logging
 import os
 import signal
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +13,12 @@ import pytest
 
 from magictailor.common.errors import InputError
 from magictailor.evaluate.bench import run_bench
+from magictailor.evaluate.executors.context import Context
 from magictailor.evaluate.executors.processes import LocalProcesses
 from magictailor.evaluate.resources import Resources
 from magictailor.evaluate.sources import sources
 from magictailor.evaluate.spec import Spec
+from magictailor.evaluate.stores import FolderStore
 from magictailor.evaluate.trials import Unit
 from magictailor.evaluate.workers import Workers
 
@@ -64,6 +70,23 @@ def test_of_two_processes_one_is_killed_in_mid_unit(
     run_bench(spec, sources(spec, tmp_path), tmp_path / "two", workers=Workers(2, threads=1))
     assert killed == ["train world-6/magictailor"]
     assert contents(tmp_path / "two") == contents(alone)
+
+
+def test_workers_say_nothing_and_put_their_things_away(capfd: pytest.CaptureFixture[str]) -> None:
+    executor = LocalProcesses(Context(Spec(pairs=("world:6",)), FolderStore(Path())), 1)
+    (pool,) = executor._pools
+    for job in (pool.submit(logging.warning, "noise"), pool.submit(warnings.warn, "noise")):
+        job.result()
+    (process,) = pool._processes.values()
+    executor.close()
+    assert process.exitcode == 0  # not ended by a signal, which leaves semaphores behind
+    assert capfd.readouterr().err == ""
+
+
+def test_a_worker_is_quiet_before_it_imports_a_library_that_talks() -> None:
+    code = "import magictailor.common.workers, sys; print({'torch', 'diffusers', 'bitsandbytes'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_on_ray(alone: Path, tiny_folder: Path, tmp_path: Path) -> None:
