@@ -30,7 +30,7 @@ def test_a_table_means_over_pairs_and_marks_the_best(tmp_path: Path) -> None:
     for method, pairs in values.items():
         for pair, scores in pairs.items():
             rows = [Row(pair, method, "p", i, "judge", "found", float(v)) for i, v in enumerate(scores)]
-            rows.append(Row(pair, method, "q", 0, "judge", "found", math.nan))
+            rows.append(Row(pair, method, "q", 0, "judge", "", math.nan))
             write_rows(tmp_path / "results" / pair / f"{method}.parquet", rows, {})
     write_cost(tmp_path / "costs" / "a" / "clic.json", Cost(seconds=12.0, bytes=3_000_000))
     write_cost(tmp_path / "costs" / "z" / "clic.json", Cost(seconds=99.0, bytes=9))  # not scored: not in the mean
@@ -192,7 +192,8 @@ def test_a_contrast_is_over_the_images_with_a_value_from_both_methods(tmp_path: 
     for pair in range(6):
         values = {"clic": (0.2, 0.9), "magictailor": (0.3, math.nan)}
         for method, seen in values.items():
-            rows = [Row(str(pair), method, "p", seed, "judge", "imbalance", value) for seed, value in enumerate(seen)]
+            names = ["" if math.isnan(value) else "imbalance" for value in seen]
+            rows = [Row(str(pair), method, "p", seed, "judge", names[seed], value) for seed, value in enumerate(seen)]
             write_rows(tmp_path / "results" / str(pair) / f"{method}.parquet", rows, {})
     (found,) = contrasts(tmp_path, "clic")
     assert found.differences == (pytest.approx(0.1),) * 6

@@ -33,7 +33,8 @@ def check_metrics(spec: Spec, scorers: Mapping[str, Scorer]) -> None:
     known = [metric for scorer in scorers.values() for metric in scorer.higher_is_better]
     for endpoint in (*filter(None, [spec.primary]), *spec.contrasts):
         if endpoint.metric not in known:
-            problem = f"{endpoint}: {endpoint.metric!r} is no metric of this bench"
+            key = "primary" if endpoint is spec.primary else "contrasts"
+            problem = f"{key}: {endpoint.metric!r} is no metric of this bench"
             raise InputError(problem, f"choose from {', '.join(known)}, or add its scorer to metrics")
 
 

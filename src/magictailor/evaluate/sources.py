@@ -66,7 +66,10 @@ def _of_the_world(text: str, match: re.Match[str]) -> list[Source]:
 
 
 def _no_pairs_of_the_world(text: str) -> InputError:
-    fix = f"write world:SEED, world:SEED+NUMBER or world:SEED+NUMBER-CHALLENGE ({', '.join(CHALLENGES)})"
+    fix = (
+        "write world:SEED, world:SEED+NUMBER or world:SEED+NUMBER-CHALLENGE "
+        f"with SEED below {2**32} and CHALLENGE one of {', '.join(CHALLENGES)}"
+    )
     return InputError(f"pairs: {shortened(text)}: no pairs of the world", fix)
 
 
