@@ -44,7 +44,7 @@ def home(tmp_path: Path) -> Path:
             for prompt in prompts:
                 path = tmp_path / "images" / pair / method / image_name(prompt, first_seed(pair))
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Image.new("RGB", (8, 8), (int(255 * value), 0, 0)).save(path)
+                Image.new("RGB", (16, 16), (int(255 * value), 0, 0)).save(path)
     return tmp_path
 
 
