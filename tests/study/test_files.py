@@ -213,7 +213,11 @@ def test_the_commands_print_the_table_and_draw_it(tmp_path: Path, call: Call) ->
     with Image.open(tmp_path / "shares.png") as figure:
         assert figure.width > 600
     assert "that of 8 raters so far" in call("study", "plan", folder).out
-    assert call("study", "export", folder, "--output", tmp_path / "a.json").code == 0
+    for _ in range(2):  # over its own
+        assert call("study", "export", folder, "--output", tmp_path / "a.json").code == 0
+    (tmp_path / "run.json").write_text('{"versions": {"magictailor": "0.1.0"}}')
+    assert "--output" in call("study", "export", folder, "--output", tmp_path / "run.json").err
+    assert "0.1.0" in (tmp_path / "run.json").read_text()
     rater = json.loads((tmp_path / "a.json").read_text())["raters"][0]["rater"]
     assert "1 of 1 raters removed" in call("study", "erase", folder, rater).out
     assert "0 of 1 raters removed" in call("study", "erase", folder, rater).out
