@@ -2,8 +2,9 @@
 
 import asyncio
 import io
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from magictailor.studio.serving import serve_studio, studio_token
 from magictailor.studio.studio import Studio
 from magictailor.web.protection import POLICY
 from studio_attacks import attacks
+from tiny import Call
 
 TOKEN = "a-token-that-nobody-guesses"
 BASE = "http://localhost"
@@ -186,3 +188,65 @@ def test_another_interface_needs_the_token(tmp_path: Path) -> None:
     assert len(token) > 30
     assert studio_token(tmp_path) == token
     assert (tmp_path / "token").stat().st_mode & 0o077 == 0
+
+
+def folder_in_place_of(name: str) -> Callable[[Path], object]:
+    return lambda root: (root / name).mkdir(parents=True)
+
+
+def file_in_place_of(name: str) -> Callable[[Path], object]:
+    def make(root: Path) -> None:
+        root.mkdir()
+        (root / name).write_text("theirs")
+
+    return make
+
+
+ROOTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a file": (lambda root: root.write_text("theirs"), "is a file; choose another folder"),
+    "a run": (file_in_place_of("run.json"), "holds other things than a studio; choose a new or empty folder"),
+    "a pair": (file_in_place_of("0_person_a.png"), "holds other things than a studio; choose a new or empty folder"),
+    "jobs is a file": (file_in_place_of("jobs"), "jobs: not a folder; move it away"),
+    "the token is a folder": (folder_in_place_of("token"), "token: not a file; move it away"),
+    "the lock is a folder": (folder_in_place_of("studio.lock"), "studio.lock: not a file; move it away"),
+}
+
+
+@pytest.mark.parametrize("kind", ROOTS)
+def test_a_folder_that_is_no_studio_is_refused_as_it_is(tmp_path: Path, call: Call, kind: str) -> None:
+    root, (make, line) = tmp_path / "root", ROOTS[kind]
+    make(root)
+    before = sorted(tmp_path.rglob("*"))
+    result = call("studio", root, "--demo", "--no-open")
+    assert (result.code, result.err.startswith("error: ROOT "), line in result.err) == (2, True, True), result.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_refused_studio_leaves_nothing(tmp_path: Path, call: Call) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        refused = {
+            ("--port", taken.getsockname()[1]): "taken by another program; choose another",
+            ("--port", -1): "--port -1: no port; choose",
+            ("--port", 70000): "--port 70000: no port; choose",
+            ("--host", "nope.invalid"): "--host nope.invalid: not an address of this computer; try",
+            ("--models", tmp_path / "none"): "none: no such folder; make it first",
+            ("--export-to", f"../x={tmp_path}"): "--export-to ../x: not a folder's name; write a plain word",
+            ("--export-to", f"a b={tmp_path}"): "--export-to a b: not a folder's name; write a plain word",
+        }
+        for option, line in refused.items():
+            result = call("studio", tmp_path / "new" / "root", *option, "--no-open")
+            assert (result.code, line in result.err) == (2, True), result.err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_studio_opens_again_whatever_else_lies_in_it(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()  # put there before the first start
+    first = Studio(tmp_path)
+    with first.workspace.locked():
+        studio_token(tmp_path)
+        with pytest.raises(InputError, match=r"root .*: another studio works here; close it"):
+            serve_studio(tmp_path, port=-1)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert Studio(tmp_path, exports={"comfyui": tmp_path}).pairs.ids() == []

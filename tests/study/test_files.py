@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import socket
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,13 @@ def test_a_file_counts_once_and_a_newer_one_adds_what_is_new(study: Study, store
     ("changes", "line"),
     [
         ({"study": "0" * 16}, "answers to another study"),
-        ({"rater": "../../x"}, r"no answers of a study \(rater\)"),
-        ({"version": 2}, r"no answers of a study \(version\)"),
-        ({"consented": "yesterday"}, r"no answers of a study \(consented\)"),
-        ({"more": 1}, r"no answers of a study \(more\)"),
+        ({"rater": "../../x"}, "no answers of a study, rater is not as the page writes it"),
+        ({"version": 2}, "no answers of a study, version 2 is unknown"),
+        ({"format": "run"}, "no answers of a study, but another kind of JSON file"),
+        ({"consented": "yesterday"}, "no answers of a study, consented is not as the page writes it"),
+        ({"more": 1}, "no answers of a study, more is nothing that the page writes"),
         ({"answers": [{"group": "group-01", "question": "text", "choice": "0000000000000000.png", "revision": 1, "seconds": 1.0, "answered": "2026-01-01T00:00:00Z"}]}, "cannot have answered"),
-        ({"answers": [{"group": "group-01", "question": "text", "choice": "x", "revision": 0, "seconds": 1.0, "answered": "2026-01-01T00:00:00Z"}]}, r"answers\.0\.revision"),
+        ({"answers": [{"group": "group-01", "question": "text", "choice": "x", "revision": 0, "seconds": 1.0, "answered": "2026-01-01T00:00:00Z"}]}, r"answers\.0\.revision is not as the page writes it"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_not_right_changes_nothing(
@@ -91,6 +93,22 @@ def test_a_file_that_is_not_right_changes_nothing(
         add_answers(study, store, [good, bad])
     assert store.answers() == []
     assert store.raters() == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "it is not JSON"),
+        ("[1]", "but another kind of JSON file"),
+        ("{}", "but another kind of JSON file"),
+        ('{"format": "study answers"}', "version is missing"),
+    ],
+)
+def test_another_file_is_described_in_words(home: Path, tmp_path: Path, call: Call, text: str, line: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    result = call("study", "add", home / "study", tmp_path / "a.json")
+    assert (result.code, f"a.json: no answers of a study, {line}; ask the rater" in result.err) == (2, True), result.err
+    assert not (home / "study" / "answers.sqlite").exists()
 
 
 def test_the_same_answer_twice_in_a_file_is_refused(study: Study, store: Store, tmp_path: Path) -> None:
@@ -195,7 +213,11 @@ def test_the_commands_print_the_table_and_draw_it(tmp_path: Path, call: Call) ->
     with Image.open(tmp_path / "shares.png") as figure:
         assert figure.width > 600
     assert "that of 8 raters so far" in call("study", "plan", folder).out
-    assert call("study", "export", folder, "--output", tmp_path / "a.json").code == 0
+    for _ in range(2):  # over its own
+        assert call("study", "export", folder, "--output", tmp_path / "a.json").code == 0
+    (tmp_path / "run.json").write_text('{"versions": {"magictailor": "0.1.0"}}')
+    assert "--output" in call("study", "export", folder, "--output", tmp_path / "run.json").err
+    assert "0.1.0" in (tmp_path / "run.json").read_text()
     rater = json.loads((tmp_path / "a.json").read_text())["raters"][0]["rater"]
     assert "1 of 1 raters removed" in call("study", "erase", folder, rater).out
     assert "0 of 1 raters removed" in call("study", "erase", folder, rater).out
@@ -203,11 +225,34 @@ def test_the_commands_print_the_table_and_draw_it(tmp_path: Path, call: Call) ->
     assert "--format pdf: no such format" in call("study", "table", folder, "--format", "pdf").err
 
 
-def test_a_port_that_is_taken_is_refused_in_one_line(study: Study, home: Path, call: Call) -> None:
-    import socket
-
+def test_what_cannot_be_served_is_refused_before_anything_is_written(tmp_path: Path, call: Call) -> None:
+    made_up_study(tmp_path, entry=Entry(mode="invited", invitations=2))
+    folder = tmp_path / "study"
+    before = sorted(folder.rglob("*"))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        result = call("study", "serve", home / "study", "--port", taken.getsockname()[1])
-    assert (result.code, "taken by another program; choose another" in result.err) == (2, True)
+        refused = {
+            ("--port", taken.getsockname()[1]): "taken by another program; choose another",
+            ("--port", -1): "--port -1: no port; choose",
+            ("--port", 70000): "--port 70000: no port; choose",
+            ("--host", "nope.invalid"): "--host nope.invalid: not an address of this computer; try",
+        }
+        for option, line in refused.items():
+            result = call("study", "serve", folder, *option)
+            assert (result.code, line in result.err) == (2, True), result.err
+    for command in (("table",), ("plan",), ("erase", "nobody"), ("export", "--output", folder)):
+        assert call("study", command[0], folder, *command[1:]).code == 2, command
+    picture = next((folder / "pictures").iterdir())
+    picture.write_text("x")
+    for command in (
+        ("serve",),
+        ("page", "--output", tmp_path / "p"),
+        ("export", "-o", tmp_path / "p", "--format", "potato"),
+    ):
+        result = call("study", command[0], folder, *command[1:])
+        assert (result.code, f"{picture}: not a PNG or JPEG that can be opened; copy" in result.err) == (2, True), (
+            result.err
+        )
+    assert sorted(folder.rglob("*")) == before
+    assert not (tmp_path / "p").exists()

@@ -128,7 +128,12 @@ def test_finer_questions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"groups": 13}, "groups 14: the bench has only 12 complete groups; choose 12 or fewer"),
+        (
+            {"groups": 12},
+            "groups 12: with 1 for practice, 13 are needed, and the bench has 12 complete groups; choose 11 or fewer, or",
+        ),
+        ({"groups": 13, "practice": 0}, "groups 13: the bench has 12 complete groups; choose 12 or fewer"),
+        ({"groups": 5, "practice": 10}, "with 10 for practice, 15 are needed, .*; choose 2 or fewer, or less practice"),
         ({"groups": 0}, "groups 0: out of range"),
         ({"methods": ("nosuch",)}, "methods nosuch: not in this bench; choose from"),
         ({"methods": ("clic",)}, "a study compares two or more"),
@@ -142,6 +147,14 @@ def test_what_cannot_be_made_is_refused_before_anything_is_written(
     with pytest.raises(InputError, match=line):
         make_study(bench, tmp_path / "study", MakeOptions(**{"groups": 4, **options}))
     assert not any(tmp_path.iterdir())
+
+
+def test_what_a_refusal_proposes_works(bench: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        make_study(bench, tmp_path / "study", MakeOptions(groups=20))
+    proposed = re.search(r"choose (\d+) or fewer", caught.value.fix)
+    assert proposed is not None
+    assert len(make_study(bench, tmp_path / "study", MakeOptions(groups=int(proposed[1]))).counted) == 11
 
 
 def test_only_complete_groups_are_candidates(tmp_path: Path) -> None:

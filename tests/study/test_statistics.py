@@ -282,5 +282,6 @@ def test_a_plan_says_how_many_raters(study: Study) -> None:
     assert "that of 12 raters so far" in plan_study(pilot=pilot)
     with pytest.raises(InputError, match="groups 21: not in the table"):
         plan_study(groups=21)
-    with pytest.raises(InputError, match="difference 5: out of range"):
-        plan_study(difference=5)
+    for points in (0.5, 95):
+        with pytest.raises(InputError, match=f"difference {points}: out of range; choose 1 .. 90 points"):
+            plan_study(difference=points)

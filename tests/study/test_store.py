@@ -1,14 +1,17 @@
 """What is stored, on SQLite and on PostgreSQL: each answer once, in the order it was given."""
 
 import asyncio
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from magictailor.common.errors import InputError
 from magictailor.study.design import Study
-from magictailor.study.store import Answer, Store, Stored
+from magictailor.study.store import Answer, Store, Stored, opened
 from magictailor.study.writer import Writer
 from studies import made_up_study, postgresql, postgresql_bin
 
@@ -37,6 +40,12 @@ def store(request: pytest.FixtureRequest, study: Study, tmp_path: Path) -> Itera
     yield made
     made.erase(list(made.raters()))
     made.close()
+
+
+def psycopg_connection(address: str) -> Any:
+    import psycopg
+
+    return psycopg.connect(address, autocommit=True)
 
 
 def record(store: Store, choice: str, revision: int, seconds: float = 1.0, rater: str = RATER) -> Stored | None:
@@ -107,7 +116,7 @@ def test_an_erased_answer_is_not_left_in_the_file(study: Study, tmp_path: Path) 
 
 
 def test_answers_of_another_study_are_refused(study: Study, tmp_path: Path) -> None:
-    Store(study, tmp_path).close()
+    Store(study, tmp_path).create()
     with pytest.raises(InputError, match="holds another study's answers"):
         Store(study.model_copy(update={"order_key": "0" * 16}), tmp_path)
 
@@ -126,7 +135,67 @@ def test_a_database_that_is_none_gets_one_line(study: Study, tmp_path: Path, url
     assert "hidden" not in str(caught.value)
 
 
-def test_a_file_that_is_no_database_gets_one_line(study: Study, tmp_path: Path) -> None:
-    (tmp_path / "answers.sqlite").write_bytes(b"no database, but text" * 100)
-    with pytest.raises(InputError, match="cannot be used"):
+def other_database(path: Path) -> None:
+    """Somebody's SQLite file, with a table called as one of ours."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "CREATE TABLE answers (id INTEGER, body TEXT); INSERT INTO answers VALUES (1, 'theirs')"
+        )
+
+
+OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "garbage": (lambda path: path.write_bytes(b"no database, but text" * 100), "is damaged, or not a study's answers"),
+    "folder": (Path.mkdir, "is not a file"),
+    "other columns": (other_database, "holds something else than a study's answers"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_file_that_is_not_ours_is_named_and_left_as_it_is(study: Study, tmp_path: Path, kind: str) -> None:
+    path, (make, line) = tmp_path / "answers.sqlite", OTHERS[kind]
+    make(path)
+    before = {p: p.is_file() and p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(InputError) as caught:
         Store(study, tmp_path)
+    assert str(caught.value) == f"{path}: {line}; move it away, or put back the study's own"
+    assert {p: p.is_file() and p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_tables_of_others_in_a_server_are_left_as_they_are(study: Study, tmp_path: Path, server: str) -> None:
+    with closing(psycopg_connection(server)) as connection:
+        connection.execute("CREATE SCHEMA theirs")
+        connection.execute("CREATE TABLE theirs.answers (id INTEGER)")
+        url = f"{server}?options=-csearch_path%3Dtheirs"
+        with pytest.raises(
+            InputError, match=r"database .* holds something else than a study's answers; choose another"
+        ):
+            Store(study, tmp_path, url)
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'theirs'").fetchall()
+        assert tables == [("answers",)]
+        connection.execute("DROP SCHEMA theirs CASCADE")
+
+
+def test_a_database_is_made_by_the_first_change(study: Study, tmp_path: Path) -> None:
+    store = Store(study, tmp_path)
+    assert (store.answers(), store.raters(), store.has_rater(RATER), store.erase([RATER])) == ([], {}, False, 0)
+    assert not any(tmp_path.iterdir())
+    with store.writing() as connection:
+        store.add_rater(connection, RATER, 10)
+    assert store.has_rater(RATER)
+    with opened(study, tmp_path) as again:
+        assert list(again.raters()) == [RATER]
+    store.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["answers.sqlite"]
+
+
+def test_a_database_that_fails_during_the_work_gets_one_line(study: Study, tmp_path: Path) -> None:
+    def read_after_damage() -> None:
+        with opened(study, tmp_path) as store:
+            (tmp_path / "answers.sqlite").write_bytes(b"no database any more" * 1000)
+            store.answers()
+
+    made = Store(study, tmp_path)
+    made.create()
+    made.close()
+    with pytest.raises(InputError, match=r"answers\.sqlite: (is damaged|cannot be read)"):
+        read_after_damage()

@@ -26,7 +26,7 @@ SPELLINGS = {
     "": "", "compiled": "--compile", "loras": "--lora", "settings": "--set", "scheduler_name": "--scheduler", "pair": "PAIR", "pair_seed": "--pair", "run": "RUN",
     "runs": "RUNS", "prompts": "PROMPT", "image": "IMAGE", "region": "REGION", "spec": "SPEC", "bench": "BENCH",
     "file": "FILE", "request": "REQUEST", "boxes": "--box", "counts": "--count", "metrics": "--figures", "study": "STUDY", "raters": "RATERS", "names": "--name",
-    "root": "ROOT",
+    "root": "ROOT", "exports": "--export-to",
 }  # fmt: skip
 
 TYPER = {  # its messages in a user's words

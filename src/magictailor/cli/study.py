@@ -1,5 +1,7 @@
 """Commands of user studies."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,13 +21,15 @@ Database = Annotated[
 ]
 
 
-def _opened(folder: Path, database: str | None) -> tuple[Any, Any]:
+@contextmanager
+def _opened(folder: Path, database: str | None) -> Iterator[tuple[Any, Any]]:
     """The study and its database."""
     from magictailor.study.design import read_study
-    from magictailor.study.store import Store
+    from magictailor.study.store import opened
 
     study = read_study(folder)
-    return study, Store(study, folder, database)
+    with opened(study, folder, database) as store:
+        yield study, store
 
 
 @app.command("make")
@@ -104,8 +108,9 @@ def add(
     """Take in answers from a static page: all files or none, and none twice."""
     from magictailor.study.adding import add_answers
 
-    study, store = _opened(folder, database)
-    for added in add_answers(study, store, files):
+    with _opened(folder, database) as (study, store):
+        taken = add_answers(study, store, files)
+    for added in taken:
         console.print(f"{added.file}: {added.new} new answers of {added.rater}, {added.known} known")
 
 
@@ -127,8 +132,8 @@ def table(
 
     if figure is not None:
         output_file(figure, PNG, field="figure")
-    study, store = _opened(folder, database)
-    analysis = analyse(study, store.answers())
+    with _opened(folder, database) as (study, store):
+        analysis = analyse(study, store.answers())
     print(FORMATS[format](analysis))
     if figure is not None:
         from magictailor.study.figures import draw_shares
@@ -156,11 +161,11 @@ def plan(
 
     pilot = None
     if folder is not None:
-        study, store = _opened(folder, database)
-        pilot = Results(study, store.answers())
+        with _opened(folder, database) as (study, store):
+            pilot = Results(study, store.answers())
     print(
         plan_study(
-            difference=difference / 100, methods=methods, groups=groups, wanted=power, rater_spread=rater_spread,
+            difference=difference, methods=methods, groups=groups, wanted=power, rater_spread=rater_spread,
             group_spread=group_spread, pilot=pilot,
         )
     )  # fmt: skip
@@ -175,9 +180,9 @@ def erase(
     """Remove raters with all their answers."""
     from magictailor.study.raters import rater_named
 
-    names = [rater_named(text) for text in raters]
-    _, store = _opened(folder, database)
-    console.print(f"{store.erase(names)} of {len(set(names))} raters removed")
+    with _opened(folder, database) as (_, store):
+        names = [rater_named(text) for text in raters]
+        console.print(f"{store.erase(names)} of {len(set(names))} raters removed")
 
 
 @app.command("export")
@@ -194,7 +199,7 @@ def export(
     from magictailor.study.export import export_for_tool, export_json
 
     if format == "json":
-        study, store = _opened(folder, database)
-        console.print(f"{export_json(study, folder, store, output)} answers in {output}")
+        with _opened(folder, database) as (study, store):
+            console.print(f"{export_json(study, folder, store, output)} answers in {output}")
     else:
         console.print(f"wrote {export_for_tool(read_study(folder), folder, format, output)}; see its README.txt")

@@ -2,15 +2,16 @@
 
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 from magictailor.common.errors import InputError
 from magictailor.studio.studio import Studio
+from magictailor.studio.workspace import LOCK_FILE, TOKEN_FILE, another_works, is_locked, studio_root
 from magictailor.web.protection import LOCAL_HOSTS
-from magictailor.web.serving import bound_socket
+from magictailor.web.serving import address_of, bound_socket
 
-TOKEN_FILE = "token"
 FINISH = 30  # seconds that uploads get when the server ends; streams of open pages are ended at once
 
 
@@ -49,6 +50,7 @@ def serve_studio(
 
     Raises:
         InputError: a folder, host or port that cannot be used; a missing extra; no token on another interface.
+            Nothing has been written.
     """
     try:
         import uvicorn
@@ -59,30 +61,26 @@ def serve_studio(
     local = host in LOCAL_HOSTS
     if not token and not local:
         raise InputError(f"{host}: other computers reach it", "leave the token on, or serve 127.0.0.1", field="host")
-    studio = Studio(root, models=models, loras=loras, exports=exports)
-    with studio.workspace.locked():
-        bound = bound_socket(host, port)
-        secret = studio_token(studio.workspace.root) if token else None
-        opened = studio.demo_pair() if demo else ""
-        if resume:
-            studio.runner.resume_interrupted()
-        # On another interface any name may lead here; the token guards it.
-        app = make_app(studio, token=secret, hosts=LOCAL_HOSTS if local else None, open_with=opened)
-        shown = f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{bound.getsockname()[1]}/" + (f"?token={secret}" if secret else ""))
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=FINISH
-        )
+    if is_locked(studio_root(root) / LOCK_FILE):  # before the port, which it has as well
+        raise another_works(root)
+    with bound_socket(host, port) as bound:
+        studio = Studio(root, models=models, loras=loras, exports=exports)
+        with studio.workspace.locked():
+            secret = studio_token(studio.workspace.root) if token else None
+            opened = studio.demo_pair() if demo else ""
+            if resume:
+                studio.runner.resume_interrupted()
+            # On another interface any name may lead here; the token guards it.
+            app = make_app(studio, token=secret, hosts=LOCAL_HOSTS if local else None, open_with=opened)
+            ready(address_of(bound, host) + (f"?token={secret}" if secret else ""))
+            config = uvicorn.Config(
+                app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=FINISH
+            )
 
-        class Server(uvicorn.Server):
-            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-                studio.live.close()  # open pages would keep it waiting
-                super().handle_exit(sig, frame)
+            class Server(uvicorn.Server):
+                def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                    studio.live.close()  # open pages would keep it waiting
+                    super().handle_exit(sig, frame)
 
-        with studio:
-            try:
+            with studio, suppress(KeyboardInterrupt):
                 Server(config).run(sockets=[bound])
-            except KeyboardInterrupt:
-                pass
-            finally:
-                bound.close()

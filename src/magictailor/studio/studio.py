@@ -24,7 +24,7 @@ from magictailor.studio.machine import cards
 from magictailor.studio.pair_view import summary
 from magictailor.studio.pairs import PairStore
 from magictailor.studio.uploads import MAX_BYTES
-from magictailor.studio.workspace import Workspace, checked_name
+from magictailor.studio.workspace import Places, Workspace, checked_name, studio_root
 
 DEMO_PAIR = 100_000_060
 # The size of a base's images and the grids on which losses read masks, by what the base is. A test compares the first.
@@ -54,8 +54,8 @@ class Studio:
         loras: Path | None = None,
         exports: Mapping[str, Path] | None = None,
     ) -> None:
+        self.places = Places.of(studio_root(root), models=models, loras=loras, exports=exports)
         self.workspace = Workspace(root)
-        self.places = self.workspace.places(models=models, loras=loras, exports=exports)
         self.pairs, self.jobs = PairStore(self.workspace), JobStore(self.workspace)
         self.runner = Runner(self.jobs, self.places, one_card=bool(self.cards))
         self.live, self.gallery, self.assistant = Live(self.jobs), Gallery(self.jobs), Assistant()

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from magictailor.common.errors import InputError
-from magictailor.common.files import output_folder
+from magictailor.common.files import TEMPORARY, output_folder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")  # of a file or folder that a request may name
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # a model's name at the hub
-LOCK_FILE = "studio.lock"
+LOCK_FILE, TOKEN_FILE = "studio.lock", "token"
+FOLDERS, FILES = ("pairs", "jobs", "staging", "models", "loras"), (LOCK_FILE, TOKEN_FILE)
 
 
 class NotThere(InputError):
@@ -42,6 +43,29 @@ class Places:
     models: Path
     loras: Path
     exports: Mapping[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        root: Path,
+        *,
+        models: Path | None = None,
+        loras: Path | None = None,
+        exports: Mapping[str, Path] | None = None,
+    ) -> "Places":
+        """The owner's folders; those not named lie in the studio.
+
+        Raises:
+            InputError: a folder that is not there, or a name that is no plain word.
+        """
+        for name in exports or {}:
+            if not NAME.fullmatch(name) or ".." in name:
+                fix = "write a plain word before the folder, like comfyui=ComfyUI/models"
+                raise InputError(f"{name[:80]}: not a folder's name", fix, field="exports")
+        for path in (models, loras, *(exports or {}).values()):
+            if path is not None and not path.is_dir():
+                raise InputError(f"{path}: no such folder", "make it first, or correct the path")
+        return cls(models or root / "models", loras or root / "loras", dict(exports or {}))
 
     def as_json(self) -> str:
         exports = {name: str(path) for name, path in self.exports.items()}
@@ -89,6 +113,29 @@ class Places:
         return {"models": ["embedded", *(f"models/{name}" for name in bases)], "loras": loras}
 
 
+def studio_root(root: Path | str) -> Path:
+    """The absolute path of a studio's folder, links followed: one that is there, a new or an empty one. Nothing is made.
+
+    Raises:
+        InputError: it holds something else, has a file in place of a folder, or cannot be made or written.
+    """
+    try:
+        folder = output_folder(root)
+    except InputError as error:
+        raise error.about("root") from error
+    if not folder.exists():
+        return folder
+    parts = {path.name for path in folder.iterdir() if not TEMPORARY.fullmatch(path.name)}
+    if not parts <= {*FOLDERS, *FILES} and not parts >= {"pairs", "jobs"}:
+        raise InputError(f"{folder}: holds other things than a studio", "choose a new or empty folder", field="root")
+    for name, is_right in (*((n, Path.is_dir) for n in FOLDERS), *((n, Path.is_file) for n in FILES)):
+        if name in parts and not is_right(folder / name):
+            kind = "folder" if name in FOLDERS else "file"
+            fix = "move it away, or choose another folder for the studio"
+            raise InputError(f"{folder / name}: not a {kind}", fix, field="root")
+    return folder
+
+
 class Workspace:
     """The folders of a studio.
 
@@ -98,21 +145,11 @@ class Workspace:
     """
 
     def __init__(self, root: Path | str) -> None:
-        """Makes the folders. Raises InputError: ``root`` cannot be made or written."""
-        self.root = output_folder(root)
-        self.pairs, self.jobs = self.root / "pairs", self.root / "jobs"
-        self.staging = self.root / "staging"
-        for folder in (self.pairs, self.jobs, self.staging, self.root / "models", self.root / "loras"):
-            folder.mkdir(parents=True, exist_ok=True)
-
-    def places(
-        self, *, models: Path | None = None, loras: Path | None = None, exports: Mapping[str, Path] | None = None
-    ) -> Places:
-        """The owner's folders; those not named lie in the studio. Raises InputError: a folder that is not there."""
-        for path in (models, loras, *(exports or {}).values()):
-            if path is not None and not path.is_dir():
-                raise InputError(f"{path}: no such folder", "make it first, or correct the path")
-        return Places(models or self.root / "models", loras or self.root / "loras", dict(exports or {}))
+        """Makes the folders. Raises InputError: see `studio_root`; nothing has been made."""
+        self.root = studio_root(root)
+        self.pairs, self.jobs, self.staging = (self.root / name for name in FOLDERS[:3])
+        for name in FOLDERS:
+            (self.root / name).mkdir(parents=True, exist_ok=True)
 
     def find(self, *names: str) -> Path:
         """The path of something that exists in the studio, named part by part.
@@ -138,10 +175,12 @@ class Workspace:
         """
         with (self.root / LOCK_FILE).open("a") as file:
             if not try_lock(file.fileno()):
-                raise InputError(
-                    f"{self.root}: another studio works here", "close it, or choose another folder", field="root"
-                )
+                raise another_works(self.root)
             yield
+
+
+def another_works(root: Path | str) -> InputError:
+    return InputError(f"{root}: another studio works here", "close it, or choose another folder", field="root")
 
 
 def try_lock(file: int) -> bool:

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from magictailor.common.errors import InputError, RunError
 from magictailor.study.arrangement import choices
+from magictailor.study.database import SQLAlchemyError, unusable
 from magictailor.study.design import Study
 from magictailor.study.raters import RATER
-from magictailor.study.store import Answer, SQLAlchemyError, Store
+from magictailor.study.store import Answer, Store
 
 MAX_BYTES = 5_000_000
 Time = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
@@ -54,6 +55,18 @@ class Added:
     known: int
 
 
+def _problem(error: ValidationError) -> str:
+    """In words, why a JSON file is not what the page saves."""
+    first = error.errors()[0]
+    place = re.sub(r"[^\w. -]", "?", ".".join(map(str, first["loc"])))[:80]
+    if place in ("", "format"):
+        return "but another kind of JSON file"
+    if place == "version" and first["type"] == "literal_error":
+        return f"version {first['input']!r:.20} is unknown"
+    problems = {"missing": "is missing", "extra_forbidden": "is nothing that the page writes"}
+    return f"{place} {problems.get(first['type'], 'is not as the page writes it')}"
+
+
 def read_answers(study: Study, path: Path) -> tuple[AnswersFile, list[Answer]]:
     """A file's answers.
 
@@ -70,9 +83,9 @@ def read_answers(study: Study, path: Path) -> tuple[AnswersFile, list[Answer]]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", "check the path") from error
     except (ValidationError, ValueError, RecursionError) as error:
-        place = ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else "no JSON"
+        problem = _problem(error) if isinstance(error, ValidationError) else "it is not JSON"
         raise InputError(
-            f"{path}: no answers of a study ({place})", "ask the rater for the file that the page saved"
+            f"{path}: no answers of a study, {problem}", "ask the rater for the file that the page saved"
         ) from error
     if found.study != study.order_key:
         raise InputError(f"{path}: answers to another study", "take it in there")
@@ -109,5 +122,5 @@ def add_answers(study: Study, store: Store, files: list[Path]) -> list[Added]:
                 new = sum(store.replace(connection, answer) for answer in answers)
                 added.append(Added(path, found.rater, new, len(answers) - new))
     except SQLAlchemyError as error:
-        raise RunError(f"the answers could not be stored ({error}); nothing has been changed") from error
+        raise RunError(f"{unusable(store.database, error)}; nothing has been changed") from error
     return added

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from PIL import Image
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from magictailor.common.errors import InputError
@@ -178,6 +179,11 @@ class Study(ConfigModel):
     def by_name(self) -> dict[str, Group]:
         return {group.name: group for group in self.groups}
 
+    @cached_property
+    def files(self) -> frozenset[str]:
+        """The files of all pictures and photos."""
+        return frozenset(f for g in self.groups for f in (*g.files, *(r.file for r in g.references)))
+
     @property
     def shown(self) -> int:
         """The number of pictures that one question chooses from."""
@@ -270,8 +276,27 @@ def read_study(folder: Path | str) -> Study:
             field="study",
         ) from error
     study = parse_study(text, path)
-    files = (f for g in study.groups for f in (*g.files, *(r.file for r in g.references)))
-    for file in files:
+    for file in sorted(study.files):
         if not (folder / PICTURES / file).is_file():
             raise InputError(f"{folder / PICTURES / file}: missing", "copy it back, or make the study anew")
     return study
+
+
+def check_pictures(study: Study, folder: Path) -> None:
+    """Before raters see them: each picture opens. PNGs are checked by their checksums, JPEGs are decoded small.
+
+    Raises:
+        InputError: a file that is no PNG or JPEG, or is cut short.
+    """
+    for file in sorted(study.files):
+        path = folder / PICTURES / file
+        try:
+            with Image.open(path, formats=("PNG", "JPEG")) as image:
+                if image.format == "PNG":
+                    image.verify()
+                else:
+                    image.draft("RGB", (64, 64))
+                    image.load()
+        except Exception as error:  # Pillow's decoders raise nearly anything on broken data
+            problem = f"{path}: not a PNG or JPEG that can be opened"
+            raise InputError(problem, "copy it back, or make the study anew") from error

@@ -14,13 +14,14 @@ from magictailor.common.errors import InputError
 from magictailor.common.files import json_text, new_folder, output_file, write_json, write_text
 from magictailor.common.pictures import grid
 from magictailor.study.arrangement import shown_pictures
-from magictailor.study.design import CANNOT_SAY, PICTURES, TIE, Group, Study
+from magictailor.study.design import CANNOT_SAY, PICTURES, TIE, Group, Study, check_pictures
 from magictailor.study.raters import code_of, study_secret
 from magictailor.study.results import Results
 from magictailor.study.store import Store
 
 CELL = 256
 SPECIAL_LABELS = {TIE: "No difference", CANNOT_SAY: "I cannot say"}
+MADE_BY = "magictailor study export"  # in the JSON file, which the same command may write over
 FIXED = "everybody"  # the rater of whom the other tools' one order is
 DICTIONARY = {
     "raters.rater": "random name of a rater",
@@ -75,7 +76,7 @@ def answers_tree(study: Study, folder: Path, store: Store) -> dict[str, Any]:
             "seconds": answer.seconds, "answered": answer.answered,
         })  # fmt: skip
     return {
-        "made_by": "magictailor study export",
+        "made_by": MADE_BY,
         "study": study.title,
         "order_key": study.order_key,
         "dictionary": DICTIONARY,
@@ -188,10 +189,11 @@ def export_for_tool(study: Study, folder: Path, tool: str, output: Path | str) -
     """Write the study for another tool into the new folder ``output``; which method is which is in `key/`.
 
     Raises:
-        InputError: an unknown tool, or ``output`` is not empty.
+        InputError: an unknown tool, a picture that does not open, or ``output`` is not empty.
     """
     if tool not in TOOLS:
         raise InputError(f"{tool}: unknown", f"choose {', '.join(('json', *TOOLS))}", field="format")
+    check_pictures(study, folder)
     note = (
         f"{README[tool]}\n\nEverybody sees the pictures in the same order: this tool draws none for each person. "
         "key/methods.csv says which method a letter is; do not give it to raters.\n"
@@ -205,8 +207,8 @@ def export_for_tool(study: Study, folder: Path, tool: str, output: Path | str) -
 
 
 def export_json(study: Study, folder: Path, store: Store, output: Path | str) -> int:
-    """Write all answers; returns their number."""
-    path = output_file(output, (".json",))
+    """Write all answers; returns their number. Raises InputError: ``output`` cannot be written."""
+    path = output_file(output, (".json",), MADE_BY.encode())
     tree = answers_tree(study, folder, store)
     write_text(path, json_text(tree))
     return len(tree["answers"])

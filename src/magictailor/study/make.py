@@ -54,15 +54,8 @@ class MakeOptions:
 
 
 def stratified(found: Sequence[Candidate], count: int, seed: int) -> list[Candidate]:
-    """``count`` candidates, as many of each pair as of any other, within one; prompts as different as they can be.
-
-    Raises:
-        InputError: there are fewer.
-    """
-    if count > len(found):
-        raise InputError(
-            f"{count}: the bench has only {len(found)} complete groups", f"choose {len(found)} or fewer", field="groups"
-        )
+    """``count`` of the candidates, as many of each pair as of any other, within one; prompts as different as they can be."""
+    assert count <= len(found)
     rng = random.Random(seed)
     by_pair: dict[str, list[Candidate]] = {}
     for candidate in found:
@@ -154,6 +147,7 @@ def make_study(bench: Path, output: Path | str, options: MakeOptions | None = No
     _check(options)
     output_folder(output)
     found = candidates(bench, options.methods, options.spec)
+    _check_enough(len(found), options)
     chosen = stratified(found, options.groups + options.practice, options.seed)
     rng = random.Random(f"checks {options.seed}")
     checked = [chosen[(i * len(chosen)) // options.checks] for i in range(options.checks)] if options.checks else []
@@ -207,3 +201,20 @@ def _check(options: MakeOptions) -> None:
             raise InputError(f"{getattr(options, name)}: out of range", f"choose {low} .. {high}", field=name)
     if options.questions not in QUESTIONS:
         raise InputError(f"{options.questions}: unknown", f"choose {' or '.join(QUESTIONS)}", field="questions")
+
+
+def _check_enough(found: int, options: MakeOptions) -> None:
+    """Practice shows groups that do not count; checks show counted ones again."""
+    groups, practice = options.groups, options.practice
+    if groups + practice <= found:
+        return
+    has = f"the bench has {found} complete group{'s' * (found > 1)}"
+    if not practice:
+        raise InputError(f"{groups}: {has}", f"choose {found} or fewer", field="groups")
+    problem = f"{groups}: with {practice} for practice, {groups + practice} are needed, and {has}"
+    fix = (
+        f"choose {found - practice} or fewer, or less practice"
+        if found > practice
+        else "choose fewer, and less practice"
+    )
+    raise InputError(problem, fix, field="groups")

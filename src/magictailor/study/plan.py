@@ -59,7 +59,9 @@ def assumed_spread(difference: float, methods: int, rater_spread: float, group_s
     others = (1 - 2 * worse - difference) / (methods - 2) if methods > 2 else 0.0
     shares = (worse + difference, worse, *(others for _ in range(methods - 2)))
     if min(shares) <= 0:
-        raise InputError(f"{difference:.0%}: too much for {methods} methods", "choose less", field="difference")
+        raise InputError(
+            f"{100 * difference:g}: too many points for {methods} methods", "choose fewer", field="difference"
+        )
     chosen = Preferences(shares, rater_spread, group_spread).choose(POPULATION, POPULATION, np.random.default_rng(0))
     return _components(Crossed((chosen == 0).astype(float) - (chosen == 1), np.ones(chosen.shape)))
 
@@ -118,7 +120,7 @@ def plan_text(plan: Plan, groups: int, wanted: float) -> str:
 
 def plan_study(
     *,
-    difference: float = 0.1,
+    difference: float = 10,
     methods: int = 6,
     groups: int = 20,
     wanted: float = 0.8,
@@ -129,26 +131,28 @@ def plan_study(
     """The text of `magictailor study plan`.
 
     Args:
-        difference: between two methods' shares, 0 .. 1.
+        difference: between two methods' shares, in points, 1 .. 90.
         wanted: power.
         pilot: answers that the spread between raters and groups is read from; otherwise it is assumed.
 
     Raises:
         InputError: a number out of range.
     """
-    ranges = {"difference": (difference, 0.01, 0.9), "methods": (methods, 2, 24), "power": (wanted, 0.5, 0.99),
+    ranges = {"difference": (difference, 1, 90), "methods": (methods, 2, 24), "power": (wanted, 0.5, 0.99),
               "rater_spread": (rater_spread, 0, 5), "group_spread": (group_spread, 0, 5)}  # fmt: skip
     for name, (value, low, high) in ranges.items():
         if not low <= value <= high:
-            raise InputError(f"{value}: out of range", f"choose {low} .. {high}", field=name)
+            unit = " points" if name == "difference" else ""
+            raise InputError(f"{value:g}: out of range", f"choose {low} .. {high}{unit}", field=name)
     if groups not in GROUPS:
         raise InputError(f"{groups}: not in the table", f"choose one of {', '.join(map(str, GROUPS))}", field="groups")
+    share = difference / 100
     if pilot is not None:
         spread, note = observed_spread(pilot), f"The spread is that of {len(pilot.included)} raters so far."
     else:
-        spread = assumed_spread(difference, methods, rater_spread, group_spread)
+        spread = assumed_spread(share, methods, rater_spread, group_spread)
         note = (
             f"Assumed: {methods} methods, a spread of utilities of {rater_spread:g} between raters and {group_spread:g} between "
             "groups (chance has 1.28). With answers of a few raters, name the study, and theirs is used."
         )
-    return plan_text(make_plan(difference, spread, note), groups, wanted)
+    return plan_text(make_plan(share, spread, note), groups, wanted)

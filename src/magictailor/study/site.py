@@ -7,10 +7,11 @@ from typing import Any
 
 from magictailor.common.errors import InputError
 from magictailor.study.arrangement import choices
+from magictailor.study.database import SQLAlchemyError
 from magictailor.study.design import PICTURES, Study
 from magictailor.study.page import ASSETS, answer_data, asset, render_page
 from magictailor.study.raters import TOKEN, code_of, invitations, new_token, rater_of
-from magictailor.study.store import Answer, SQLAlchemyError, Store
+from magictailor.study.store import Answer, Store
 from magictailor.study.writer import Result, Work, Writer
 from magictailor.web.protection import LOCAL_HOSTS, Protection, same_token
 
@@ -69,7 +70,7 @@ class Site:
     def __init__(self, study: Study, folder: Path, store: Store, secret: bytes) -> None:
         self.study, self.folder, self.store, self.secret = study, folder, store, secret
         self.invited = invitations(study, secret)
-        self.files = {f for g in study.groups for f in (*g.files, *(r.file for r in g.references))}
+        self.files = study.files
         self.questions = {question.name for question in study.questions}
         self.writer: Writer | None = None
 
@@ -134,7 +135,8 @@ class Conflict(Exception):
 def make_app(
     study: Study, folder: Path, store: Store, secret: bytes, hosts: frozenset[str] | None = LOCAL_HOSTS
 ) -> Any:
-    """The ASGI application of a study; ``hosts`` as in `Protection`."""
+    """The ASGI application of a study; ``hosts`` as in `Protection`. Raises InputError: the database cannot be made."""
+    store.create()
     site = Site(study, folder, store, secret)
 
     @asynccontextmanager

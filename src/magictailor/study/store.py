@@ -12,43 +12,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from magictailor.common.errors import InputError
+from magictailor.study.database import (
+    ABOUT,
+    ANSWERS,
+    RATERS,
+    TABLES,
+    Connection,
+    SQLAlchemyError,
+    empty_engine,
+    has_tables,
+    make_engine,
+    refused,
+    unusable,
+)
 from magictailor.study.design import Study
 
-try:
-    import sqlalchemy as sql
-    from sqlalchemy import Connection as Connection
-    from sqlalchemy.dialects import postgresql, sqlite
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
-    from sqlalchemy.exc import SQLAlchemyError as SQLAlchemyError
-except ImportError as error:
-    raise InputError("a study needs SQLAlchemy", "run `pip install 'magictailor[study]'`") from error
+# isort: split
+# After `database`, which says in one line that it is missing.
+import sqlalchemy as sql
+from sqlalchemy.dialects import postgresql, sqlite
 
-DATABASE_FILE = "answers.sqlite"
 ORDER_KEY = "order key"
-TABLES = sql.MetaData()
-ABOUT = sql.Table(
-    "study",
-    TABLES,
-    sql.Column("key", sql.String(40), primary_key=True),
-    sql.Column("value", sql.String(100), nullable=False),
-)
-RATERS = sql.Table(
-    "raters", TABLES,
-    sql.Column("id", sql.String(16), primary_key=True),
-    sql.Column("consented", sql.String(20), nullable=False),
-    sql.Column("source", sql.String(6), nullable=False),  # server, or file
-)  # fmt: skip
-ANSWERS = sql.Table(
-    "answers", TABLES,
-    sql.Column("rater", sql.String(16), sql.ForeignKey("raters.id", ondelete="CASCADE"), primary_key=True),
-    sql.Column("group_name", sql.String(40), primary_key=True),
-    sql.Column("question", sql.String(40), primary_key=True),
-    sql.Column("choice", sql.String(40), nullable=False),
-    sql.Column("revision", sql.Integer, nullable=False),
-    sql.Column("seconds", sql.Float, nullable=False),
-    sql.Column("answered", sql.String(20), nullable=False),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,36 +68,60 @@ def now() -> str:
 
 
 class Store:
-    """The database of one study.
+    """The database of one study. One that is not there yet is made by the first change; until then it reads as empty.
 
     Args:
         url: an address such as ``postgresql://user@host/database``; None: `answers.sqlite` in the study's folder.
 
     Raises:
-        InputError: no such database, its driver is missing, or it holds another study's answers.
+        InputError: no such database, its driver is missing, or it holds something else than this study's answers.
+            Nothing has been changed.
     """
 
     def __init__(self, study: Study, folder: Path, url: str | None = None) -> None:
-        self.engine = _engine(folder, url)
-        self.dialect: Any = postgresql if self.engine.dialect.name == "postgresql" else sqlite
+        self.order_key = study.order_key
+        self.database = make_engine(folder, url)
+        self.dialect: Any = postgresql if self.database.dialect.name == "postgresql" else sqlite
+        self.exists = has_tables(self.database)
+        self.engine = self.database if self.exists else empty_engine()
+        if self.exists:
+            with self._named_failures(), self.reading() as connection:
+                self._check_study(connection)
+
+    def create(self) -> None:
+        """Make the tables, unless they are there.
+
+        Raises:
+            InputError: the database cannot be written, or another study has it meanwhile.
+        """
+        if self.exists:
+            return
+        with self._named_failures(), self.database.begin() as connection:
+            TABLES.create_all(connection)
+            _insert(self.dialect, connection, ABOUT, {"key": ORDER_KEY, "value": self.order_key})
+            self._check_study(connection)
+        self.engine, self.exists = self.database, True
+
+    def _check_study(self, connection: Connection) -> None:
+        found = connection.scalar(sql.select(ABOUT.c.value).where(ABOUT.c.key == ORDER_KEY))
+        if found != self.order_key:
+            raise refused(self.database, "holds another study's answers")
+
+    @contextmanager
+    def _named_failures(self) -> Iterator[None]:
         try:
-            with self.writing() as connection:
-                TABLES.create_all(connection)
-                _insert(self.dialect, connection, ABOUT, {"key": ORDER_KEY, "value": study.order_key})
-                found = connection.scalar(sql.select(ABOUT.c.value).where(ABOUT.c.key == ORDER_KEY))
+            yield
         except SQLAlchemyError as error:
-            raise _unusable(self.engine, error) from error
-        if found != study.order_key:
-            raise InputError(
-                f"{_shown(self.engine)}: holds another study's answers", "choose another", field="database"
-            )
+            raise unusable(self.database, error) from error
 
     def close(self) -> None:
         self.engine.dispose()
+        self.database.dispose()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction. It is on disk when the block ends."""
+        self.create()
         with self.engine.begin() as connection:
             yield connection
 
@@ -201,6 +209,8 @@ class Store:
 
     def erase(self, raters: Sequence[str]) -> int:
         """Remove raters with all their answers; returns the number of raters that were there."""
+        if not self.exists:
+            return 0
         with self.writing() as connection:
             connection.execute(sql.delete(ANSWERS).where(ANSWERS.c.rater.in_(raters)))
             removed = connection.execute(sql.delete(RATERS).where(RATERS.c.id.in_(raters))).rowcount
@@ -218,52 +228,17 @@ def _insert(dialect: Any, connection: Connection, table: sql.Table, row: dict[st
     connection.execute(dialect.insert(table).values(**row).on_conflict_do_nothing())
 
 
-def _engine(folder: Path, url: str | None) -> sql.Engine:
-    if url is None:
-        return _sqlite_engine(folder / DATABASE_FILE)
+@contextmanager
+def opened(study: Study, folder: Path, url: str | None = None) -> Iterator[Store]:
+    """The study's database for one piece of work; arguments and errors as `Store`.
+
+    Raises:
+        InputError: the database fails during the work, too.
+    """
+    store = Store(study, folder, url)
     try:
-        parsed = sql.make_url(url)
-        if parsed.drivername in ("postgres", "postgresql"):
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        if parsed.drivername != "postgresql+psycopg":
-            raise InputError(
-                f"{parsed.drivername}: no such database",
-                "give postgresql://USER@HOST/DATABASE, or leave it out",
-                field="database",
-            )
-        return sql.create_engine(parsed, pool_pre_ping=True, pool_recycle=1800, connect_args={"connect_timeout": 10})
-    except InputError:
-        raise
-    except (ArgumentError, NoSuchModuleError, ValueError) as error:
-        raise InputError("no database's address", "write postgresql://USER@HOST/DATABASE", field="database") from error
-    except ModuleNotFoundError as error:
-        fix = "run `pip install 'magictailor[postgresql]'`"
-        raise InputError("PostgreSQL needs psycopg", fix, field="database") from error
-
-
-def _sqlite_engine(path: Path) -> sql.Engine:
-    engine = sql.create_engine(f"sqlite:///{path.resolve()}", connect_args={"timeout": 30})
-
-    @sql.event.listens_for(engine, "connect")
-    def prepare(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions begin below, not at the first write
-        for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
-            connection.execute(f"PRAGMA {setting}")
-
-    @sql.event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        """A writer takes the lock at once: two that first read and then write would block each other."""
-        reads = connection.get_execution_options().get("read_only")
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _shown(engine: sql.Engine) -> str:
-    return engine.url.render_as_string(hide_password=True)
-
-
-def _unusable(engine: sql.Engine, error: SQLAlchemyError) -> InputError:
-    reason = str(getattr(error, "orig", error)).strip().split("\n")[0]
-    fix = "start the server and check the address" if isinstance(error, OperationalError) else "choose another"
-    return InputError(f"{_shown(engine)}: cannot be used ({reason})", fix, field="database")
+        yield store
+    except SQLAlchemyError as error:
+        raise unusable(store.database, error) from error
+    finally:
+        store.close()

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from magictailor.study.store import Connection, Store
+from magictailor.study.database import Connection
+from magictailor.study.store import Store
 
 MAX_BATCH = 500
 Result = TypeVar("Result")

@@ -3,6 +3,7 @@
 import errno
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any
 
@@ -28,7 +29,9 @@ def bound_socket(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
-        raise InputError(f"{host}: no address ({error})", "try 127.0.0.1", field="host") from error
+        raise InputError(
+            f"{host}: not an address of this computer", "try 127.0.0.1 or 0.0.0.0", field="host"
+        ) from error
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
@@ -44,37 +47,31 @@ def bound_socket(host: str, port: int) -> socket.socket:
             raise InputError(
                 f"{host}: not an address of this computer", "try 127.0.0.1 or 0.0.0.0", field="host"
             ) from error
-        raise InputError(f"{port}: cannot be used ({error})", "choose one above 1023", field="port") from error
+        raise InputError(f"{port}: cannot be used ({error.strerror})", "choose one above 1023", field="port") from error
 
 
-def serve(
-    app: Any, host: str = "127.0.0.1", port: int = 8000, *, extra: str = "study", ready: Callable[[str], None] = print
-) -> None:
+def address_of(bound: socket.socket, host: str) -> str:
+    """What a browser opens for a socket that is bound to this host."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}/"
+
+
+def serve(app: Any, bound: socket.socket, host: str, *, ready: Callable[[str], None] = print) -> None:
     """Serve an ASGI application until Ctrl-C or SIGTERM.
 
     Args:
-        extra: the extra of the package that holds uvicorn, for the error.
+        bound: see `bound_socket`; its caller closes it. host: as it was given there.
         ready: is called with the site's address when connections are accepted.
 
     Raises:
-        InputError: uvicorn is missing, or the address cannot be used.
         RunError: the application could not start.
     """
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise InputError("serving needs uvicorn", f"run `pip install 'magictailor[{extra}]'`") from error
-    bound = bound_socket(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    ready(f"http://{shown}:{bound.getsockname()[1]}/")
+    import uvicorn
+
+    ready(address_of(bound, host))
     # no access log: addresses of a study hold raters' tokens
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, date_header=False)
     server = uvicorn.Server(config)
-    try:
+    with suppress(KeyboardInterrupt):
         server.run(sockets=[bound])
-    except KeyboardInterrupt:
-        pass
-    finally:
-        bound.close()
     if not server.started:
         raise RunError("the site could not start; see above")

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from magictailor.common.files import new_folder, write_text
-from magictailor.study.design import PICTURES, Study
+from magictailor.study.design import PICTURES, Study, check_pictures
 from magictailor.study.store import Answer
 from magictailor.web.serving import theme
 
@@ -70,16 +70,16 @@ def write_page(study: Study, folder: Path, output: Path | str) -> Path:
     """Write the study as a folder of static files, which needs no server; answers are saved to a file by each rater.
 
     Raises:
-        InputError: ``output`` is not empty, or cannot be made.
+        InputError: ``output`` is not empty, or cannot be made; or a picture does not open.
     """
+    check_pictures(study, folder)
     html = render_page(study, static="", pictures=f"{PICTURES}/", session={"mode": "file", "format": ANSWERS_FORMAT})
     with new_folder(output) as work:
         write_text(work / "index.html", html)
         for name in ASSETS:
             write_text(work / name, asset(name))
         (work / PICTURES).mkdir()
-        files = {f for g in study.groups for f in (*g.files, *(r.file for r in g.references))}
-        for file in sorted(files):
+        for file in sorted(study.files):
             shutil.copyfile(folder / PICTURES / file, work / PICTURES / file)
             os.utime(work / PICTURES / file, (0, 0))  # times would tell which pictures were made together
     return Path(output)
