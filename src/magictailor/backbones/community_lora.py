@@ -91,13 +91,12 @@ def merge(pipeline: Any, loras: Iterable[CommunityLoRA]) -> None:
         try:
             pipeline.load_lora_weights(_readable(pipeline, file), local_files_only=True)
             if not pipeline.get_list_adapters():
-                raise ValueError("no layer of this model in it")
+                raise ValueError("nothing was taken")
             pipeline.fuse_lora(lora_scale=lora.strength)
             pipeline.unload_lora_weights()
         except InputError:
             raise
         except Exception as error:  # another family's sizes, a picture: the library raises nearly anything
-            reason = " ".join(str(error).split())[:160]
             raise InputError(
-                f"{file}: not a LoRA for this model ({reason})", "`magictailor inspect` says what it is", field="loras"
+                f"{file}: not a LoRA for this model", f"`magictailor inspect {file}` says what it is", field="loras"
             ) from error

@@ -97,11 +97,14 @@ def transfer(
 ) -> None:
     """Generate a run's component inside a region of another image."""
     with started("loading"):
+        from magictailor.attachments.requests import read_region
         from magictailor.common.files import check_new
+        from magictailor.data.images import load_image
         from magictailor.training.run_folder import finished_run
 
         finished_run(run)  # before torch is imported
         target = check_new(output)
+        read_region(region, load_image(image)[0], image)
 
         from magictailor.api import load
         from magictailor.common.pictures import grid, save_png

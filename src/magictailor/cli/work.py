@@ -207,6 +207,7 @@ def generate(
 ) -> None:
     """Generate images with a run's pseudo-words: PNGs with prompt and seed inside, and a contact sheet."""
     with started("loading"):
+        from magictailor.backbones.community_lora import community_lora
         from magictailor.common.files import output_folder
         from magictailor.generation.checks import check_numbers, check_prompt
         from magictailor.generation.studies import study_prompts
@@ -223,6 +224,8 @@ def generate(
             raise InputError('no prompt: write one, for instance "<person> with <hair>"', "or choose a study")
         for request in requests:  # before torch is imported
             request.check()
+        for text in loras or ():
+            community_lora(text)
         for prompt in asked:
             check_prompt(prompt, words)
         check_numbers(len(asked), number, seed, steps, guidance, batch)
@@ -254,6 +257,9 @@ def demo(
     import webbrowser
 
     with started("loading"):
+        from magictailor.common.files import output_folder
+
+        output_folder(output)  # before torch is imported
         from magictailor.demo import PAIR, run_demo
     with progress_bars(console) as listen:
         page = run_demo(output, PAIR if pair is None else pair, listen)
