@@ -131,7 +131,7 @@ def main() -> None:
         mean, low, high = np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])
         print(f"{name}: {one:.4f} alone, {other:.4f} watched, {mean:.3f} times ({low:.3f} to {high:.3f})")
         slower = mean if name == "speed" else slower
-    sys.exit(slower < 0.95)
+    sys.exit(int(slower < 0.95))
 
 
 if __name__ == "__main__":
