@@ -56,8 +56,9 @@ def test_commands_that_write_one_file_keep_what_is_there(call: Call, run: Path, 
     photo = tmp_path / "photo.png"
     Image.new("RGB", (8, 8)).save(photo)
     before = photo.read_bytes()
-    for arguments in (("learning", run, "-o", photo), ("learning", run, "-o", run / RUN_FILE)):
-        assert call(*arguments).code == 2
+    (generated,) = save_images(load(run).generate(PROMPT), tmp_path / "images")  # it names the method, magictailor
+    for kept in (photo, generated, run / RUN_FILE):
+        assert call("learning", run, "-o", kept).code == 2
     assert photo.read_bytes() == before
     assert call("learning", run, "-o", tmp_path / "l.png").code == 0
     assert call("learning", run, "-o", tmp_path / "l.png").code == 0  # its own

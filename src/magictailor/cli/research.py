@@ -45,13 +45,13 @@ def learning(runs: Runs, output: Picture) -> None:
     """Plot how runs learned: previews over steps, and each sample's loss below."""
     with started("plotting"):
         from magictailor.common.files import output_file
+        from magictailor.common.pictures import MADE, PNG, save_png
         from magictailor.training.run_folder import read_run
 
-        output_file(output, (".png",))
+        output_file(output, PNG)
         for run in runs:
             read_run(run)  # before torch is imported
 
-        from magictailor.common.pictures import MADE, save_png
         from magictailor.training.learning import learning_process
 
         save_png(learning_process(runs), output, MADE)

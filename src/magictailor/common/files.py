@@ -20,7 +20,7 @@ from magictailor.common.locks import lock_folder, only_process
 from magictailor.common.text import is_utf8
 
 TEMPORARY = re.compile(r"\..*\.[0-9a-f]{32}\.tmp")  # what `write_atomically` writes before it renames it
-MARK = b"magictailor"  # in the beginning of files that a command may write over
+MARK = b"made by magictailor"  # in the beginning of files that a command may write over; generated images lack it
 
 
 def _unwritable(path: Path, error: Exception) -> RunError:
