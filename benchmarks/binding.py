@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from magictailor.backbones import load_backbone
-from magictailor.backbones.sampling import sample
+from magictailor.backbones.sampling import SamplingOptions, sample
 from magictailor.common.files import write_json
 from magictailor.common.pictures import grid, save_png
 from magictailor.generation.protocol import CONTEXTS
@@ -93,9 +93,9 @@ def generate(base: str, folder: Path) -> None:
         save_png(chart, folder / f"chart-{name}.png")
     answers = {n: [{"number": i, **EMPTY[n]} for i in range(len(c))] for n, c in CHECKS.items()}
     write_json(folder / "answers.json", answers)
-    pipeline = load_backbone(base, precision="fp32").pipeline
+    backbone = load_backbone(base, precision="fp32")
     for name, checks in CHECKS.items():
-        images = list(sample(pipeline, [c.caption for c in checks], range(len(checks)), 30, 4.0, SIZE))
+        images = list(sample(backbone, [c.caption for c in checks], range(len(checks)), SamplingOptions(30, 4.0)))
         for i, image in enumerate(images):
             save_png(image, folder / "pictures" / f"{name}-{i:03d}.png")
         for first in range(0, len(images), 8):

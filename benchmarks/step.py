@@ -115,7 +115,6 @@ class TheReferencesWay:
         table: Any = self.backbone.text_encoders[ENCODER].get_input_embeddings()  # type: ignore[operator]
         table._forward_hooks.clear()  # the rows are read from the matrix, which is trained whole
         self.matrix: nn.Parameter = table.weight
-        self.matrix.data = self.matrix.data.float()
         tokenizer = self.backbone.tokenizers[ENCODER]
         self.rows = {w: tokenizer.convert_tokens_to_ids(w) for w in ours.objective.words}
         with torch.no_grad():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from magictailor.world.embedded import CHANNELS, SIZE, new_autoencoder
 from magictailor.world.training.autoencoder import CROP, crops, initialise, reconstruction_loss
-from magictailor.world.training.denoiser import ARCHITECTURES
+from magictailor.world.training.denoiser import ARCHITECTURES, passes
 from magictailor.world.training.rendering import GRID, LENGTH
 from magictailor.world.training.state import Trainee, generator
 
@@ -77,10 +77,13 @@ def _denoiser(
     latents = torch.randn(batch, CHANNELS, GRID, GRID, device=device)
     tokens = torch.randint(500, (batch, LENGTH), device=device)
     weights = torch.ones(batch, 1, GRID, GRID, device=device)
+    inputs = (latents, tokens, weights, *task.draws(latents, generator(0, 0, device)))
+    forward_and_backward = passes(task, trainee, inputs)
 
     def step(i: int) -> Tensor:
-        loss = task.loss(latents, tokens, weights, generator(0, i, device))
-        trainee.update(loss)
+        latents, tokens, weights, *_ = inputs
+        loss = forward_and_backward(latents, tokens, weights, *task.draws(latents, generator(0, i, device)))
+        trainee.descend()
         return loss
 
     return _speed(step, seconds, device)

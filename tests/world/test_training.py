@@ -143,6 +143,17 @@ def test_a_whole_training_ends_in_a_base_that_the_backbone_loads(
     shutil.rmtree(tmp_path / "run")
 
 
+def test_two_trainings_share_renders_that_one_of_them_makes(tmp_path: Path) -> None:
+    recipe = WorldTraining.model_validate({**TINY, "start": "embedded", "autoencoder_steps": 0, "first": 1000})
+    renders = tmp_path / "renders"
+    first = train_world(tmp_path / "first", recipe, "cpu", renders=renders, workers=1)
+    second = train_world(tmp_path / "second", recipe, "cpu", renders=renders, workers=0)
+    a, b = ({f.name: f.read_bytes() for f in base.rglob("*.safetensors")} for base in (first, second))
+    assert a == b
+    assert sorted(p.name for p in renders.glob("0*.npz"))[0] == "0000001000-16.npz"
+    assert not (tmp_path / "first" / "bank").exists()
+
+
 def replace_seed(recipe: WorldTraining) -> WorldTraining:
     return recipe.model_copy(update={"seed": 5})
 

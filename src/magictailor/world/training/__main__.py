@@ -3,6 +3,7 @@
 import argparse
 import os
 import time
+from pathlib import Path
 
 FIELDS = ("minutes", "start", "steps", "pictures", "seed")  # of the recipe, as options of their own
 
@@ -16,6 +17,8 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--pack", help="folder for all results as pieces under 16 MiB")
+    parser.add_argument("--renders", type=Path, help="folder for renders, which another training may share")
+    parser.add_argument("--workers", type=int, help="rendering processes; 0: the other training renders")
     parser.add_argument("--threads", type=int, help="of the CPU")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe")
     for field in FIELDS:
@@ -23,7 +26,6 @@ def main() -> None:
     given = vars(parser.parse_args())
 
     import json
-    from pathlib import Path
 
     import torch
 
@@ -51,7 +53,10 @@ def main() -> None:
 
     recipe = WorldTraining.model_validate(values)
     packed = Path(given["pack"]) if given["pack"] else None
-    base = train_world(Path(given["output"]), recipe, given["device"], listen=listen, started=started, packed=packed)
+    base = train_world(
+        Path(given["output"]), recipe, given["device"], listen=listen, started=started, packed=packed,
+        renders=given["renders"], workers=given["workers"],
+    )  # fmt: skip
     print(f"{time.monotonic() - started:7.1f} s  the base is in {base}", flush=True)
     os._exit(0)  # a worker that still renders must not delay the end
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -41,10 +42,11 @@ def environment(values: dict[str, str]) -> Iterator[None]:
 
 
 class Bank:
-    """Chunks of the renders with seeds 0 .. ``count - 1`` and of ``held_out`` more, made in the background.
+    """Chunks of ``count`` renders with successive seeds from ``first`` and of ``held_out`` more, made in the background.
 
-    Files of an earlier session are used. ``keep``: whether a file stays after it was taken in. ``skip``: leave out a
-    chunk that fails, with a notice, instead of raising.
+    Files of an earlier session are used. With no ``workers``, another training that uses the same folder makes them.
+    ``keep``: whether a file stays after it was taken in. ``skip``: leave out a chunk that fails, with a notice, instead
+    of raising.
     """
 
     def __init__(
@@ -58,16 +60,17 @@ class Bank:
         *,
         keep: bool,
         skip: bool,
+        first: int = 0,
         listen: Listener = ignore,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.keep, self.skip, self.listen = folder, keep, skip, listen
-        self._held = self._plan(HELD_OUT, held_out, max(1, min(chunk, -(-held_out // workers))))
-        self._train = self._plan(0, count, chunk)
+        self._held = self._plan(HELD_OUT, held_out, min(chunk, 32))
+        self._train = self._plan(first, count, chunk)
         self._jobs: dict[Path, Future[Path]] = {}
         self._pool: ProcessPoolExecutor | None = None
         missing = [job for job in (*self._held, *self._train) if not job[0].exists()]
-        if missing:
+        if missing and workers:
             context = multiprocessing.get_context("spawn")  # a fork would copy the accelerator's state
             self._pool = ProcessPoolExecutor(
                 workers, mp_context=context, initializer=start_worker, initargs=(NICENESS,)
@@ -85,6 +88,8 @@ class Bank:
         path = job[0]
         if path in self._jobs:
             self._jobs.pop(path).result()
+        while not path.exists():
+            time.sleep(0.05)
         chunk = read_chunk(path)
         if not self.keep:
             path.unlink()
@@ -98,8 +103,8 @@ class Bank:
         """Whether `next` would return a chunk at once."""
         if not self._train:
             return False
-        job = self._jobs.get(self._train[0][0])
-        return job is None or job.done()
+        path = self._train[0][0]
+        return self._jobs[path].done() if path in self._jobs else path.exists()
 
     def next(self) -> Chunk | None:
         """The next chunk in the order of seeds; waits for it. None after the last."""

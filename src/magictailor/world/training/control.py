@@ -103,7 +103,7 @@ class ControlTrainer:
         silent = torch.rand(recipe.batch, generator=random) < WITHOUT_CAPTION
         tokens = torch.where(silent[:, None], self.no_caption, tokens)
         self.controlled.lines = self._drawings(chosen, weights)
-        loss = self.task.loss(latents, tokens, weights, random)
+        loss = self.task.loss(latents, tokens, weights, *self.task.draws(latents, random))
         self.trainee.update(loss)
         return loss.detach()
 

@@ -13,7 +13,10 @@ from torch import Tensor
 
 from magictailor.world import embedded, embedded_dit
 from magictailor.world.training.examples import Examples
+from magictailor.world.training.graph import Graph
 from magictailor.world.training.state import Log, Trainee, generator
+
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # of a loss: latents, tokens, weights, times and noise
 
 
 def time_density(scheduler: DDIMScheduler, cap: float = 5.0) -> Tensor:
@@ -45,22 +48,30 @@ class Denoising(ABC):
         self.predict: Callable[..., Any] = self.denoiser  # or its compiled version
 
     @abstractmethod
-    def error(self, latents: Tensor, tokens: Tensor, random: torch.Generator) -> Tensor:
-        """The squared error of the prediction for ``latents`` [N, 16, 16, 16] and ``tokens`` [N, 77], with random times and noise."""
+    def times(self, count: int, random: torch.Generator) -> Tensor:
+        """``count`` random times, one from each of as many parts of equal probability, in random order."""
+
+    @abstractmethod
+    def error(self, latents: Tensor, tokens: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+        """The squared error of the prediction for ``latents`` [N, 16, 16, 16] and ``tokens`` [N, 77] at ``times`` [N]."""
+
+    def draws(self, latents: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Random times, and noise of the latents' shape."""
+        return self.times(len(latents), random), torch.randn(latents.shape, generator=random, device=self.device)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.denoiser.dtype == torch.float32)
 
-    def loss(self, latents: Tensor, tokens: Tensor, weights: Tensor, random: torch.Generator) -> Tensor:
+    def loss(self, latents: Tensor, tokens: Tensor, weights: Tensor, times: Tensor, noise: Tensor) -> Tensor:
         """The weighted loss; ``weights`` [N, 1, 16, 16] are divided by their mean."""
-        return (weights / weights.mean() * self.error(latents, tokens, random)).mean()
+        return (weights / weights.mean() * self.error(latents, tokens, times, noise)).mean()
 
     @torch.no_grad()
     def held_out(self, latents: Tensor, tokens: Tensor, batch: int = 128) -> float:
         """The unweighted loss on given latents with fixed times and noise."""
         total = torch.zeros((), device=self.device)
         for i, (z, ids) in enumerate(zip(torch.split(latents, batch), torch.split(tokens, batch), strict=True)):
-            total += self.error(z, ids, generator(0, i, self.device)).mean() * len(z)
+            total += self.error(z, ids, *self.draws(z, generator(0, i, self.device))).mean() * len(z)
         return total.item() / len(latents)
 
 
@@ -78,10 +89,11 @@ class Velocity(Denoising):
             self.denoiser.set_attn_processor(AttnProcessor())
             networks["text_encoder"].set_attn_implementation("eager")
 
-    def error(self, latents: Tensor, tokens: Tensor, random: torch.Generator) -> Tensor:
+    def times(self, count: int, random: torch.Generator) -> Tensor:
+        return stratified_times(count, self.density, random)
+
+    def error(self, latents: Tensor, tokens: Tensor, times: Tensor, noise: Tensor) -> Tensor:
         """(v - v_theta(z_t, t, e))^2"""
-        times = stratified_times(len(latents), self.density, random)
-        noise = torch.randn(latents.shape, generator=random, device=self.device)
         signal, spread = self.signal[times][:, None, None, None], self.noise[times][:, None, None, None]
         dtype = self.denoiser.dtype
         noisy = (signal * latents + spread * noise).to(dtype, memory_format=torch.channels_last)
@@ -95,14 +107,16 @@ class Velocity(Denoising):
 class Flow(Denoising):
     """A transformer that predicts noise - image, with two text encoders, as `StableDiffusion3Pipeline` reads them."""
 
-    def error(self, latents: Tensor, tokens: Tensor, random: torch.Generator) -> Tensor:
-        """(noise - z - f_theta(z_t, t, e))^2 at logit-normal times (Esser 2024), one from each of N equal parts."""
-        count, device = len(latents), self.device
+    def times(self, count: int, random: torch.Generator) -> Tensor:
+        """Logit-normal (Esser 2024)."""
+        device = self.device
         u = (torch.arange(count, device=device) + torch.rand(count, generator=random, device=device)) / count
         u = u[torch.randperm(count, generator=random, device=device)]
-        times = torch.special.ndtri(u.clamp(1e-5, 1 - 1e-5)).sigmoid()
-        noise, t = torch.randn(latents.shape, generator=random, device=device), times[:, None, None, None]
-        dtype = self.denoiser.dtype
+        return torch.special.ndtri(u.clamp(1e-5, 1 - 1e-5)).sigmoid()
+
+    def error(self, latents: Tensor, tokens: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+        """(noise - z - f_theta(z_t, t, e))^2"""
+        t, dtype = times[:, None, None, None], self.denoiser.dtype
         with self._autocast():
             sequence, pooled = self._encode(tokens[:, : embedded_dit.LENGTH])
             predicted = self.predict(
@@ -134,6 +148,18 @@ ARCHITECTURES = {
 }
 
 
+def passes(task: Denoising, trainee: Trainee, example: Inputs) -> Callable[..., Tensor]:
+    """A function of the loss's arguments that leaves gradients in the trainee's parameters and returns the loss."""
+
+    def run(*inputs: Tensor) -> Tensor:
+        trainee.clear()
+        loss = task.loss(*inputs)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    return Graph(run, example) if task.device.type == "cuda" and trainee.half else run
+
+
 def train_denoiser(
     task: Denoising,
     examples: Examples,
@@ -144,11 +170,17 @@ def train_denoiser(
     log: Log,
 ) -> None:
     """Train until ``trainee`` is done. ``after_step`` may add examples and save."""
+
+    def inputs() -> Inputs:
+        random = generator(seed, trainee.step, task.device)
+        latents, tokens, weights = examples.batch(batch, random)
+        return latents, tokens, weights, *task.draws(latents, random)
+
+    forward_and_backward = passes(task, trainee, inputs())
     began, first = time.monotonic(), trainee.step
     while not trainee.done():
-        random = generator(seed, trainee.step, task.device)
-        loss = task.loss(*examples.batch(batch, random), random)
-        trainee.update(loss)
+        loss = forward_and_backward(*inputs())
+        trainee.descend()
         if trainee.step % 50 == 0:
             speed = (trainee.step - first) * batch / (time.monotonic() - began)
             metrics = {"loss": trainee.check(loss), "samples_per_second": speed, "pictures": float(examples.count)}

@@ -18,6 +18,8 @@ from magictailor.world.training.samples import sample_captions, sample_sheet
 from magictailor.world.training.session import Session
 from magictailor.world.training.state import Trainee
 
+CHUNKS_PER_STEP = 4  # of renders that are taken in after a step, at most: a step that waits for them costs more
+
 
 class DenoiserPhase:
     """Trains, measures and saves the denoiser. ``start``: weights to begin with, none if empty."""
@@ -47,7 +49,7 @@ class DenoiserPhase:
         )  # fmt: skip
         self.task = ARCHITECTURES[recipe.architecture].denoising(self.networks)
         if recipe.compile:
-            self.task.predict = torch.compile(self.task.denoiser)
+            self.task.predict = torch.compile(self.task.denoiser, dynamic=False)
         self.held_out_latents = encode(latents.autoencoder, torch.from_numpy(held_out.images).to(device))
         self.held_out_tokens = torch.from_numpy(held_out.tokens[:, 0]).long().to(device)
 
@@ -62,14 +64,15 @@ class DenoiserPhase:
         session.attempt("samples", self._write_samples)
 
     def _after_step(self) -> None:
-        if self.session.timed and self.bank.ready() and (chunk := self.bank.next()) is not None:
-            self.latents.add(chunk, self.examples)
+        for _ in range(CHUNKS_PER_STEP if self.session.timed else 0):
+            if self.bank.ready() and (chunk := self.bank.next()) is not None:
+                self.latents.add(chunk, self.examples)
         if self.session.save_due():
             self.session.attempt("held out", self._measure)
             self._save()
 
     def _measure(self) -> None:
-        with self.trainee.averaged():
+        with self.trainee.averaged(), torch.compiler.set_stance("force_eager"):  # other shapes are not compiled
             loss = self.task.held_out(self.held_out_latents, self.held_out_tokens)
         self.session.log("held out", self.trainee.step, {"loss": loss})
 

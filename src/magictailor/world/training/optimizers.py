@@ -52,8 +52,8 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_add(gradients, buffers, alpha=momentum)  # Nesterov's
         steps = orthogonalise(torch.stack([g.reshape(rows, columns) for g in ahead]))
         scale = lr * max(1.0, rows / columns) ** 0.5
-        for parameter, step in zip(parameters, steps.unbind(0), strict=True):
-            parameter.add_(step.reshape(parameter.shape), alpha=-scale)
+        shaped = [step.reshape(parameter.shape) for parameter, step in zip(parameters, steps.unbind(0), strict=True)]
+        torch._foreach_add_(parameters, shaped, alpha=-scale)
 
 
 def is_matrix(parameter: Tensor) -> bool:

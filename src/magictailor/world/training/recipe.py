@@ -8,7 +8,7 @@ from magictailor.recipe import ConfigModel
 
 
 class WorldTraining(ConfigModel):
-    """``steps``, ``batch``, ``lr`` are the denoiser's. ``pictures``: number of renders; their seeds are 0, 1, 2, ...
+    """``steps``, ``batch``, ``lr`` are the denoiser's. ``pictures``: number of renders, with successive seeds from ``first``.
 
     With ``minutes`` the whole training takes that long, the autoencoder ``autoencoder_share`` of it; the numbers of steps
     have no effect, and renders are added during the training, ``pictures`` at most. Without ``minutes`` the steps decide,
@@ -17,6 +17,7 @@ class WorldTraining(ConfigModel):
 
     architecture: Literal["unet", "dit"] = "unet"  # dit: a transformer with joint attention
     pictures: int = Field(80_000, ge=16, lt=100_000_000)
+    first: int = Field(0, ge=0, lt=100_000_000)
     captions: int = Field(6, ge=1, le=64)  # per render
     held_out: int = Field(256, ge=8, le=100_000)
     autoencoder_pictures: int = Field(20_000, ge=16)

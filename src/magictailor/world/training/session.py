@@ -16,7 +16,7 @@ from magictailor.world.training.output import pack
 from magictailor.world.training.recipe import WorldTraining
 from magictailor.world.training.state import FractionDone
 
-PACKED = ("base", "state", "autoencoder.png", "samples.png", "samples.json", "metrics.jsonl", "training.json")
+PACKED = ("base", "samples.png", "samples.json", "metrics.jsonl", "training.json")  # a later training starts from base
 
 
 class Clock:
@@ -113,4 +113,4 @@ class Session:
     def reserve(self) -> float:
         """Seconds kept for the last measurements, saving and samples."""
         limit = self.clock.limit or 0.0
-        return 30.0 if self.device.type == "cuda" else min(120.0, 0.2 * limit)
+        return (30.0 if self.recipe.samples else 12.0) if self.device.type == "cuda" else min(120.0, 0.2 * limit)

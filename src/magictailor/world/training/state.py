@@ -124,12 +124,23 @@ class Trainee:
 
     def update(self, loss: Tensor) -> None:
         """One step on this loss. Does not wait for the accelerator; `check` does."""
-        scale = lr_scale(self.step, self.fraction_done(self.step), self.warmup, self.decay)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.descend()
+        self.clear()
+
+    def clear(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def descend(self) -> None:
+        """One step on the gradients that the parameters have."""
+        scale = lr_scale(self.step, self.fraction_done(self.step), self.warmup, self.decay)
         if self.half:
-            for weight, parameter in zip(self.weights, self.parameters, strict=True):
-                weight.grad = None if parameter.grad is None else parameter.grad.float()
-                parameter.grad = None
+            used = [(w, p.grad) for w, p in zip(self.weights, self.parameters, strict=True) if p.grad is not None]
+            single = [torch.empty_like(weight) for weight, _ in used]
+            torch._foreach_copy_(single, [gradient for _, gradient in used])
+            for (weight, _), gradient in zip(used, single, strict=True):
+                weight.grad = gradient
         torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
         for optimizer, lr in self.optimizers:
             for group in optimizer.param_groups:

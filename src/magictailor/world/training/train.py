@@ -56,12 +56,16 @@ def train_world(
     listen: Listener = ignore,
     started: float | None = None,
     packed: Path | None = None,
+    renders: Path | None = None,
+    workers: int | None = None,
 ) -> Path:
     """Train the embedded base in ``output``; returns the folder of the finished pipeline.
 
     Args:
         started: `time.monotonic` when the minutes began to count; now if not given.
         packed: a folder for all results as one archive in pieces under 16 MiB, written each time they are saved.
+        renders: a folder for the renders, which stay there; two trainings at the same time may share it.
+        workers: number of rendering processes, one per core if not given; 0 in the second of two that share renders.
 
     Raises:
         InputError: the device or the start is missing, or the folder holds something else; nothing has been written.
@@ -76,8 +80,9 @@ def train_world(
         clock = Clock(folder / "clock.json", recipe.minutes, started or time.monotonic())
         session = Session(folder, recipe, torch_device, clock, listen, packed)
         bank = Bank(
-            folder / "bank", recipe.pictures, recipe.captions, recipe.held_out, recipe.chunk, _workers(torch_device),
-            keep=session.on_cpu, skip=session.timed, listen=listen,
+            renders or folder / "bank", recipe.pictures, recipe.captions, recipe.held_out, recipe.chunk,
+            _workers(torch_device) if workers is None else workers, keep=session.on_cpu or renders is not None,
+            skip=session.timed, first=recipe.first, listen=listen,
         )  # fmt: skip
         try:
             _run_phases(session, bank, start)
