@@ -9,6 +9,7 @@ from torch import Tensor
 
 from magictailor.backbones import Backbone
 from magictailor.common.errors import InputError
+from magictailor.common.hub import hub_answers
 from magictailor.common.pretrained import load_pretrained
 from magictailor.common.tensors import read_tensors, unprefixed
 
@@ -63,7 +64,7 @@ def _from_hub(name: str) -> Path:
     owner, _, rest = name.partition("/")
     model, _, file = rest.partition("/")
     try:
-        return Path(hf_hub_download(f"{owner}/{model}", file))
+        return Path(hf_hub_download(f"{owner}/{model}", file, local_files_only=not hub_answers()))
     except Exception as error:  # no such name, or no network: the library raises nearly anything
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{name}: neither a file nor found in the hub ({reason})", FIX, field="style_model") from error

@@ -7,6 +7,7 @@ from typing import Any
 from magictailor.backbones.sources import is_folder, is_single_file, local_path, read_index, split
 from magictailor.common.errors import InputError
 from magictailor.common.records import read_json
+from magictailor.weights import BASES
 
 CLIP_VOCABULARY = 49_408  # words; the embedded bases have far fewer
 CLASSES = {
@@ -40,7 +41,7 @@ def family_on_disk(model: str) -> str | None:
     Args:
         model: as `load_backbone` takes it.
     """
-    if model == "embedded":
+    if model in BASES:
         return model
     try:
         parts = split(model)

@@ -21,6 +21,7 @@ from magictailor.backbones.sources import (
 )
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Notice, ignore
+from magictailor.common.hub import hub_answers
 from magictailor.common.logging import quiet_loading
 from magictailor.common.pretrained import check_part
 from magictailor.common.text import shortened
@@ -111,8 +112,9 @@ def _from_hub(model: str, listen: Listener) -> str:
         return cached
     except InputError:
         raise
-    except Exception:  # not cached, or not whole: the library raises nearly anything
-        pass
+    except Exception as error:  # not cached, or not whole: the library raises nearly anything
+        if not hub_answers():
+            raise _not_had(model, "there is no network") from error
     try:
         return _download(model, listen)
     except InputError:
@@ -120,13 +122,16 @@ def _from_hub(model: str, listen: Listener) -> str:
     except GatedRepoError as error:
         raise _gated(model) from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(
-            f"{model}: neither a folder or file here nor complete in the hub's cache, and the hub gave no safetensors "
-            f"({reason})",
-            f"check the name (for instance {PAPERS_BASE}) and the network",
-            field="model",
-        ) from error
+        raise _not_had(model, " ".join(str(error).split())[:160]) from error
+
+
+def _not_had(model: str, reason: str) -> InputError:
+    return InputError(
+        f"{model}: neither a folder or file here nor complete in the hub's cache, and the hub gave no safetensors "
+        f"({reason})",
+        f"check the name (for instance {PAPERS_BASE}) and the network",
+        field="model",
+    )
 
 
 def _folder(model: str, listen: Listener) -> tuple[str, str]:
@@ -147,6 +152,8 @@ def _opened(model: str, dtype: Any, listen: Listener) -> tuple[str, Any, str]:
         file, (name, folder) = local_path(parts[0]).resolve(), _folder(parts[1], listen)
         transformer = open_transformer(file, Path(folder), read_index(folder), dtype)
         return f"{file}{SEPARATOR}{name}", _read(folder, dtype, transformer=transformer), ""
+    if model in weights.BASES:
+        return model, _read(str(weights.BASES[model]), dtype), ""
     if is_single_file(model):
         path = local_path(model).resolve()
         return str(path), *open_single_file(path, dtype)
@@ -179,32 +186,25 @@ def load_backbone(
     listen: Listener = ignore,
     **options: Unpack[RuntimeOptions],
 ) -> Backbone:
-    """A model with ``loras`` merged in: of a family in docs/models.md, or the base that comes with the package.
+    """A model with ``loras`` merged in: of a family in docs/models.md, or a base that comes with the package.
 
     Args:
-        model: ``embedded``; a folder in diffusers format; a checkpoint in one .safetensors file; a hub's name; or a
+        model: ``embedded`` or ``embedded-dit``; a folder in diffusers format; a checkpoint in one .safetensors file; a hub's name; or a
             transformer in one file with the model that has its other parts, ``FILE@MODEL``.
         listen: gets a notice of a model's licence before it is downloaded.
-        options: see `RuntimeOptions`. The embedded base is small: its precision is fp32, unless given.
+        options: see `RuntimeOptions`. The embedded bases are small: their precision is fp32, unless given.
 
     Raises:
         InputError: no such model or device, an unknown family, a damaged file, a pickle, or a LoRA that does not fit.
     """
-    # Importing diffusers' pipelines takes seconds: only when a model is really loaded.
-
-    from magictailor.backbones.stable_diffusion import StableDiffusion
-
     quiet_loading()
-    if model == "embedded":
-        options["precision"] = options.get("precision") or "fp32"
+    if model in weights.BASES:
+        options["precision"] = "fp32" if (asked := options.get("precision")) is None else asked
     runtime = make_runtime(**options)
     try:
-        if model == "embedded":
-            backbone = StableDiffusion(model, _read(str(weights.EMBEDDED), runtime.dtype), runtime=None)
-        else:
-            name, pipeline, assumption = _opened(model, runtime.dtype, listen)
-            backbone = backbone_class(type(pipeline).__name__)(name, pipeline, runtime=None)
-            backbone.assumption = assumption
+        name, pipeline, assumption = _opened(model, runtime.dtype, listen)
+        backbone: Backbone = backbone_class(type(pipeline).__name__)(name, pipeline, runtime=None)
+        backbone.assumption = assumption
     except InputError:
         raise
     except Exception as error:  # on damaged files the libraries raise nearly anything

@@ -73,12 +73,14 @@ def make_runtime(
     Raises:
         InputError: a device that is not there, or an unknown precision or preset.
     """
-    name = device or _best_device()
+    name = _best_device() if device is None else device
     rank = local_rank()
     found = device_named(f"cuda:{rank}" if name == "cuda" and rank is not None else name)
-    precision = precision or _best_precision(found)
+    precision = _best_precision(found) if precision is None else precision
     if precision not in (*PRECISIONS, *BITS):
-        raise InputError(f"{precision}: unknown", f"choose one of {', '.join((*PRECISIONS, *BITS))}", field="precision")
+        raise InputError(
+            f"{precision!r}: unknown", f"choose one of {', '.join((*PRECISIONS, *BITS))}", field="precision"
+        )
     if preset is not None and preset not in NAMES:
         raise InputError(f"{preset}: unknown", f"choose one of {', '.join(NAMES)}", field="preset")
     return Runtime(found, precision, compiled=compiled)

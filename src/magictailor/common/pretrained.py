@@ -5,6 +5,7 @@ from typing import Any
 
 from magictailor.common.errors import InputError
 from magictailor.common.headers import read_header
+from magictailor.common.hub import hub_answers
 from magictailor.common.records import read_json
 
 AGAIN = "download it again"
@@ -76,7 +77,8 @@ def load_pretrained(
         if names_missing:
             options |= {"output_loading_info": True}
         where = str(path) if path.is_dir() else source
-        loaded = model_class.from_pretrained(where, local_files_only=local or path.is_dir(), **options)
+        local = local or path.is_dir() or not hub_answers()
+        loaded = model_class.from_pretrained(where, local_files_only=local, **options)
     except Exception as error:  # no network, no such id, another model's files: the libraries raise nearly anything
         raise InputError(problem, fix, field=field) from error
     if not names_missing:

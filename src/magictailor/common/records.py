@@ -1,7 +1,9 @@
 """JSON files that are read back: of a bearable size, and of the shape that their reader expects."""
 
 import json
+import re
 import reprlib
+import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,7 +77,7 @@ def read_json(path: Path, fix: str, *, field: str = "", finite: bool = True) -> 
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror})", fix, field=field) from error
     except ValueError as error:
-        raise InputError(f"{path}: damaged ({str(error) or 'not JSON'})", fix, field=field) from error
+        raise InputError(f"{path}: damaged ({error})", fix, field=field) from error
 
 
 def parsed_json(data: bytes, *, finite: bool = True) -> Any:
@@ -88,6 +90,29 @@ def parsed_json(data: bytes, *, finite: bool = True) -> Any:
         return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant if finite else None)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise ValueError("not text in UTF-8") from error
+    except json.JSONDecodeError as error:
+        if not data.strip():
+            raise ValueError("empty") from error
+        cut = not error.doc[error.pos :].strip()
+        where = f"line {error.lineno}, column {error.colno}"
+        raise ValueError("cut short" if cut else f"no JSON from {where} on") from error
+
+
+def parsed_toml(text: str) -> dict[str, Any]:
+    """The content of a TOML text.
+
+    Raises:
+        ValueError: no TOML; it says where.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except tomllib.TOMLDecodeError as error:
+        where = re.search(r"\(at (line \d+, column \d+|end of document)\)", str(error))
+        raise ValueError(f"no TOML {'' if where is None else f'at {where[1]}'}".strip()) from error
 
 
 def _refuse_constant(name: str) -> Any:

@@ -10,7 +10,6 @@ Captions, hidden files and folders inside ``masks`` are ignored.
 import difflib
 import os
 import re
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 from magictailor.common.errors import InputError
 from magictailor.common.opening import read_text
+from magictailor.common.records import parsed_toml
 from magictailor.data.images import expand, image_files, is_image_file, natural_order
 
 EXPECTED = (
@@ -115,9 +115,11 @@ def _from_folders(folder: Path, folders: Sequence[Path]) -> list[Draft]:
 def _from_toml(file: Path) -> tuple[str, list[Draft]]:
     """Layout 3: paths and globs are relative to the TOML file."""
     try:
-        table = tomllib.loads(read_text(file))
-    except (ValueError, RecursionError, OSError) as error:
-        raise InputError(f"{file}: not valid TOML ({error})", "correct it") from error
+        table = parsed_toml(read_text(file))
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}", "choose a file that can be read") from error
+    except ValueError as error:
+        raise InputError(f"{file}: {error}", "mend that line") from error
     _refuse_unknown(table, KEYS, str(file))
     samples = table.get("samples")
     if not isinstance(samples, list) or not samples or not all(isinstance(item, dict) for item in samples):

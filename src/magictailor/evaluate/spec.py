@@ -2,7 +2,6 @@
 
 import json
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from magictailor.common.errors import InputError
 from magictailor.common.opening import read_text
+from magictailor.common.records import parsed_toml
 from magictailor.evaluate.anchor_names import ANCHORS
 from magictailor.generation.studies import STUDIES, filled, study_prompts
 from magictailor.methods import METHODS, REFERENCE_ONLY
@@ -155,10 +155,9 @@ def read_spec(path: Path | str) -> Spec:
     """Raises InputError: no such file, invalid TOML, an unknown key or an invalid value."""
     path = Path(path)
     try:
-        tree = json.loads(json.dumps(tomllib.loads(read_text(path)), default=str))  # a date is a text
+        tree = json.loads(json.dumps(parsed_toml(read_text(path)), default=str))  # a date is a text
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", "write a spec; docs/bench.md has an example") from error
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise InputError(f"{path}: no TOML ({reason})", "see the example in docs/bench.md") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}", "see the example in docs/bench.md") from error
     return config_from(Spec, tree, str(path))

@@ -35,6 +35,7 @@ from magictailor.recipe import Recipe
 from magictailor.training.checkpoint import STATE_FILE
 from magictailor.training.run_folder import RUN_FILE, describe_pair, is_finished, stored_bytes
 from magictailor.training.train import make_recipe, train
+from magictailor.weights import BASES
 
 OF_GENERATING = ("data.size=", "sampling.")  # settings that also hold where nothing is trained
 
@@ -47,7 +48,7 @@ class Generator(Protocol):
 
 def spec_scorers(spec: Spec) -> dict[str, Scorer]:
     """The spec's scorers by name, not loaded. Raises InputError for an unknown name."""
-    segmenter = spec.segmenter or ("embedded" if spec.model == "embedded" else "dino+sam")
+    segmenter = spec.segmenter or ("embedded" if spec.model in BASES else "dino+sam")
     return make_scorers(spec.metrics, spec.weights, segmenter)
 
 

@@ -27,7 +27,7 @@ from magictailor.exports.request import check_export
 from magictailor.exports.single_file import single_file
 from magictailor.generation.loading import load_trained
 from magictailor.training.run_folder import LORA_FILE
-from magictailor.weights import EMBEDDED
+from magictailor.weights import BASES
 
 
 def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
@@ -38,7 +38,7 @@ def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
     run.write_words(folder, lambda word: word, lambda word, _: word)
     files = {word: f"{name}.safetensors" for word, name in run.names.items()}
     lora = LORA_FILE if run.adapter else None
-    base = str(EMBEDDED) if run.info.model == "embedded" else run.info.model
+    base = str(BASES.get(run.info.model, run.info.model))
     return in_diffusers(
         run.pipeline_class,
         base,

@@ -44,7 +44,9 @@ def study_prompts(name: str, words: Sequence[str]) -> list[str]:
     if name not in STUDIES:
         near = difflib.get_close_matches(name, STUDIES, 1, 0.3) or list(STUDIES)[:1]
         raise InputError(
-            f"{name}: unknown; the nearest is {near[0]}", f"choose one of {', '.join(STUDIES)}", field="study"
+            f"{name or 'an empty study'}: unknown; the nearest is {near[0]}",
+            f"choose one of {', '.join(STUDIES)}",
+            field="study",
         )
     if len(words) < 2:
         raise InputError(

@@ -55,7 +55,7 @@ def transfer(
     naming, config = Naming(info.recipe, info.words), info.recipe.sampling
     if "ddim" not in backbone.schedulers:
         raise InputError(f"transfer: not on {backbone.family}", "use a run on Stable Diffusion 1, 2 or XL", field="run")
-    word = word or list(info.words)[-1]
+    word = list(info.words)[-1] if word is None else word
     if word not in info.words:
         raise InputError(f"{word}: not a pseudo-word of this run", f"it knows {', '.join(info.words)}", field="word")
     prompt = naming.training_prompts(word)[0] if prompt is None else naming.expand(prompt)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import tomllib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from magictailor.common.errors import InputError
+from magictailor.common.records import parsed_toml
 from magictailor.studio.workspace import NotThere
 
 PAIR_FILE, PHOTOS, MASKS = "pair.toml", "photos", "masks"
@@ -57,7 +57,7 @@ class StudioPair:
     @classmethod
     def from_toml(cls, text: str) -> "StudioPair":
         """Raises ValueError, KeyError or TypeError for a file that was not made here."""
-        table = tomllib.loads(text)
+        table = parsed_toml(text)
         samples = [
             StudioSample(s["label"], tuple(Path(p).name for p in s["images"]), s.get("word")) for s in table["samples"]
         ]

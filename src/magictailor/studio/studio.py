@@ -25,6 +25,7 @@ from magictailor.studio.pair_view import summary
 from magictailor.studio.pairs import PairStore
 from magictailor.studio.uploads import MAX_BYTES
 from magictailor.studio.workspace import Places, Workspace, checked_name, studio_root
+from magictailor.weights import BASES
 
 DEMO_PAIR = 100_000_060
 # The size of a base's images and the grids on which losses read masks, by what the base is. A test compares the first.
@@ -83,7 +84,7 @@ class Studio:
 
     def pair(self, id: str, model: str = "embedded") -> dict[str, Any]:
         """All that a page shows of a pair, with warnings for a base."""
-        kind = "embedded" if model == "embedded" else "sd"
+        kind = "embedded" if model in BASES else "sd"
         return summary(self.pairs, id, {kind: GRIDS[kind]})
 
     def demo_pair(self, seed: int = DEMO_PAIR) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from magictailor.common.errors import InputError
 from magictailor.common.files import TEMPORARY, output_folder
+from magictailor.weights import BASES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")  # of a file or folder that a request may name
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # a model's name at the hub
@@ -83,7 +84,7 @@ class Places:
         Raises:
             InputError: none of these.
         """
-        if name == "embedded":
+        if name in BASES:
             return name
         folder, _, file = name.partition("/")
         if folder == "models" and NAME.fullmatch(file) and (self.models / file).exists():
@@ -110,7 +111,7 @@ class Places:
 
         bases = names(self.models, lambda p: p.suffix == ".safetensors" or (p / "model_index.json").is_file())
         loras = names(self.loras, lambda p: p.suffix == ".safetensors")
-        return {"models": ["embedded", *(f"models/{name}" for name in bases)], "loras": loras}
+        return {"models": [*BASES, *(f"models/{name}" for name in bases)], "loras": loras}
 
 
 def studio_root(root: Path | str) -> Path:

@@ -2,7 +2,6 @@
 
 import difflib
 import reprlib
-import tomllib
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
@@ -13,6 +12,7 @@ from PIL import Image
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from magictailor.common.errors import InputError
+from magictailor.common.records import parsed_toml
 from magictailor.recipe import ConfigModel
 
 STUDY_FILE, PICTURES = "study.toml", "pictures"
@@ -232,9 +232,9 @@ def parse_study(text: str, path: Path | str = STUDY_FILE) -> Study:
         InputError: the first key that is unknown, missing or out of range: its name, its value, and a fix.
     """
     try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: no TOML ({error})", "mend that line, or make the study anew") from error
+        tree = parsed_toml(text)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}", "mend that line, or make the study anew") from error
     try:
         return Study.model_validate(tree, strict=False)
     except ValidationError as error:

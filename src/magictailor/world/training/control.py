@@ -21,6 +21,7 @@ from magictailor.common.events import Listener, Progress, ignore
 from magictailor.common.files import append_lines, write_json
 from magictailor.common.logging import quiet_loading
 from magictailor.common.pictures import save_png
+from magictailor.common.pretrained import load_pretrained
 from magictailor.recipe import ConfigModel
 from magictailor.world.embedded import SIZE, load_autoencoder
 from magictailor.world.training.bank import SCENERY, Bank
@@ -39,7 +40,8 @@ LOG_STEPS, WARMUP = 25, 100
 
 
 class ControlTraining(ConfigModel):
-    """The recipe. ``pictures``: number of renders; their seeds are 0, 1, 2, ...
+    """The recipe. ``pictures``: number of renders; their seeds are 0, 1, 2, ... ``start``: a ControlNet's folder, to begin
+    with its weights instead of the base's.
 
     The result depends on the recipe alone, and the training can be interrupted.
     """
@@ -52,6 +54,7 @@ class ControlTraining(ConfigModel):
     lr: float = Field(3e-4, gt=0, le=1)  # AdamW's; Muon's is ten times as large
     ema: float = Field(0.998, ge=0, lt=1)
     seed: int = Field(0, ge=0, lt=2**32)
+    start: str | None = None
     chunk: int = Field(256, ge=8)  # renders per job of a worker
     samples: int = Field(48, ge=0, le=256)
     save_seconds: float = Field(120, gt=0)
@@ -60,6 +63,15 @@ class ControlTraining(ConfigModel):
 def new_controlnet(unet: Any) -> ControlNetModel:
     """Begins as a copy of the U-Net's way down, which adds nothing. 4.9 M parameters for the embedded base's."""
     return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=EMBEDDING)
+
+
+def _first(base: Backbone, recipe: ControlTraining) -> Any:
+    """What the training begins with."""
+    if recipe.start is None:
+        torch.manual_seed(recipe.seed)
+        return new_controlnet(dict(base.networks)["unet"])
+    fix = "give a folder that train-control made"
+    return load_pretrained(ControlNetModel, recipe.start, fix, local=True, field="start", torch_dtype=torch.float32)
 
 
 class Controlled:
@@ -80,11 +92,12 @@ class Controlled:
 class ControlTrainer:
     """The ControlNet, its optimizer, and one step of its training."""
 
-    def __init__(self, folder: Path, recipe: ControlTraining, base: Backbone, examples: Examples) -> None:
+    def __init__(
+        self, folder: Path, recipe: ControlTraining, base: Backbone, controlnet: Any, examples: Examples
+    ) -> None:
         self.recipe, self.examples = recipe, examples
         networks = dict(base.networks)
-        torch.manual_seed(recipe.seed)
-        self.controlnet = new_controlnet(networks["unet"]).train()
+        self.controlnet = controlnet.train()
         self.controlnet.to(memory_format=torch.channels_last).set_attn_processor(AttnProcessor())
         self.task = Velocity({"unet": networks["unet"], "text_encoder": networks["text_encoder"]})
         self.controlled = Controlled(networks["unet"], self.controlnet)
@@ -159,14 +172,16 @@ def train_control(
         The record: recipe, base, losses, and how far pictures follow lines with and without it.
 
     Raises:
-        InputError: the folder holds something else, or OpenCV is missing; nothing has been written.
+        InputError: the folder holds something else, the start is no ControlNet's folder, or OpenCV is missing; nothing has
+            been written.
     """
     quiet_loading()
     canny(np.zeros((8, 8, 3), np.uint8))  # refuses a missing OpenCV
     base = load_backbone("embedded", device="cpu", precision="fp32")
+    controlnet = _first(base, recipe)
     with claimed(output, recipe, ("steps", "samples", "save_seconds")) as folder:
         examples, held, held_latents = _renders(folder, recipe, workers, listen)
-        trainer = ControlTrainer(folder, recipe, base, examples)
+        trainer = ControlTrainer(folder, recipe, base, controlnet, examples)
         record: dict[str, Any] = {
             "kind": "lines",
             "recipe": recipe.model_dump(mode="json"),

@@ -15,7 +15,7 @@ from magictailor.backbones import load_backbone
 from magictailor.common.errors import InputError
 from magictailor.common.files import write_json
 from magictailor.common.tensors import read_tensors, write_tensors
-from magictailor.weights import EMBEDDED
+from magictailor.weights import BASES
 from magictailor.world.training.denoiser import Architecture
 
 SHARD = 14_000_000  # bytes per file of weights
@@ -79,24 +79,28 @@ def _read_state(folder: Path) -> dict[str, Weights]:
     return networks
 
 
+def start_folder(start: str) -> Path:
+    """The base to start from: a shipped one by its name, or that of a training's folder."""
+    return BASES.get(start, Path(start).expanduser() / "base")
+
+
 def starting_weights(start: str) -> dict[str, Weights]:
-    """Weights to start from, by the network's folder: of "embedded", or of a folder with base/, perhaps state/.
+    """Weights to start from, by the network's folder: of an embedded base, or of a folder with base/, perhaps state/.
 
     Raises:
         InputError: the folder holds no base.
     """
     if start == "scratch":
         return {}
-    folder = Path(start).expanduser()
-    base = EMBEDDED if start == "embedded" else folder / "base"
+    base = start_folder(start)
     if not (base / "model_index.json").is_file():
         raise InputError(
             f"{start}: has no base/model_index.json", "give the folder of a training, or embedded", field="start"
         )
     backbone = load_backbone(str(base), device="cpu", precision="fp32")
     weights = {name: dict(network.state_dict()) for name, network in backbone.networks.items()}
-    if start != "embedded" and (folder / "state" / "00.safetensors").is_file():
-        weights |= _read_state(folder / "state")
+    if start not in BASES and (base.parent / "state" / "00.safetensors").is_file():
+        weights |= _read_state(base.parent / "state")
     return weights
 
 

@@ -30,7 +30,7 @@ class WorldTraining(ConfigModel):
     lr: float = Field(2e-3, gt=0, le=1)  # AdamW's; Muon's is ten times as large
     ema: float = Field(0.998, ge=0, lt=1)
     seed: int = Field(0, ge=0, lt=2**32)
-    start: str = "scratch"  # or "embedded", or the folder of an earlier training: its weights, with a new warm-up
+    start: str = "scratch"  # or "embedded", "embedded-dit", or the folder of an earlier training: its weights, with a new warm-up
     minutes: float | None = Field(None, gt=0, le=100_000)
     half: bool = False  # networks in bfloat16 instead of autocast
     compile: bool = False

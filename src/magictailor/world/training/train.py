@@ -1,5 +1,6 @@
 """The whole training of the embedded base. After an interruption, the same call continues it."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from magictailor.world.training.bank import Bank
 from magictailor.world.training.denoiser_phase import DenoiserPhase
 from magictailor.world.training.examples import Examples
 from magictailor.world.training.latents import Latents
-from magictailor.world.training.output import Weights, starting_weights
+from magictailor.world.training.output import Weights, start_folder, starting_weights
 from magictailor.world.training.recipe import WorldTraining
 from magictailor.world.training.rendering import concatenate
 from magictailor.world.training.session import Clock, Session
@@ -84,6 +85,8 @@ def train_world(
             _workers(torch_device) if workers is None else workers, keep=session.on_cpu or renders is not None,
             skip=session.timed, first=recipe.first, listen=listen,
         )  # fmt: skip
+        if (earlier := start_folder(recipe.start) / "training.json").is_file():
+            session.record["before"] = json.loads(earlier.read_text("utf-8"))
         try:
             _run_phases(session, bank, start)
         finally:
