@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from magictailor.backbones.contract import Condition, Keys
+from magictailor.common.tensors import sent
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def word_weights(condition: Condition, attend: Sequence[Sequence[str]], length: 
         for number, word in enumerate(words):
             span = list(condition.spans[row][word])
             weights[row, number, span] = 1 / len(span)
-    return weights.to(device)
+    return sent(weights, device)
 
 
 def read_maps(

@@ -11,7 +11,7 @@ from torch import Tensor
 from magictailor.common.cache import cache_folder
 from magictailor.common.errors import InputError
 from magictailor.common.files import output_folder
-from magictailor.common.tensors import read_tensors, write_tensors
+from magictailor.common.tensors import read_tensors, sent, write_tensors
 
 Encoded = dict[str, Tensor]
 MASK = "mask"
@@ -35,7 +35,7 @@ class PromptCache:
                     self._kept[text] = {k: v.detach().cpu() for k, v in self._encode([text]).items()}
             for text in new:
                 self._write(text)
-        return {k: v.to(device) for k, v in joined([self._kept[text] for text in texts]).items()}
+        return {k: sent(v, device) for k, v in joined([self._kept[text] for text in texts]).items()}
 
     def _file(self, text: str) -> Path | None:
         if not (identity := self._identity(text)):

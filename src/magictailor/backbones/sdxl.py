@@ -8,6 +8,7 @@ from torch import Tensor
 
 from magictailor.backbones.contract import Condition
 from magictailor.backbones.stable_diffusion import StableDiffusion
+from magictailor.common.tensors import sent
 
 LEGACY_END = 2  # the end of a text in old configurations: transformers then pools at the highest token number
 
@@ -39,7 +40,7 @@ class StableDiffusionXL(StableDiffusion):
         ids = {name: self._words.token_ids(name, prompts) for name in self.encoders}
         encoders = self.text_encoders
         with self.on_device("text"), self._autocast():
-            outputs: list[Any] = [encoders[n](ids[n].to(self.device), output_hidden_states=True) for n in encoders]
+            outputs: list[Any] = [encoders[n](sent(ids[n], self.device), output_hidden_states=True) for n in encoders]
         pooled = outputs[-1].text_embeds
         sizes = torch.tensor([[self.size, self.size, 0, 0, self.size, self.size]], device=self.device)
         tensors = {

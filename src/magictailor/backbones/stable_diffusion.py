@@ -15,6 +15,7 @@ from magictailor.backbones.process import Diffusion
 from magictailor.backbones.runtime import CPU, Runtime
 from magictailor.backbones.words import ClipWords
 from magictailor.common.errors import InputError
+from magictailor.common.tensors import sent
 from magictailor.recipe import Kind
 
 ENCODER = "clip"
@@ -91,7 +92,7 @@ class StableDiffusion(PipelineBackbone):
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
         ids = self._words.token_ids(ENCODER, prompts)
         with self.on_device("text"), self._autocast():
-            sequence = self.pipeline.text_encoder(ids.to(self.device)).last_hidden_state
+            sequence = self.pipeline.text_encoder(sent(ids, self.device)).last_hidden_state
         return Condition({"sequence": sequence}, self._words.spans(ENCODER, ids, words))
 
     @property

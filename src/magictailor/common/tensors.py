@@ -16,6 +16,11 @@ from magictailor.common.headers import Header, read_header
 WORD = "magictailor.word"  # in an exported embedding's header: its pseudo-word
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device. Does not wait for a card, which would have nothing to do until the next launch."""
+    return tensor.to(device, non_blocking=True)
+
+
 def _sort_metadata(path: Path) -> None:
     """Sort the metadata in place: the library writes it in any order. The file keeps its length."""
     with path.open("r+b") as file:

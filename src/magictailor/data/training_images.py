@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from magictailor.common.errors import InputError
+from magictailor.common.tensors import sent
 from magictailor.data.images import fit_square
 from magictailor.data.pairs import Pair
 from magictailor.recipe import Augment
@@ -29,7 +30,7 @@ class TrainingImage:
     mask: Tensor
 
     def on(self, device: torch.device) -> "TrainingImage":
-        return replace(self, pixels=self.pixels.to(device), mask=self.mask.to(device))
+        return replace(self, pixels=sent(self.pixels, device), mask=sent(self.mask, device))
 
 
 def training_images(pair: Pair, size: int, grids: Sequence[tuple[int, int]]) -> list[TrainingImage]:

@@ -6,15 +6,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from magictailor.common.tensors import sent
+
 
 def sample_means(per_image: Tensor, samples: Sequence[int], count: int) -> Tensor:
     """The mean over each sample's images, [count]; not a number for a sample without images.
 
     ``per_image`` [K], ``samples``: the sample of each of them.
     """
-    index = torch.tensor(list(samples), device=per_image.device)
-    total = torch.zeros(count, dtype=per_image.dtype, device=per_image.device).index_add(0, index, per_image)
-    return total / torch.bincount(index, minlength=count)
+    index, device = torch.tensor(list(samples)), per_image.device
+    images = torch.bincount(index, minlength=count)  # on the CPU: a card would be waited for
+    total = torch.zeros(count, dtype=per_image.dtype, device=device).index_add(0, sent(index, device), per_image)
+    return total / sent(images, device)
 
 
 def worst(losses: Tensor) -> Tensor:

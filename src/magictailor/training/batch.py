@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from magictailor.backbones import Backbone
+from magictailor.common.tensors import sent
 from magictailor.data.training_images import shrink
 from magictailor.recipe import Degradation, DMDeg, Phase, Recipe, RegionOfInterest
 from magictailor.techniques.degradation import degraded
@@ -62,8 +63,8 @@ class BatchMaker:
         """``uniform``: a number in [0, 1) for each row, its time."""
         backbone, device = self.backbone, self.backbone.device
         latents, pixels, masks = self._latents(rows, phase.degradation)
-        times = backbone.times(uniform).to(device)
-        noise = torch.stack([row.normal(self.latent_shape, "noise") for row in rows]).to(device)
+        times = sent(backbone.times(uniform), device)
+        noise = sent(torch.stack([row.normal(self.latent_shape, "noise") for row in rows]), device)
         noisy, union = backbone.add_noise(latents, noise, times), masks.amax(1, keepdim=True)
         mask, region = shrink(union, self.latent_grid), None
         if phase.region is not None:
@@ -94,14 +95,15 @@ class BatchMaker:
         for row, (image, _), mask in zip(rows, rendered, masks.amax(1, keepdim=True), strict=True):
             noise = torch.zeros_like(image)
             if isinstance(config, DMDeg):
-                noise = row.image_normal(tuple(image.shape), "degradation").to(device)
+                noise = sent(row.image_normal(tuple(image.shape), "degradation"), device)
             out = degraded(image, mask, noise, config, row.image_step, self.recipe.steps)
             pixels.append(out.clamp(-1, 1) if quirks.clamp_degraded and isinstance(config, DMDeg) else out)
         latents = self.backbone.encode_images(torch.stack(pixels), self._posterior(rows))
         return latents, torch.stack([image for image, _ in rendered]), masks
 
     def _posterior(self, rows: Sequence[Row]) -> Tensor:
-        return torch.stack([row.image_normal(self.latent_shape, "posterior") for row in rows]).to(self.backbone.device)
+        noise = torch.stack([row.image_normal(self.latent_shape, "posterior") for row in rows])
+        return sent(noise, self.backbone.device)
 
     def _alone(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from magictailor.backbones import Backbone, Condition
 from magictailor.common.errors import InputError
+from magictailor.common.tensors import sent
 from magictailor.recipe import Phase, Recipe
 from magictailor.techniques.attention import attention_error
 from magictailor.techniques.balancing import sample_means
@@ -198,6 +199,6 @@ def _attention_losses(batch: Batch, maps: Tensor, masks: Tensor, normalised: boo
     shown = [(i, n) for i, row in enumerate(batch.rows) for n in range(len(row.words))]
     if not shown:
         return maps.new_zeros(len(batch.rows))
-    rows, subjects = torch.tensor(shown, device=maps.device).T
+    rows, subjects = sent(torch.tensor(shown), maps.device).T
     errors = attention_error(maps[rows, subjects], masks[rows, subjects], normalised)
     return errors.new_zeros(len(batch.rows)).index_add(0, rows, errors)
