@@ -7,17 +7,19 @@ import pytest
 
 import magictailor.demo as demo
 from magictailor.methods.base_defaults import BY_FAMILY, BaseDefaults
+from magictailor.weights import BASES
 
 SEED = 100_000_000
 
 
+@pytest.mark.parametrize("model", BASES)
 def test_the_page_is_complete_and_a_second_call_generates_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = BaseDefaults((1, 1), (1e-4, 1e-4), rank=2, guidance=4.0, sampling_steps=2)
-    monkeypatch.setitem(BY_FAMILY, "embedded", quick)
+    monkeypatch.setitem(BY_FAMILY, model, quick)
     monkeypatch.setattr(demo, "NUMBER", 1)
-    page = demo.run_demo(tmp_path / "demo", SEED)
+    page = demo.run_demo(tmp_path / "demo", SEED, model=model)
     text = page.read_text("utf-8")
     assert text.count("<figcaption>the true answer<") == 1 + len(demo.SHOWN)
     for prompt in (
@@ -33,7 +35,7 @@ def test_the_page_is_complete_and_a_second_call_generates_nothing(
     assert "http" not in text
     assert len(re.findall(r'polyline points="[0-9]', text)) == 2
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.png")}
-    demo.run_demo(tmp_path / "demo", SEED)
+    demo.run_demo(tmp_path / "demo", SEED, model=model)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.png") if p.name != "pair.png"} == {
         p: t for p, t in before.items() if p.name != "pair.png"
     }

@@ -13,7 +13,7 @@ import magictailor.world.training.train as train_module
 from magictailor.backbones import load_backbone
 from magictailor.common.errors import InputError
 from magictailor.common.tensors import read_tensors
-from magictailor.weights import EMBEDDED
+from magictailor.weights import BASES, EMBEDDED
 from magictailor.world.captions import caption, caption_rng
 from magictailor.world.embedded import load_autoencoder, new_autoencoder, new_scheduler
 from magictailor.world.render import render
@@ -165,10 +165,17 @@ def test_a_missing_start_or_device_is_refused_before_anything_is_written(tmp_pat
     assert not (tmp_path / "new").exists()
 
 
-def test_the_shipped_base_is_small_and_has_its_record() -> None:
+def test_the_shipped_weights_are_small_and_bases_have_their_records() -> None:
     size = sum(p.stat().st_size for p in EMBEDDED.parent.rglob("*.safetensors"))
-    assert size <= 46 * 2**20  # base, judge and ControlNet
-    assert (EMBEDDED / "training.json").is_file()
+    assert size <= 68 * 2**20  # two bases, judge and ControlNet
+    transformer = [p for p in BASES["embedded-dit"].rglob("*.safetensors") if p.parent.name != "vae"]
+    assert sum(p.stat().st_size for p in transformer) <= 18e6
+    assert all((base / "training.json").is_file() for base in BASES.values())
+
+
+def test_the_bases_share_an_autoencoder() -> None:
+    first, second = ((base / "vae" / "diffusion_pytorch_model.safetensors").read_bytes() for base in BASES.values())
+    assert first == second
 
 
 def test_a_whole_training_of_the_transformer_ends_in_a_base_with_words_to_train(

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -249,6 +249,9 @@ def generate(
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The demo's folder.")] = Path("magictailor-demo"),
     pair: Annotated[int | None, typer.Option(help="The seed of another pair of the world.", show_default=False)] = None,
+    model: Annotated[
+        Literal["embedded", "embedded-dit"], typer.Option(help="The base: a U-Net, or a transformer.")
+    ] = "embedded",
     show: Annotated[
         bool, typer.Option("--open/--no-open", help="Show the page in a browser, where there is one.")
     ] = True,
@@ -262,7 +265,7 @@ def demo(
         output_folder(output)  # before torch is imported
         from magictailor.demo import PAIR, run_demo
     with progress_bars(console) as listen:
-        page = run_demo(output, PAIR if pair is None else pair, listen)
+        page = run_demo(output, PAIR if pair is None else pair, listen, model=model)
     console.print(f"the page: {page.resolve()}")
     if show and sys.stdout.isatty():  # not where nobody looks: in a script, or under a test
         webbrowser.open(page.resolve().as_uri())

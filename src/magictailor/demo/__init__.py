@@ -10,6 +10,7 @@ from magictailor.common.files import json_text, output_folder, write_json
 from magictailor.demo.page import write_page
 from magictailor.generation.images import save_images
 from magictailor.generation.protocol import PROMPTS
+from magictailor.weights import BASES
 from magictailor.world.pairs import world_pair, write_pair
 
 METHOD = "magictailor"
@@ -18,30 +19,35 @@ SHOWN = ("snow", "beach", "comic", "watercolor")  # the names of the protocol's 
 NUMBER = 4  # images of each prompt
 
 
-def run_demo(output: Path, pair_seed: int, listen: Listener = ignore) -> Path:
+def run_demo(output: Path, pair_seed: int, listen: Listener = ignore, *, model: str = "embedded") -> Path:
     """Render the pair of this seed, train with the default recipe, generate, and write ``index.html``; returns its path.
 
     After an interruption, the same call goes on.
 
+    Args:
+        model: an embedded base: no other knows the world.
+
     Raises:
-        InputError: no such seed, or ``output`` has other contents, or the demo of another pair.
+        InputError: no such seed or base, or ``output`` has other contents, or the demo of another pair or base.
     """
+    if model not in BASES:
+        raise InputError(f"{model}: does not know the demo's world", f"choose {' or '.join(BASES)}", field="model")
     try:
         pair = world_pair(pair_seed)
     except InputError as error:
         raise error.about("pair_seed") from error
     output = output_folder(output)
-    marker, content = output / "demo.json", {"pair": pair_seed, "method": METHOD}
+    marker, content = output / "demo.json", {"pair": pair_seed, "method": METHOD, "model": model}
     if output.exists() and any(output.iterdir()):
         if not marker.is_file() or marker.read_bytes() != json_text(content).encode():
-            problem = f"{output}: holds something else than the demo of pair {pair_seed}"
+            problem = f"{output}: holds something else than the demo of pair {pair_seed} on {model}"
             raise InputError(problem, "choose another folder", field="output")
     else:
         write_json(marker, content)
     if not (output / "pair").exists():
         write_pair(pair, output / "pair")
     listen(Progress("pair", 1, 1))
-    run = personalize(output / "pair", output / "run", method=METHOD, listen=listen)
+    run = personalize(output / "pair", output / "run", model=model, method=METHOD, listen=listen)
     concept, component = pair.words
     prompts = {
         "composite": [f"a photo of {concept} with {component}"],
