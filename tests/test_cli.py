@@ -224,6 +224,12 @@ def test_mistakes_in_training_the_base(
     assert sorted(folder.rglob("*")) == before
 
 
+def test_an_empty_option_is_no_missing_one(call: Call, folder: Path, tmp_path: Path) -> None:
+    refused(call("train", folder, "--output", tmp_path / "run", "--precision", ""), "''")
+    refused(call("train", folder, "--output", tmp_path / "run", "--device", ""), "device")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_demo_of_another_pair_is_refused(call: Call, tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text('{\n  "pair": 10,\n  "method": "magictailor"\n}\n')
     refused(call("demo", "--pair", 1, "--output", tmp_path), "another folder")

@@ -105,7 +105,7 @@ def ending(error: BaseException) -> tuple[int, str]:
         case OSError() if error.errno is not None:
             return _of_the_system(error)
     if hasattr(error, "format_message"):  # typer's own click, whose exceptions have no public name
-        message = str(error.format_message())
+        message = str(error.format_message()).replace("Value error, ", "")  # pydantic's, inside typer's
         for theirs, ours in TYPER.items():
             message = message.replace(theirs, ours)
         return MISTAKE, f"{message} (magictailor --help lists what there is)"
