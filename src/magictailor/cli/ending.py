@@ -30,6 +30,7 @@ SPELLINGS = {
 }  # fmt: skip
 
 TYPER = {  # its messages in a user's words
+    "Value error, ": "",
     "Input should be a valid integer, unable to parse string as an integer": "write a whole number, for instance 4",
     "Input should be a valid number, unable to parse string as a number": "write a number, for instance 0.5",
 }
@@ -105,7 +106,7 @@ def ending(error: BaseException) -> tuple[int, str]:
         case OSError() if error.errno is not None:
             return _of_the_system(error)
     if hasattr(error, "format_message"):  # typer's own click, whose exceptions have no public name
-        message = str(error.format_message()).replace("Value error, ", "")  # pydantic's, inside typer's
+        message = str(error.format_message())
         for theirs, ours in TYPER.items():
             message = message.replace(theirs, ours)
         return MISTAKE, f"{message} (magictailor --help lists what there is)"
