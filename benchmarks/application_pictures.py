@@ -1,6 +1,6 @@
 """The picture of the guide to applications: img2img at three strengths, and a region, by the untrained embedded base.
 
-``python benchmarks/application_pictures.py --output docs/images/applications.png`` (two minutes on two busy cores)
+``python benchmarks/application_pictures.py --output docs/images/applications.webp`` (two minutes on two busy cores)
 """
 
 import argparse
@@ -40,7 +40,9 @@ def main() -> None:
             options = SamplingOptions(STEPS, GUIDANCE, batch=2)
             columns.append(list(sample_attached(base, [PROMPT] * 2, (0, 1), options, loaded)))
     titles = ["picture", "strength 0.2", "strength 0.5", "strength 0.8", "a region alone"]
-    save_png(grid([[picture, *row] for row in zip(*columns, strict=True)], column_titles=titles), output)
+    grid([[picture, *row] for row in zip(*columns, strict=True)], column_titles=titles).save(
+        output, quality=90, method=6
+    )
 
 
 if __name__ == "__main__":

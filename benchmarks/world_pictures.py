@@ -1,4 +1,4 @@
-"""The images of docs/world.md: `python benchmarks/world_pictures.py docs/images` (base.png is the samples.png of a training)."""
+"""The images of docs/world.md: `python benchmarks/world_pictures.py docs/images` (base.webp and base-dit.webp are made of a training's samples.png)."""
 
 import sys
 from dataclasses import replace
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from magictailor.common.pictures import grid, save_png
+from magictailor.common.pictures import grid
 from magictailor.generation.protocol import CONTEXTS, TREATMENTS
 from magictailor.world.checks import binding_checks
 from magictailor.world.pairs import CHALLENGES, composite_scene, reference_scenes, world_pair
@@ -47,5 +47,5 @@ def pairs() -> Image.Image:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    save_png(contexts(), folder / "places.png")
-    save_png(pairs(), folder / "pairs.png")
+    contexts().save(folder / "places.webp", quality=90, method=6)
+    pairs().save(folder / "pairs.webp", quality=90, method=6)

@@ -142,6 +142,15 @@ def _folder(model: str, listen: Listener) -> tuple[str, str]:
     return model, _from_hub(model, listen)
 
 
+def _shared(model: str, dtype: Any) -> dict[str, Any]:
+    """The parts that a shipped base has from another one."""
+    if (weights.BASES[model] / "vae").is_dir():
+        return {}
+    from diffusers import AutoencoderKL
+
+    return {"vae": AutoencoderKL.from_pretrained(weights.AUTOENCODER, torch_dtype=dtype, local_files_only=True)}
+
+
 def _opened(model: str, dtype: Any, listen: Listener) -> tuple[str, Any, str]:
     """A model's full name, its pipeline, and what was assumed about it."""
     from magictailor.backbones.single_file import open_single_file
@@ -153,7 +162,7 @@ def _opened(model: str, dtype: Any, listen: Listener) -> tuple[str, Any, str]:
         transformer = open_transformer(file, Path(folder), read_index(folder), dtype)
         return f"{file}{SEPARATOR}{name}", _read(folder, dtype, transformer=transformer), ""
     if model in weights.BASES:
-        return model, _read(str(weights.BASES[model]), dtype), ""
+        return model, _read(str(weights.BASES[model]), dtype, **_shared(model, dtype)), ""
     if is_single_file(model):
         path = local_path(model).resolve()
         return str(path), *open_single_file(path, dtype)

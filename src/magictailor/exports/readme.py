@@ -1,6 +1,9 @@
 """The README of an export: its use in each tool, with the exact prompt."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from magictailor.weights import AUTOENCODER
 
 DIFFUSERS = """
 ```python
@@ -21,6 +24,15 @@ pipe.load_textual_inversion(
 pipe.load_textual_inversion(
     word["clip_g"], token="{word}", text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2
 )"""
+# Stable Diffusion 3's pipeline cannot load textual inversions, and pools both encoders.
+ROWS = """encoders = {{"clip_l": (pipe.text_encoder, pipe.tokenizer), "clip_g": (pipe.text_encoder_2, pipe.tokenizer_2)}}
+for word, file in {words!r}.items():
+    for key, vector in load_file(file).items():
+        encoder, tokenizer = encoders[key]
+        encoder.text_model.eos_token_id = tokenizer.eos_token_id  # or new words are misread
+        tokenizer.add_tokens(word)
+        table = encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False).weight.data
+        table[tokenizer.convert_tokens_to_ids(word)] = vector[0].to(table.dtype)"""
 A1111 = """
 {tools}: {lora}{words}prompt:
 
@@ -70,6 +82,7 @@ def in_diffusers(
     call: Mapping[str, object],
     v: bool = False,
     absent: Sequence[str] = (),
+    shipped: bool = False,
 ) -> str:
     """Python code for diffusers.
 
@@ -81,11 +94,18 @@ def in_diffusers(
         call: further arguments of the pipeline's call.
         v: the base predicts v, not epsilon.
         absent: parts that the base does without.
+        shipped: the base comes with this package: its weights are half precision, which few CPUs compute in.
     """
     without = "".join(f", {part}=None" for part in absent)
     one_file = base.endswith((".safetensors", ".ckpt"))
     imports = [f"from diffusers import {pipeline}"]
     lines = []
+    if shipped:
+        imports.insert(0, "import torch")
+        without += ", torch_dtype=torch.float32"
+        if not Path(base, "vae").is_dir():
+            imports[1] = f"from diffusers import AutoencoderKL, {pipeline}"
+            without += f", vae=AutoencoderKL.from_pretrained({str(AUTOENCODER)!r}, torch_dtype=torch.float32)"
     if one_file and v:  # diffusers cannot tell it from the file
         imports[0] = f"from diffusers import DDIMScheduler, {pipeline}"
         lines.append(PREDICTS_V)
@@ -94,6 +114,9 @@ def in_diffusers(
         imports.append("from safetensors.torch import load_file")
         lines.append(LEGACY_END)
         lines += [TWO_ENCODERS.format(file=file, word=word) for word, file in words.items()]
+    elif pipeline == "StableDiffusion3Pipeline" and words:
+        imports.append("from safetensors.torch import load_file")
+        lines.append(ROWS.format(words=dict(words)))
     else:
         lines += [f'pipe.load_textual_inversion("{file}", token="{word}")' for word, file in words.items()]
     return DIFFUSERS.format(

@@ -48,6 +48,7 @@ def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
         run.call,
         run.predicts_v,
         run.absent,
+        run.info.model in BASES,
     )
 
 

@@ -6,6 +6,8 @@
 from pathlib import Path
 
 EMBEDDED = Path(__file__).parent / "embedded"  # a U-Net
-BASES = {"embedded": EMBEDDED, "embedded-dit": Path(__file__).parent / "embedded-dit"}  # by what a model is called
+TRANSFORMER = Path(__file__).parent / "embedded-dit"  # without an autoencoder: it shares the U-Net's
+BASES = {"embedded": EMBEDDED, "embedded-dit": TRANSFORMER}  # by what a model is called
+AUTOENCODER = EMBEDDED / "vae"
 JUDGE = Path(__file__).parent / "judge.safetensors"
 CONTROL = Path(__file__).parent / "control-lines"

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from magictailor.common.logging import quiet_loading
-from magictailor.weights import EMBEDDED
+from magictailor.weights import AUTOENCODER
 from magictailor.world.tokenizer import LENGTH, build_tokenizer
 
 SIZE = 128  # pixels
@@ -43,6 +43,7 @@ def new_autoencoder() -> AutoencoderKL:
         mid_block_add_attention=False,
         sample_size=SIZE,
         scaling_factor=1.0,
+        shift_factor=0.0,  # Stable Diffusion 3's pipeline asks for one
         force_upcast=False,
     )
 
@@ -106,10 +107,8 @@ def assemble(networks: Mapping[str, Any], autoencoder: AutoencoderKL) -> StableD
     )
 
 
-def load_autoencoder(folder: Path = EMBEDDED) -> AutoencoderKL:
-    """The shipped autoencoder, or that of another base's folder, frozen, in single precision."""
+def load_autoencoder(folder: Path = AUTOENCODER) -> AutoencoderKL:
+    """The shipped autoencoder, or one in another folder, frozen, in single precision."""
     quiet_loading()
-    loaded: AutoencoderKL = AutoencoderKL.from_pretrained(
-        folder / "vae", torch_dtype=torch.float32, local_files_only=True
-    )
+    loaded: AutoencoderKL = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
     return loaded.eval().requires_grad_(False)

@@ -68,8 +68,7 @@ def new_networks() -> dict[str, Any]:
 
 
 def assemble(networks: Mapping[str, Any], autoencoder: AutoencoderKL) -> StableDiffusion3Pipeline:
-    """Combine the networks into a plain diffusers pipeline, which asks its autoencoder for a shift."""
-    autoencoder.register_to_config(shift_factor=0.0)
+    """Combine the networks into a plain diffusers pipeline."""
     return StableDiffusion3Pipeline(
         vae=autoencoder,
         **networks,

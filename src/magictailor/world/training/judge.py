@@ -172,7 +172,7 @@ def _main() -> None:
     if base is not None:
         from magictailor.world.embedded import load_autoencoder
 
-        autoencoder = load_autoencoder(base)
+        autoencoder = load_autoencoder(base / "vae")
     started = time.monotonic()
 
     def listen(event: Event) -> None:

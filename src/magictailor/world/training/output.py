@@ -97,7 +97,7 @@ def starting_weights(start: str) -> dict[str, Weights]:
         raise InputError(
             f"{start}: has no base/model_index.json", "give the folder of a training, or embedded", field="start"
         )
-    backbone = load_backbone(str(base), device="cpu", precision="fp32")
+    backbone = load_backbone(start if start in BASES else str(base), device="cpu", precision="fp32")
     weights = {name: dict(network.state_dict()) for name, network in backbone.networks.items()}
     if start not in BASES and (base.parent / "state" / "00.safetensors").is_file():
         weights |= _read_state(base.parent / "state")
