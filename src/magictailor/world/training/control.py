@@ -37,6 +37,7 @@ from magictailor.world.training.state import Trainee, claimed, generator
 EMBEDDING = (16, 24, 48, 96)  # channels of the convolutions that read the drawing
 WITHOUT_CAPTION = 0.2  # share of the examples, on top of those whose caption is empty
 LOG_STEPS, WARMUP = 25, 100
+SMALL = 4096  # numbers: a matrix with fewer keeps 16 bits
 
 
 class ControlTraining(ConfigModel):
@@ -137,11 +138,18 @@ class ControlTrainer:
         return found
 
     def write(self, target: Path, record: Mapping[str, Any]) -> None:
-        """The averaged weights in half precision, as ``ControlNetModel.from_pretrained`` reads them, and the record."""
+        """The averaged weights, as ``ControlNetModel.from_pretrained`` reads them, and the record.
+
+        Large matrices have 8 bits: on 32 pictures the lines are followed as well as with 16 (docs/experiments/controlnet.md).
+        """
         network = new_controlnet(self.controlled.unet)
         network.load_state_dict(self.trainee.state_dict(0, average=True))
         new = target.with_name(f".{target.name}.new")
-        network.half().save_pretrained(new)
+        network.half()
+        for weight in network.parameters():
+            if weight.ndim > 1 and weight.numel() > SMALL:
+                weight.requires_grad_(False).data = weight.data.to(torch.float8_e4m3fn)
+        network.save_pretrained(new)
         write_json(new / "training.json", record)
         replace_folder(new, target)
 
