@@ -7,6 +7,10 @@ import { announce, duration, field, h, loras, select, show } from "../dom.js";
 import { settingsForm } from "../form.js";
 import { allSources, busy, choosePair, jobsOf, nameOf, on, sourcesOf, state, titleOf } from "../store.js";
 
+const BASES = { // what a list of models calls them
+  embedded: "embedded: the small base of the world", "embedded-dit": "embedded-dit: the same with a transformer",
+};
+
 export async function open(main, [id]) {
   return id ? watch(main, id) : choose(main);
 }
@@ -72,7 +76,7 @@ async function choose(main) {
       field("Pair", select(state.pairs.map((p) => [p.id, p.name]), pair?.id, (v) => choosePair(v).catch(report))),
       !pair && h("p", { class: "notice warn" }, "There is no pair yet. ", h("a", { href: "#/pair" }, "Make one")),
       pair && !pairReady && h("div", { class: "notice warn" }, h("ul", {}, pair.problems.slice(0, 4).map((p) => h("li", {}, p)))),
-      field("Base", select(choices.models.map((m) => [m, ({ embedded: "embedded: the small base of the world", "embedded-dit": "embedded-dit: the same with a transformer" })[m] || m]), values.model, set("model", true)), "Photos need Stable Diffusion; the embedded bases know the world's characters alone."), hub,
+      field("Base", select(choices.models.map((m) => [m, BASES[m] || m]), values.model, set("model", true)), "Photos need Stable Diffusion; the embedded bases know the world's characters alone."), hub,
       field("Method", method),
       h("div", { class: "two" }, field("Preset", select([["", choices.cards.length ? "the card's" : "no card: nothing to save"], ...choices.presets], values.preset, set("preset")), "Memory of the card"),
         field("Precision", select([["", "automatic"], "fp32", "bf16", "fp16", "int8", "nf4"], values.precision, set("precision")))),
