@@ -39,7 +39,7 @@ class BaseDefaults:
 
 
 PAPER = BaseDefaults(steps=(200, 300), lr=(1e-4, 1e-5), rank=32, guidance=7.5, sampling_steps=50)
-# Searched by the judge on pairs of an earlier world; docs/methods.md has what is known of them on this one.
+# Searched by the judge on pairs of an earlier world; docs/experiments/rates.md has what is known of them on this one.
 EMBEDDED = BaseDefaults(
     steps=(120, 180), lr=(1e-4, 1e-4), rank=4, guidance=4.0, sampling_steps=25, word_lr_scale=3.0,
     lr_scales={
@@ -49,7 +49,7 @@ EMBEDDED = BaseDefaults(
 _LARGE = replace(PAPER, trains_words=False)  # the paper's rates; the pipelines' own guidance and steps
 BY_FAMILY = {
     "embedded": EMBEDDED,
-    "embedded-dit": replace(EMBEDDED, guidance=4.0),  # not searched
+    "embedded-dit": replace(EMBEDDED, lr=(1e-3, 1e-3), rank=16),  # the same page
     "sd3": replace(_LARGE, guidance=7.0, sampling_steps=28),
     "sd3-clip": replace(PAPER, guidance=7.0, sampling_steps=28),
     "flux": replace(_LARGE, guidance=3.5, sampling_steps=28),
