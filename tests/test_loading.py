@@ -335,6 +335,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[str]:
         asked.append(name)
         raise OSError("no network here")
 
+    monkeypatch.setattr("magictailor.backbones.load.hub_answers", lambda: True)
     monkeypatch.setattr(diffusers.DiffusionPipeline, "download", missing)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", missing)
     monkeypatch.setattr(huggingface_hub, "model_info", answer)

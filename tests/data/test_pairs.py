@@ -159,7 +159,7 @@ def test_toml_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("labels = [", "pair.toml: not valid TOML"),
+        ("labels = [", "pair.toml: no TOML at end of document"),
         ("", "describes no samples; begin each with a line [[samples]]"),
         ("sampels = 1", "unknown key sampels; write samples"),
         ("name = 3\n" + sample(label='"x"', images='"a.jpg"'), 'name must be text; write name = "..."'),

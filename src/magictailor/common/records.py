@@ -109,7 +109,7 @@ def parsed_toml(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise ValueError("no TOML that can be read: nested too deeply") from error
     except tomllib.TOMLDecodeError as error:
         where = re.search(r"\(at (line \d+, column \d+|end of document)\)", str(error))
         raise ValueError(f"no TOML {'' if where is None else f'at {where[1]}'}".strip()) from error

@@ -158,6 +158,7 @@ def read_spec(path: Path | str) -> Spec:
         tree = json.loads(json.dumps(parsed_toml(read_text(path)), default=str))  # a date is a text
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", "write a spec; docs/bench.md has an example") from error
-    except ValueError as error:
-        raise InputError(f"{path}: {error}", "see the example in docs/bench.md") from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(f"{path}: {reason}", "see the example in docs/bench.md") from error
     return config_from(Spec, tree, str(path))
