@@ -198,8 +198,8 @@ def load_backbone(
     """A model with ``loras`` merged in: of a family in docs/models.md, or a base that comes with the package.
 
     Args:
-        model: ``embedded`` or ``embedded-dit``; a folder in diffusers format; a checkpoint in one .safetensors file; a hub's name; or a
-            transformer in one file with the model that has its other parts, ``FILE@MODEL``.
+        model: ``embedded`` or ``embedded-dit``; a folder in diffusers format; a checkpoint in one .safetensors file; a
+            hub's name; or a transformer in one file with the model that has its other parts, ``FILE@MODEL``.
         listen: gets a notice of a model's licence before it is downloaded.
         options: see `RuntimeOptions`. The embedded bases are small: their precision is fp32, unless given.
 

@@ -69,8 +69,8 @@ def check_source(model: str) -> None:
         read_index(local_path(model))
     elif model not in BASES and (os.path.exists(local_path(model)) or not HUB.fullmatch(model)):
         raise InputError(
-            f"{model}: not {' or '.join(map(repr, BASES))}, no diffusers folder (no model_index.json there), no .safetensors file and no name "
-            f"of the hub's",
+            f"{model}: not {' or '.join(map(repr, BASES))}, no diffusers folder (no model_index.json there), "
+            f"no .safetensors file and no name of the hub's",
             f"check the path, or write a name like {PAPERS_BASE}",
             field="model",
         )
