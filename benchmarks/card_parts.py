@@ -126,10 +126,10 @@ def step(options: argparse.Namespace) -> Iterator[Row]:
         return {"way": way, "stage": stage, **json.loads(done.stdout.splitlines()[-1])}
 
     for stage in ("balance",) if options.tiny else ("balance", "warm-up"):
-        for way in ("ours", "reference"):
+        for way in ("ours", "peer"):
             rows[way, stage] = timed(way, stage)
             yield rows[way, stage]
-        ours, other = rows["ours", stage], rows["reference", stage]
+        ours, other = rows["ours", stage], rows["peer", stage]
         if "seconds" in ours and "seconds" in other:
             yield {
                 "stage": stage, "times as fast": other["seconds"] / ours["seconds"],
@@ -241,9 +241,10 @@ def pair(options: argparse.Namespace) -> Iterator[Row]:
 
 def profile(options: argparse.Namespace) -> Iterator[Row]:
     """A few steps under torch's profiler."""
-    from step import STAGES, Ours
+    from step import STAGES
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
+    from ways import Ours
 
     ours, steps = Ours(_full_size("sd2", options), []), 3
     on_card = options.device.startswith("cuda")

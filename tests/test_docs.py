@@ -34,6 +34,7 @@ from magictailor.training.metrics import METRICS_FILE
 from magictailor.world.pairs import world_pair, write_pair
 from magictailor.world.training import WorldTraining
 from magictailor.world.training.control import ControlTraining
+from magictailor.world.training.style import StyleTraining
 from magictailor.world.training.judge import JudgeTraining
 from tiny import train
 
@@ -310,6 +311,8 @@ def test_command_lines_are_understood(page: Path) -> None:
             with_settings(JudgeTraining(), settings)
         elif name == "world train-control":
             with_settings(ControlTraining(), settings)
+        elif name == "world train-style":
+            with_settings(StyleTraining(), settings)
         elif name == "world pair":
             world_pair(given["seed"], given["challenge"])
         elif name == "generate":

@@ -1,15 +1,17 @@
 """Each equation against numbers worked out by hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
 
+from magictailor.data.training_images import shrink
 from magictailor.recipe import DMDeg, MaskOut, NoDegradation
 from magictailor.techniques.attention import attention_error
 from magictailor.techniques.balancing import diffusion_weights, preserve_weights, sample_means, worst
-from magictailor.techniques.degradation import degraded, intensity
+from magictailor.techniques.degradation import degraded_latents, degraded_pixels, intensity
 from magictailor.techniques.diffusion import masked_error
 from tiny import Rig, pair, recipe
 
@@ -23,10 +25,15 @@ def half_masked() -> tuple[Tensor, Tensor, Tensor]:
     return image, mask, torch.randn(image.shape, generator=random)
 
 
+def given(noise: Tensor) -> Callable[[Sequence[int]], Tensor]:
+    """Always this noise, whatever shape is asked for."""
+    return lambda _: noise
+
+
 @pytest.mark.parametrize("step", [0, 450, 499])
 def test_dm_deg_adds_noise_of_alpha_outside_the_mask_and_nothing_inside(step: int) -> None:
     image, mask, noise = half_masked()
-    out = degraded(image, mask, noise, DMDeg(), step, 500)
+    out = degraded_pixels(image, mask, given(noise), DMDeg(), step / 500)
     assert torch.equal(out[..., :64], image[..., :64])
     alpha = 0.5 * (1 - (step / 500) ** 32)
     added = (out - image)[..., 64:]
@@ -35,9 +42,41 @@ def test_dm_deg_adds_noise_of_alpha_outside_the_mask_and_nothing_inside(step: in
 
 
 def test_dm_deg_weighs_noise_by_a_grey_mask() -> None:
-    image, noise = torch.full((3, 1, 1), 0.5), torch.full((3, 1, 1), 2.0)
-    out = degraded(image, torch.full((1, 1, 1), 0.75), noise, DMDeg(schedule="fixed", alpha=0.4), 0, 10)
+    image, noise, config = torch.full((3, 1, 1), 0.5), torch.full((3, 1, 1), 2.0), DMDeg(schedule="fixed", alpha=0.4)
+    out = degraded_pixels(image, torch.full((1, 1, 1), 0.75), given(noise), config, 0)
     assert out.flatten().tolist() == pytest.approx([0.4 * 2 * 0.25 + 0.5] * 3)
+
+
+def test_noise_in_latents_begins_where_the_loss_reads_nothing() -> None:
+    """A cell that the mask touches, even by a hundredth, keeps its value exactly; pixels are left as they are."""
+    random, config = torch.Generator().manual_seed(0), DMDeg(space="latents", schedule="fixed", alpha=0.4)
+    latents, mask = torch.randn(2, 4, 64, 64, generator=random), torch.zeros(2, 1, 64, 64)
+    mask[..., :20], mask[..., 20] = 1, 0.01
+    noise = torch.randn(latents.shape, generator=random)
+    out = degraded_latents(latents, mask, given(noise), config, 0)
+    assert torch.equal(out[..., :21], latents[..., :21])
+    assert float((out - latents)[..., 21:].std()) == pytest.approx(0.4, rel=0.02)
+    image, pixel_mask, _ = half_masked()
+    assert degraded_pixels(image, pixel_mask, given(noise), config, 0) is image
+    for other in (DMDeg(), MaskOut(), NoDegradation()):
+        assert degraded_latents(latents, mask, given(noise), other, 0) is latents
+
+
+def test_the_target_inside_the_mask_is_the_undegraded_images_only_with_noise_in_latents() -> None:
+    """The autoencoder mixes pixels, so that noise outside the mask changes latents inside it."""
+    latents = {}
+    kinds: tuple[Literal["none", "pixels", "latents"], ...] = ("none", "pixels", "latents")
+    for kind in kinds:
+        rig = Rig(recipe(), pair())
+        degradation = NoDegradation() if kind == "none" else DMDeg(space=kind)
+        maker = rig.objective.maker
+        latents[kind], _, masks = maker._latents(rig.examples.rows(0), degradation)
+    read = shrink(masks.amax(1, keepdim=True), maker.latent_grid) > 0
+    assert 0 < float(read.float().mean()) < 1
+    change = {kind: (latents[kind] - latents["none"]).abs() * read for kind in ("pixels", "latents")}
+    assert float(change["latents"].max()) == 0
+    assert float(change["pixels"].max()) > 1e-3
+    assert float(((latents["latents"] - latents["none"]).abs() * ~read).max()) > 0.1
 
 
 @pytest.mark.parametrize(
@@ -45,14 +84,14 @@ def test_dm_deg_weighs_noise_by_a_grey_mask() -> None:
     [(0, 0.5), (250, 0.5), (400, 0.499604), (450, 0.482831), (475, 0.403144), (490, 0.238058), (500, 0.0)],
 )
 def test_intensity_is_equation_5(step: int, value: float) -> None:
-    assert intensity(step, 500, DMDeg()) == pytest.approx(value, abs=1e-6)
+    assert intensity(step / 500, DMDeg()) == pytest.approx(value, abs=1e-6)
 
 
 def test_intensity_falls_all_the_way_and_sooner_with_a_smaller_gamma() -> None:
-    values = [intensity(d, 500, DMDeg()) for d in range(501)]
+    values = [intensity(d / 500, DMDeg()) for d in range(501)]
     assert values == sorted(values, reverse=True)
     assert len(set(values[250:])) == 251
-    sooner = [intensity(d, 500, DMDeg(gamma=8)) for d in range(1, 500)]
+    sooner = [intensity(d / 500, DMDeg(gamma=8)) for d in range(1, 500)]
     assert all(a < b for a, b in zip(sooner[200:], values[201:]))
 
 
@@ -62,15 +101,15 @@ def test_intensity_falls_all_the_way_and_sooner_with_a_smaller_gamma() -> None:
 )
 def test_the_ablations_schedules(schedule: str, values: list[float]) -> None:
     config = DMDeg.model_validate({"schedule": schedule, "alpha": 0.6})
-    assert [intensity(d, 400, config) for d in (0, 100, 400)] == pytest.approx(values)
+    assert [intensity(d / 400, config) for d in (0, 100, 400)] == pytest.approx(values)
 
 
 def test_mask_out_is_grey_outside_and_without_degradation_nothing_changes() -> None:
     image, mask, noise = half_masked()
-    out = degraded(image, mask, noise, MaskOut(), 0, 10)
+    out = degraded_pixels(image, mask, given(noise), MaskOut(), 0)
     assert torch.equal(out[..., :64], image[..., :64])
     assert not out[..., 64:].any()
-    assert torch.equal(degraded(image, mask, noise, NoDegradation(), 0, 10), image)
+    assert torch.equal(degraded_pixels(image, mask, given(noise), NoDegradation(), 0), image)
 
 
 def test_degraded_pixels_are_clamped_only_on_request() -> None:

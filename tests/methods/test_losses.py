@@ -16,7 +16,7 @@ from magictailor.common.randomness import uniform
 from magictailor.data.arrangement import Scaling, collage
 from magictailor.data.training_images import TrainingImage, augmented
 from magictailor.exports.merging import merged_weight
-from magictailor.recipe import Augment, ContextMask
+from magictailor.recipe import Augment, ContextMask, DMDeg
 from magictailor.techniques.attention import attention_error
 from magictailor.techniques.diffusion import context_mask, masked_error
 from magictailor.training.batch import Batch
@@ -164,6 +164,14 @@ def test_in_context_a_component_is_named_on_its_owner_and_nothing_else_differs()
     assert prompts == {"<person>": "a photo of <person>", "<hair>": "zoomed in person with <hair>"}
     plain = {"method": "magictailor", "prompts": rig.recipe.prompts.model_copy(update={"component_template": None})}
     assert rig.recipe.model_copy(update=plain) == short("magictailor")
+
+
+def test_latent_is_in_context_with_more_noise_and_in_the_latents() -> None:
+    ours, other = short("magictailor-latent"), short("magictailor-in-context")
+    differences = {(d.space, d.alpha) for d in (p.degradation for p in ours.phases) if isinstance(d, DMDeg)}
+    assert differences == {("latents", 0.7)}
+    as_before = tuple(p.model_copy(update={"degradation": DMDeg()}) for p in ours.phases)
+    assert ours.model_copy(update={"method": other.method, "phases": as_before}) == other
 
 
 def test_clics_three_losses_by_hand() -> None:

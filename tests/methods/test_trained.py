@@ -78,9 +78,8 @@ def test_what_a_method_does_not_train_stays_bit_equal(method: str, tmp_path: Pat
     trains_weights = any(moves(n, method) for n in before)
     expected = {WORDS_FILE} if trains_words else set()
     expected |= {WEIGHTS_FILE} if trains_weights else set()
-    expected |= (
-        {LORA_FILE} if method in ("dreambooth", "magictailor", "magictailor-in-context", "plain-lora") else set()
-    )
+    on_a_lora = ("dreambooth", "magictailor", "magictailor-in-context", "magictailor-latent", "plain-lora")
+    expected |= {LORA_FILE} if method in on_a_lora else set()
     assert files == expected
     if trains_weights:
         saved = {

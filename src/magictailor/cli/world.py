@@ -111,6 +111,29 @@ def train_control(
         recipe = with_settings(config_from(ControlTraining, given(steps=steps)), settings or [])
         _use_threads(threads)
     with progress_bars(console) as listen:
-        scores = run(output, recipe, workers=threads or 2, listen=listen)["edge overlap"]
-    console.print(f"edge overlap: {scores['with']:.3f} with control, {scores['without']:.3f} without")
+        scores = run(output, recipe, workers=threads or 2, listen=listen).get("edge overlap")
+    if scores:
+        console.print(f"edge overlap: {scores['with']:.3f} with control, {scores['without']:.3f} without")
     console.print(f"the ControlNet is in {output}/control")
+
+
+@app.command("train-style")
+def train_style(
+    output: OwnOutput,
+    steps: Annotated[int | None, typer.Option(help="Number of steps.")] = None,
+    settings: Settings = None,
+    threads: Threads = None,
+) -> None:
+    """Train the embedded base's IP-Adapter for the style of a picture. After an interruption, run the same command again."""
+    with started("loading"):
+        from magictailor.recipe import config_from, with_settings
+        from magictailor.world.training.style import StyleTraining
+        from magictailor.world.training.style import train_style as run
+
+        recipe = with_settings(config_from(StyleTraining, given(steps=steps)), settings or [])
+        _use_threads(threads)
+    with progress_bars(console) as listen:
+        scores = run(output, recipe, workers=threads or 2, listen=listen).get("style right")
+    if scores:
+        console.print(f"style right: {scores['with']:.2f} with the picture, {scores['without']:.2f} without")
+    console.print(f"the IP-Adapter is in {output}/style")

@@ -17,6 +17,7 @@ from magictailor.methods.dreambooth import dreambooth
 from magictailor.methods.magictailor import (
     magictailor,
     magictailor_in_context,
+    magictailor_latent,
     magictailor_reference,
     plain_lora,
 )
@@ -54,6 +55,9 @@ VARIANTS: dict[str, Method] = {
     "clic-official": Method(clic_official, "by its code: masked pixels, brightness changes"),
     "magictailor-in-context": Method(
         magictailor_in_context, "a component's prompt names its owner and the close view; not the paper's"
+    ),
+    "magictailor-latent": Method(
+        magictailor_latent, "the same, and DM-Deg in the latents, where no noise gets into the mask; not the paper's"
     ),
     "magictailor-reference": Method(
         magictailor_reference, "the numerics of the paper's training script, quirks included"

@@ -42,6 +42,17 @@ def magictailor_in_context(base: BaseDefaults) -> Recipe:
     return magictailor(base).model_copy(update={"method": "magictailor-in-context", "prompts": prompts})
 
 
+def magictailor_latent(base: BaseDefaults) -> Recipe:
+    """Not the paper's: in context, and DM-Deg adds its noise to the latents, of which none gets into the mask.
+
+    A little more noise, because latents show more of the image through it than pixels do.
+    """
+    recipe = magictailor_in_context(base)
+    degradation = DMDeg(space="latents", alpha=0.7)
+    phases = tuple(phase.model_copy(update={"degradation": degradation}) for phase in recipe.phases)
+    return recipe.model_copy(update={"method": "magictailor-latent", "phases": phases})
+
+
 def magictailor_reference(base: BaseDefaults) -> Recipe:
     """The numerics of the paper's training script, its quirks 1 to 7 included, for comparison."""
     quirks = ReferenceQuirks(

@@ -10,12 +10,17 @@ from magictailor.recipe.config import ConfigModel, fields_of
 
 
 class DMDeg(ConfigModel):
-    """Dynamic Masked Degradation, equations 4 and 5; ``schedule`` has the paper's ablations."""
+    """Dynamic Masked Degradation, equations 4 and 5; ``schedule`` has the paper's ablations.
+
+    ``space``: what the noise is added to. pixels: the image, as in the paper; the autoencoder carries some of it into
+    the mask. latents: the encoded image, where none gets there (docs/experiments/latent-noise.md).
+    """
 
     kind: Literal["dm-deg"] = "dm-deg"
     schedule: Literal["dynamic", "fixed", "ascending", "descending"] = "dynamic"
     alpha: float = Field(0.5, ge=0)
     gamma: float = Field(32.0, gt=0)
+    space: Literal["pixels", "latents"] = "pixels"
 
 
 class MaskOut(ConfigModel):

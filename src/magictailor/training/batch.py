@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from magictailor.backbones import Backbone
 from magictailor.common.tensors import sent
 from magictailor.data.training_images import shrink
 from magictailor.recipe import Degradation, DMDeg, Phase, Recipe, RegionOfInterest
-from magictailor.techniques.degradation import degraded
+from magictailor.techniques.degradation import degraded_latents, degraded_pixels
 from magictailor.training.rows import Row
 
 
@@ -91,19 +92,19 @@ class BatchMaker:
         rendered = [row.render(size, augment, quirks.shared_augmentation, device) for row in rows]
         most = max(len(masks) for _, masks in rendered)
         masks = torch.stack([torch.cat([m, m.new_zeros(most - len(m), *m.shape[1:])]) for _, m in rendered])
-        pixels = []
-        for row, (image, _), mask in zip(rows, rendered, masks.amax(1, keepdim=True), strict=True):
-            noise = torch.zeros_like(image)
-            if isinstance(config, DMDeg):
-                noise = sent(row.image_normal(tuple(image.shape), "degradation"), device)
-            out = degraded(image, mask, noise, config, row.image_step, self.recipe.steps)
-            pixels.append(out.clamp(-1, 1) if quirks.clamp_degraded and isinstance(config, DMDeg) else out)
-        latents = self.backbone.encode_images(torch.stack(pixels), self._posterior(rows))
-        return latents, torch.stack([image for image, _ in rendered]), masks
+        images, union = torch.stack([image for image, _ in rendered]), masks.amax(1, keepdim=True)
+        noise = partial(self._noise, rows, "degradation")
+        progress = rows[0].image_step / self.recipe.steps
+        pixels = degraded_pixels(images, union, noise, config, progress)
+        if quirks.clamp_degraded and isinstance(config, DMDeg):
+            pixels = pixels.clamp(-1, 1)
+        latents = self.backbone.encode_images(pixels, self._noise(rows, "posterior", self.latent_shape))
+        latents = degraded_latents(latents, shrink(union, self.latent_grid), noise, config, progress)
+        return latents, images, masks
 
-    def _posterior(self, rows: Sequence[Row]) -> Tensor:
-        noise = torch.stack([row.image_normal(self.latent_shape, "posterior") for row in rows])
-        return sent(noise, self.backbone.device)
+    def _noise(self, rows: Sequence[Row], purpose: str, shape: Sequence[int]) -> Tensor:
+        """Normal numbers [k, *shape], the same for all steps that share images."""
+        return sent(torch.stack([row.image_normal(tuple(shape), purpose) for row in rows]), self.backbone.device)
 
     def _alone(
         self,
@@ -117,4 +118,4 @@ class BatchMaker:
         """Latents of the masked images alone."""
         if config.masked == "latents":
             return latents * mask
-        return self.backbone.encode_images(pixels * union, self._posterior(rows))
+        return self.backbone.encode_images(pixels * union, self._noise(rows, "posterior", self.latent_shape))

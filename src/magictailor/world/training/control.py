@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,15 @@ from magictailor.common.files import append_lines, write_json
 from magictailor.common.logging import quiet_loading
 from magictailor.common.pictures import save_png
 from magictailor.common.pretrained import load_pretrained
-from magictailor.recipe import ConfigModel
-from magictailor.world.embedded import SIZE, load_autoencoder
-from magictailor.world.training.bank import SCENERY, Bank
+from magictailor.world.embedded import SIZE
+from magictailor.world.training.bank import SCENERY
 from magictailor.world.training.control_scores import control_scores
 from magictailor.world.training.denoiser import Velocity
 from magictailor.world.training.examples import Examples
-from magictailor.world.training.latents import Latents
+from magictailor.world.training.latents import Renders, encoded_renders
 from magictailor.world.training.line_maps import as_maps, varied
 from magictailor.world.training.output import replace_folder
-from magictailor.world.training.rendering import HELD_OUT, Chunk, concatenate, token_ids
+from magictailor.world.training.rendering import Chunk, token_ids
 from magictailor.world.training.state import Trainee, claimed, generator
 
 EMBEDDING = (16, 24, 48, 96)  # channels of the convolutions that read the drawing
@@ -40,23 +38,18 @@ LOG_STEPS, WARMUP = 25, 100
 SMALL = 4096  # numbers: a matrix with fewer keeps 16 bits
 
 
-class ControlTraining(ConfigModel):
-    """The recipe. ``pictures``: number of renders; their seeds are 0, 1, 2, ... ``start``: a ControlNet's folder, to begin
-    with its weights instead of the base's.
+class ControlTraining(Renders):
+    """The recipe. ``start``: a ControlNet's folder, to begin with its weights instead of the base's.
 
     The result depends on the recipe alone, and the training can be interrupted.
     """
 
-    pictures: int = Field(16_000, ge=16, lt=100_000_000)
-    captions: int = Field(8, ge=1, le=64)  # per render
-    held_out: int = Field(64, ge=8, le=1024)  # measured in one batch
     steps: int = Field(6_000, ge=1)
     batch: int = Field(24, ge=1, le=65_536)
     lr: float = Field(3e-4, gt=0, le=1)  # AdamW's; Muon's is ten times as large
     ema: float = Field(0.998, ge=0, lt=1)
     seed: int = Field(0, ge=0, lt=2**32)
     start: str | None = None
-    chunk: int = Field(256, ge=8)  # renders per job of a worker
     samples: int = Field(48, ge=0, le=256)
     save_seconds: float = Field(120, gt=0)
 
@@ -188,7 +181,7 @@ def train_control(
     base = load_backbone("embedded", device="cpu", precision="fp32")
     controlnet = _first(base, recipe)
     with claimed(output, recipe, ("steps", "samples", "save_seconds")) as folder:
-        examples, held, held_latents = _renders(folder, recipe, workers, listen)
+        examples, held, held_latents = encoded_renders(folder, recipe, workers, listen)
         trainer = ControlTrainer(folder, recipe, base, controlnet, examples)
         record: dict[str, Any] = {
             "kind": "lines",
@@ -214,20 +207,3 @@ def train_control(
             save_png(sheet, folder / "samples.png")
             trainer.write(folder / "control", record)
         return record
-
-
-def _renders(folder: Path, recipe: ControlTraining, workers: int, listen: Listener) -> tuple[Examples, Chunk, Tensor]:
-    """The training's renders with their latents, and the held-out ones with theirs."""
-    bank = Bank(
-        folder / "bank", recipe.pictures, recipe.captions, recipe.held_out, recipe.chunk, workers, keep=True,
-        skip=False, listen=listen,
-    )  # fmt: skip
-    examples = Examples(recipe.pictures, recipe.pictures, recipe.captions, torch.device("cpu"))
-    with closing(bank):
-        held = concatenate(bank.held_out())
-        while (chunk := bank.next()) is not None:
-            examples.add(chunk, None)
-            listen(Progress("renders", examples.count, recipe.pictures))
-    latents = Latents(load_autoencoder(), folder / "latents", keep=True)
-    latents.encode_all(examples, recipe.chunk, listen)
-    return examples, held, latents.encode(HELD_OUT, torch.from_numpy(held.images))
