@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
     spec, trials = trials_of(options.spec)
     ends, home, file = time.monotonic() + 60 * options.minutes, options.output, options.output / "trials.jsonl"
     home.mkdir(parents=True, exist_ok=True)
-    done, runtime = {line["trial"] for line in lines(file)}, RuntimeOptions(device=options.device)
+    done, runtime = {line["trial"] for line in lines(file)}, RuntimeOptions(device=options.device, precision="fp32")
     load_backbone(spec.model, device="cpu")  # what can be refused is refused before the processes start
     left = [trial for trial in trials if trial.name not in done]
     for source in {trial.source.name: trial.source for trial in left}.values():

@@ -34,8 +34,8 @@ from magictailor.training.metrics import METRICS_FILE
 from magictailor.world.pairs import world_pair, write_pair
 from magictailor.world.training import WorldTraining
 from magictailor.world.training.control import ControlTraining
-from magictailor.world.training.style import StyleTraining
 from magictailor.world.training.judge import JudgeTraining
+from magictailor.world.training.style import StyleTraining
 from tiny import train
 
 ROOT = Path(__file__).parent.parent
