@@ -13,7 +13,7 @@ from magictailor.generation.protocol import PROMPTS
 from magictailor.weights import BASES
 from magictailor.world.pairs import world_pair, write_pair
 
-METHODS = {"embedded": "magictailor-latent", "embedded-dit": "magictailor"}  # what is best on each, as far as is known
+METHOD = "magictailor"
 PREVIEWS = 50  # steps between them
 PAIR = 100_000_060  # a tuning pair with a good result; docs/world.md shows a bad one
 SHOWN = ("snow", "beach", "comic", "watercolor")  # the names of the protocol's prompts
@@ -21,7 +21,7 @@ NUMBER = 4  # images of each prompt
 
 
 def run_demo(output: Path, pair_seed: int, listen: Listener = ignore, *, model: str = "embedded") -> Path:
-    """Render the pair of this seed, train, generate, and write ``index.html``; returns its path.
+    """Render the pair of this seed, train with the default recipe, generate, and write ``index.html``; returns its path.
 
     After an interruption, the same call goes on.
 
@@ -38,8 +38,7 @@ def run_demo(output: Path, pair_seed: int, listen: Listener = ignore, *, model: 
     except InputError as error:
         raise error.about("pair_seed") from error
     output = output_folder(output)
-    method = METHODS[model]
-    marker, content = output / "demo.json", {"pair": pair_seed, "method": method, "model": model}
+    marker, content = output / "demo.json", {"pair": pair_seed, "method": METHOD, "model": model}
     if output.exists() and any(output.iterdir()):
         if not marker.is_file() or marker.read_bytes() != json_text(content).encode():
             problem = f"{output}: holds something else than the demo of pair {pair_seed} on {model}"
@@ -50,7 +49,7 @@ def run_demo(output: Path, pair_seed: int, listen: Listener = ignore, *, model: 
         write_pair(pair, output / "pair")
     listen(Progress("pair", 1, 1))
     settings = [f"sampling.preview_every={PREVIEWS}"]
-    run = personalize(output / "pair", output / "run", model=model, method=method, settings=settings, listen=listen)
+    run = personalize(output / "pair", output / "run", model=model, method=METHOD, settings=settings, listen=listen)
     concept, component = pair.words
     prompts = {
         "composite": [f"a photo of {concept} with {component}"],
