@@ -67,7 +67,7 @@ def test_a_dry_run_prints_a_recipe_and_writes_nothing(
     result = call("train", folder, "--dry-run", "--model", tiny_folder, "--method", "plain-lora", "--set", "seed=7")
     assert (result.code, result.err) == (0, "")
     recipe = recipe_from(json.loads(result.out))
-    assert (recipe.method, recipe.seed, recipe.steps) == ("plain-lora", 7, 300)
+    assert (recipe.method, recipe.seed, recipe.steps) == ("plain-lora", 7, 150)
     assert sorted(tmp_path.rglob("*")) == before
 
 
