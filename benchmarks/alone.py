@@ -22,7 +22,7 @@ from magictailor.world.pairs import WorldPair, component_scene, composite_scene,
 from magictailor.world.render import render
 
 SCENES = {"concept alone": concept_scene, "component alone": component_scene, "both": composite_scene}
-PROMPTS = {"concept alone": "a photo of {}", "component alone": "a photo of {1}", "both": "a photo of {} with {1}"}
+PROMPTS = {"concept alone": "a photo of {0}", "component alone": "a photo of {1}", "both": "a photo of {0} with {1}"}
 
 
 def concept(seen: Judgement, true: Judgement, pair: WorldPair) -> dict[str, float]:
@@ -57,7 +57,7 @@ def main() -> None:
             pair, run = world_pair(int(folder.parent.name.removeprefix("world-"))), load(folder, device="cpu")
             for name, scene in SCENES.items():
                 (true,) = judged(network, [render(scene(pair)).image])
-                prompt = PROMPTS[name].replace("{}", "{0}").format(*run.info.words)
+                prompt = PROMPTS[name].format(*run.info.words)
                 images = [item.image for item in run.generate(prompt, number=options.number)]
                 for seen in judged(network, images):
                     errors = concept(seen, true, pair) if name != "component alone" else {}

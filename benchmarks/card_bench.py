@@ -32,7 +32,7 @@ from magictailor.evaluate.records import Row, write_rows
 from magictailor.evaluate.sources import sources
 from magictailor.evaluate.spec import Spec, read_spec
 from magictailor.evaluate.trials import Trial, make_trials
-from magictailor.evaluate.work import _generate, _loaded_scorers, _read_images, _rows, _train
+from magictailor.evaluate.work import WORK, loaded_scorers, read_images, scored_rows
 
 SHEETS = 12  # pairs whose images are kept, small
 
@@ -41,13 +41,15 @@ def whole_trial(home: Path, trial: Trial, spec: Spec, runtime: RuntimeOptions, k
     """Train, generate and score; the trial as a line."""
     torch.set_num_threads(1)
     pair = trial.source.read(home / "pairs")
-    _train(home, trial, pair, spec, runtime, ignore)
-    _generate(home, trial, pair, spec, runtime, ignore)
+    for kind in ("train", "generate"):
+        WORK[kind](home, trial, pair, spec, runtime, ignore)
     words, keys = list(pair.words), trial.keys(spec, list(pair.words))
     target = Target(pair, words, trial.source.world, home / trial.features)
-    images = _read_images(home, trial, keys)
-    scorers = _loaded_scorers(spec.model_dump_json())
-    rows = [astuple(row) for name, scorer in scorers.items() for row in _rows(trial, name, scorer, target, images)]
+    images = read_images(home, trial, keys)
+    scorers = loaded_scorers(spec.model_dump_json())
+    rows = [
+        astuple(row) for name, scorer in scorers.items() for row in scored_rows(trial, name, scorer, target, images)
+    ]
     if keeps:
         files = [Image.open(home / trial.image(*key)).convert("RGB") for key in sorted(keys)]
         sheet = home / "sheets" / f"{trial.name.replace('/', '-')}.webp"

@@ -93,6 +93,9 @@ def test_the_encoder_sees_what_the_image_processor_makes() -> None:
 
 def test_two_renders_share_a_style_that_no_caption_names() -> None:
     treated = Treated(0, 500, 2)
+    others = treated.others()
+    assert torch.equal(treated.style[others], treated.style)
+    assert not (others == torch.arange(500)).any()
     shown, drawn = treated.draw(400, torch.Generator().manual_seed(0))
     assert torch.equal(treated.style[shown], treated.style[drawn])
     assert not (shown == drawn).any()

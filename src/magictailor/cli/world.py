@@ -1,7 +1,8 @@
 """The world, and the training of the embedded base and of the judge."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +13,7 @@ from magictailor.common.errors import InputError
 app = typer.Typer(no_args_is_help=True, help="Synthetic pairs with known ground truth, and the embedded models.")
 Start = Annotated[str | None, typer.Option(help="scratch, embedded, or the folder of an earlier training.")]
 Minutes = Annotated[float | None, typer.Option(help="Train for so long, whatever the number of steps.")]
+Steps = Annotated[int | None, typer.Option(help="Number of steps.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads.")]
 
@@ -71,7 +73,7 @@ def train(
 @app.command("train-judge")
 def train_judge(
     output: OwnOutput,
-    steps: Annotated[int | None, typer.Option(help="Number of steps.")] = None,
+    steps: Steps = None,
     minutes: Minutes = None,
     start: Annotated[Path | None, typer.Option(help="A judge.safetensors to begin with.")] = None,
     settings: Settings = None,
@@ -95,45 +97,50 @@ def train_judge(
     console.print(f"the weights are in {output}")
 
 
-@app.command("train-control")
-def train_control(
-    output: OwnOutput,
-    steps: Annotated[int | None, typer.Option(help="Number of steps.")] = None,
-    settings: Settings = None,
-    threads: Threads = None,
+def _train_adapter(
+    output: Path,
+    steps: int | None,
+    settings: list[str] | None,
+    threads: int | None,
+    kind: str,
+    parts: Callable[[], Any],
 ) -> None:
-    """Train the embedded base's ControlNet for line drawings. After an interruption, run the same command again."""
+    """``kind``: the adapter's folder in ``output``; ``parts``: imports its recipe's class and its training."""
     with started("loading"):
         from magictailor.recipe import config_from, with_settings
+
+        recipe_class, run = parts()
+        recipe = with_settings(config_from(recipe_class, given(steps=steps)), settings or [])
+        _use_threads(threads)
+    with progress_bars(console) as listen:
+        record = run(output, recipe, workers=threads or 2, listen=listen)
+    for name in ("edge overlap", "style right"):
+        if name in record:
+            console.print(f"{name}: {record[name]['with']:.3f} with it, {record[name]['without']:.3f} without")
+    console.print(f"the adapter is in {output}/{kind}")
+
+
+@app.command("train-control")
+def train_control(output: OwnOutput, steps: Steps = None, settings: Settings = None, threads: Threads = None) -> None:
+    """Train the embedded base's ControlNet for line drawings. After an interruption, run the same command again."""
+
+    def parts() -> Any:
         from magictailor.world.training.control import ControlTraining
         from magictailor.world.training.control import train_control as run
 
-        recipe = with_settings(config_from(ControlTraining, given(steps=steps)), settings or [])
-        _use_threads(threads)
-    with progress_bars(console) as listen:
-        scores = run(output, recipe, workers=threads or 2, listen=listen).get("edge overlap")
-    if scores:
-        console.print(f"edge overlap: {scores['with']:.3f} with control, {scores['without']:.3f} without")
-    console.print(f"the ControlNet is in {output}/control")
+        return ControlTraining, run
+
+    _train_adapter(output, steps, settings, threads, "control", parts)
 
 
 @app.command("train-style")
-def train_style(
-    output: OwnOutput,
-    steps: Annotated[int | None, typer.Option(help="Number of steps.")] = None,
-    settings: Settings = None,
-    threads: Threads = None,
-) -> None:
+def train_style(output: OwnOutput, steps: Steps = None, settings: Settings = None, threads: Threads = None) -> None:
     """Train the embedded base's IP-Adapter for the style of a picture. After an interruption, run the same command again."""
-    with started("loading"):
-        from magictailor.recipe import config_from, with_settings
+
+    def parts() -> Any:
         from magictailor.world.training.style import StyleTraining
         from magictailor.world.training.style import train_style as run
 
-        recipe = with_settings(config_from(StyleTraining, given(steps=steps)), settings or [])
-        _use_threads(threads)
-    with progress_bars(console) as listen:
-        scores = run(output, recipe, workers=threads or 2, listen=listen).get("style right")
-    if scores:
-        console.print(f"style right: {scores['with']:.2f} with the picture, {scores['without']:.2f} without")
-    console.print(f"the IP-Adapter is in {output}/style")
+        return StyleTraining, run
+
+    _train_adapter(output, steps, settings, threads, "style", parts)

@@ -53,7 +53,7 @@ def spec_scorers(spec: Spec) -> dict[str, Scorer]:
 
 
 @lru_cache(maxsize=1)
-def _loaded_scorers(spec_json: str) -> dict[str, Scorer]:
+def loaded_scorers(spec_json: str) -> dict[str, Scorer]:
     """Of this process: their models are loaded once for all units."""
     return load_scorers(spec_scorers(Spec.model_validate_json(spec_json)))[0]
 
@@ -165,7 +165,7 @@ def _generate(home: Path, trial: Trial, pair: Pair, spec: Spec, runtime: Runtime
     write_cost(home / trial.cost, cost.model_copy(update={"generated": cost.generated.plus(made, seconds)}))
 
 
-def _read_images(home: Path, trial: Trial, keys: Iterable[Key]) -> list[ScoredImage]:
+def read_images(home: Path, trial: Trial, keys: Iterable[Key]) -> list[ScoredImage]:
     """Raises InputError for a damaged image."""
     images = []
     for prompt, seed in sorted(keys):
@@ -173,7 +173,9 @@ def _read_images(home: Path, trial: Trial, keys: Iterable[Key]) -> list[ScoredIm
     return images
 
 
-def _rows(trial: Trial, name: str, scorer: Scorer, target: Target, images: Sequence[ScoredImage]) -> Iterator[Row]:
+def scored_rows(
+    trial: Trial, name: str, scorer: Scorer, target: Target, images: Sequence[ScoredImage]
+) -> Iterator[Row]:
     """The scorer's rows of a trial's images, at least one of each image.
 
     Raises RunError for a value that is no number: tables cannot hold it.
@@ -199,7 +201,7 @@ def _score_all(home: Path, trial: Trial, name: str, scorer: Scorer, target: Targ
     before = {(r.prompt, r.seed) for r in rows if r.scorer == name and r.prompt}
     keys = keys | {key for key in before if (home / trial.image(*key)).exists()}
     kept = [r for r in rows if r.scorer != name or (same_model and r.prompt and (r.prompt, r.seed) not in keys)]
-    new = _rows(trial, name, scorer, target, _read_images(home, trial, keys))
+    new = scored_rows(trial, name, scorer, target, read_images(home, trial, keys))
     write_rows(home / trial.results, [*kept, *new], {**models, name: scorer.model}, target.words)
     return len(keys)
 
@@ -208,7 +210,7 @@ def _score(home: Path, trial: Trial, pair: Pair, spec: Spec, runtime: RuntimeOpt
     """Score what is missing. Scorers without their models are left out."""
     began, images, keys = time.monotonic(), 0, trial.keys(spec, list(pair.words))
     target = Target(pair, list(pair.words), trial.source.world, home / trial.features)
-    for name, scorer in _loaded_scorers(spec.model_dump_json()).items():
+    for name, scorer in loaded_scorers(spec.model_dump_json()).items():
         summary = read_summary(home / trial.results)
         if name not in summary.models or summary.missing(name, scorer.model, keys):
             images = max(images, _score_all(home, trial, name, scorer, target, keys))

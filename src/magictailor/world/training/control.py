@@ -1,8 +1,7 @@
 """Training of the ControlNet for line drawings, next to the frozen embedded base."""
 
-import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,48 +9,35 @@ import numpy as np
 import torch
 from diffusers import ControlNetModel
 from diffusers.models.attention_processor import AttnProcessor
-from pydantic import Field
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from magictailor.attachments.lines import canny
 from magictailor.backbones import Backbone, load_backbone
-from magictailor.common.events import Listener, Progress, ignore
-from magictailor.common.files import append_lines, write_json
+from magictailor.common.events import Listener, ignore
+from magictailor.common.files import write_json
 from magictailor.common.logging import quiet_loading
-from magictailor.common.pictures import save_png
 from magictailor.common.pretrained import load_pretrained
 from magictailor.world.embedded import SIZE
+from magictailor.world.training.adapter import AdapterTrainer, AdapterTraining, Renders, train_adapter
 from magictailor.world.training.bank import SCENERY
 from magictailor.world.training.control_scores import control_scores
 from magictailor.world.training.denoiser import Velocity
-from magictailor.world.training.examples import Examples
-from magictailor.world.training.latents import Renders, encoded_renders
 from magictailor.world.training.line_maps import as_maps, varied
 from magictailor.world.training.output import replace_folder
-from magictailor.world.training.rendering import Chunk, token_ids
-from magictailor.world.training.state import Trainee, claimed, generator
+from magictailor.world.training.rendering import token_ids
+from magictailor.world.training.state import generator
 
 EMBEDDING = (16, 24, 48, 96)  # channels of the convolutions that read the drawing
 WITHOUT_CAPTION = 0.2  # share of the examples, on top of those whose caption is empty
-LOG_STEPS, WARMUP = 25, 100
 SMALL = 4096  # numbers: a matrix with fewer keeps 16 bits
 
 
-class ControlTraining(Renders):
-    """The recipe. ``start``: a ControlNet's folder, to begin with its weights instead of the base's.
+class ControlTraining(AdapterTraining):
+    """The recipe. ``start``: a ControlNet's folder, to begin with its weights instead of the base's."""
 
-    The result depends on the recipe alone, and the training can be interrupted.
-    """
-
-    steps: int = Field(6_000, ge=1)
-    batch: int = Field(24, ge=1, le=65_536)
-    lr: float = Field(3e-4, gt=0, le=1)  # AdamW's; Muon's is ten times as large
-    ema: float = Field(0.998, ge=0, lt=1)
-    seed: int = Field(0, ge=0, lt=2**32)
     start: str | None = None
-    samples: int = Field(48, ge=0, le=256)
-    save_seconds: float = Field(120, gt=0)
 
 
 def new_controlnet(unet: Any) -> ControlNetModel:
@@ -83,55 +69,53 @@ class Controlled:
         )  # fmt: skip
 
 
-class ControlTrainer:
-    """The ControlNet, its optimizer, and one step of its training."""
+class ControlTrainer(AdapterTrainer):
+    """The ControlNet. It sees a drawing of the render that it denoises."""
+
+    kind = "control"
 
     def __init__(
-        self, folder: Path, recipe: ControlTraining, base: Backbone, controlnet: Any, examples: Examples
+        self, folder: Path, renders: Renders, recipe: ControlTraining, base: Backbone, controlnet: Any
     ) -> None:
-        self.recipe, self.examples = recipe, examples
         networks = dict(base.networks)
-        self.controlnet = controlnet.train()
+        self.recipe, self.controlnet = recipe, controlnet.train()
         self.controlnet.to(memory_format=torch.channels_last).set_attn_processor(AttnProcessor())
         self.task = Velocity({"unet": networks["unet"], "text_encoder": networks["text_encoder"]})
         self.controlled = Controlled(networks["unet"], self.controlnet)
         self.task.predict = self.controlled
-        self.trainee = Trainee(
-            [self.controlnet], folder / "state.safetensors", recipe.lr, recipe.ema, lambda step: step / recipe.steps,
-            warmup=WARMUP,
-        )  # fmt: skip
         self.no_caption = torch.from_numpy(token_ids([""])).long()
+        super().__init__(folder, recipe, renders, [self.controlnet])
 
-    def step(self) -> Tensor:
-        """One step; returns the loss."""
-        recipe, random = self.recipe, generator(self.recipe.seed, self.trainee.step)
-        chosen, wording = self.examples.choose(recipe.batch, random)
-        latents, tokens, weights = self.examples.rows(chosen, wording)
+    def step(self) -> dict[str, Tensor]:
+        recipe, examples, random = self.recipe, self.renders.examples, generator(self.recipe.seed, self.trainee.step)
+        chosen, wording = examples.choose(recipe.batch, random)
+        latents, tokens, weights = examples.rows(chosen, wording)
         silent = torch.rand(recipe.batch, generator=random) < WITHOUT_CAPTION
         tokens = torch.where(silent[:, None], self.no_caption, tokens)
         self.controlled.lines = self._drawings(chosen, weights)
         loss = self.task.loss(latents, tokens, weights, *self.task.draws(latents, random))
         self.trainee.update(loss)
-        return loss.detach()
+        return {"loss": loss.detach()}
 
     def _drawings(self, chosen: Tensor, weights: Tensor) -> Tensor:
         near = interpolate(weights, size=(SIZE, SIZE))[:, 0] > SCENERY + 0.1
         random = np.random.default_rng((self.recipe.seed, self.trainee.step, 11))
-        images = self.examples.images[chosen]
+        images = self.renders.examples.images[chosen]
         return as_maps([varied(i.numpy(), n.numpy(), random) for i, n in zip(images, near, strict=True)])
 
-    def held_out(self, latents: Tensor, held: Chunk) -> dict[str, float]:
-        """The loss on held-out renders with their whole drawings, and without any."""
+    def held_out(self) -> dict[str, float]:
+        """With whole drawings, and without any."""
+        held, latents = self.renders.held, self.renders.held_latents
         tokens, maps = torch.from_numpy(held.tokens[:, 0]).long(), as_maps([canny(image) for image in held.images])
         found = {}
         with self.trainee.averaged():
-            for name, lines in (("loss", maps), ("loss_without", torch.zeros_like(maps))):
+            for name, lines in (("held out", maps), ("held out without", torch.zeros_like(maps))):
                 self.controlled.lines = lines
                 found[name] = self.task.held_out(latents, tokens, len(latents))
         return found
 
     def write(self, target: Path, record: Mapping[str, Any]) -> None:
-        """The averaged weights, as ``ControlNetModel.from_pretrained`` reads them, and the record.
+        """As ``ControlNetModel.from_pretrained`` reads it.
 
         Large matrices have 8 bits: on 32 pictures the lines are followed as well as with 16 (docs/experiments/controlnet.md).
         """
@@ -146,19 +130,8 @@ class ControlTrainer:
         write_json(new / "training.json", record)
         replace_folder(new, target)
 
-    def train(self, save: Callable[[], None], log: Callable[[dict[str, float]], None]) -> None:
-        saved = began = time.monotonic()
-        first = self.trainee.step
-        while not self.trainee.done():
-            loss = self.step()
-            if self.trainee.step % LOG_STEPS == 0:
-                seconds = time.monotonic() - began
-                speed = (self.trainee.step - first) * self.recipe.batch / seconds
-                log({"loss": self.trainee.check(loss), "samples_per_second": speed})
-            if time.monotonic() - saved > self.recipe.save_seconds:
-                save()
-                saved = time.monotonic()
-        save()
+    def scores(self, target: Path, count: int) -> tuple[str, dict[str, float], Image.Image]:
+        return "edge overlap", *control_scores(target, count)
 
 
 def train_control(
@@ -180,30 +153,5 @@ def train_control(
     canny(np.zeros((8, 8, 3), np.uint8))  # refuses a missing OpenCV
     base = load_backbone("embedded", device="cpu", precision="fp32")
     controlnet = _first(base, recipe)
-    with claimed(output, recipe, ("steps", "samples", "save_seconds")) as folder:
-        examples, held, held_latents = encoded_renders(folder, recipe, workers, listen)
-        trainer = ControlTrainer(folder, recipe, base, controlnet, examples)
-        record: dict[str, Any] = {
-            "kind": "lines",
-            "recipe": recipe.model_dump(mode="json"),
-            "base": base.digest_as_loaded,
-        }
-
-        def log(metrics: dict[str, float]) -> None:
-            step = trainer.trainee.step
-            listen(Progress("control", step, recipe.steps, metrics))
-            line = {"step": step, **{k: round(v, 5) for k, v in metrics.items()}}
-            append_lines(folder / "metrics.jsonl", [json.dumps(line)])
-
-        def save() -> None:
-            trainer.trainee.save()
-            log(trainer.held_out(held_latents, held))
-            record["steps"] = trainer.trainee.step
-            trainer.write(folder / "control", record)
-
-        trainer.train(save, log)
-        if recipe.samples:
-            record["edge overlap"], sheet = control_scores(folder / "control", recipe.samples)
-            save_png(sheet, folder / "samples.png")
-            trainer.write(folder / "control", record)
-        return record
+    make = partial(ControlTrainer, recipe=recipe, base=base, controlnet=controlnet)
+    return train_adapter(output, recipe, make, {"kind": "lines", "base": base.digest_as_loaded}, workers, listen)
