@@ -29,7 +29,8 @@ def load(request: Style, backbone: Backbone) -> Attachment:
     if model is None or encoder is None:
         raise InputError(
             f"no IP-Adapter is usual on {backbone.family}",
-            "name one and its image encoder (style_model, style_encoder)",
+            "name one and its image encoder (style_model, style_encoder), "
+            "on the embedded base what `magictailor world train-style` made",
             field="style",
         )
     network, prepare = load_encoder(encoder, backbone)
