@@ -82,9 +82,9 @@ def read_weights(file: Path) -> dict[str, dict[str, Tensor]]:
     return parts
 
 
-def _there(folder: Path, what: str, field: str) -> Path:
+def _there(folder: Path, part: str, field: str) -> Path:
     if not folder.is_dir():
-        raise InputError(f"{folder}: {what} is missing", SEE, field=field)
+        raise InputError(f"{folder}: {part} is missing", SEE, field=field)
     return folder
 
 
