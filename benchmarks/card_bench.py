@@ -4,7 +4,7 @@
     python benchmarks/card_bench.py merge benchmarks/paper.toml DIR/trials.jsonl --output BENCH
 
 A training of the embedded base keeps a card busy for a small part of the time, so many processes share it. `run` does trial
-after trial, each wholly in one process, in the bench's order; a trial that is done is a line of ``trials.jsonl``, and the
+after trial, each wholly in one process, in the bench's order or by method; a trial that is done is a line of ``trials.jsonl``, and the
 images of the first pairs are sheets beside it. After the minutes, or an interruption, what is done is there, and the same
 command goes on. `merge` writes the lines into a bench's folder, where `magictailor bench` reads them; a `bench run` does the
 rest.
@@ -29,7 +29,7 @@ from magictailor.common.pictures import grid
 from magictailor.evaluate.costs import Cost, read_cost, write_cost
 from magictailor.evaluate.metrics.scorer import Target
 from magictailor.evaluate.records import Row, write_rows
-from magictailor.evaluate.sources import sources
+from magictailor.evaluate.sources import Source, sources
 from magictailor.evaluate.spec import Spec, read_spec
 from magictailor.evaluate.trials import Trial, make_trials
 from magictailor.evaluate.work import WORK, loaded_scorers, read_images, scored_rows
@@ -61,6 +61,11 @@ def whole_trial(home: Path, trial: Trial, spec: Spec, runtime: RuntimeOptions, k
     return {"trial": trial.name, "cost": cost.model_dump(mode="json"), "models": models, "words": words, "rows": rows}
 
 
+def draw(folder: Path, source: Source) -> None:
+    torch.set_num_threads(1)
+    source.read(folder)
+
+
 def trials_of(path: Path) -> tuple[Spec, list[Trial]]:
     spec = read_spec(path)
     return spec, list(make_trials(spec, sources(spec, path.parent)))
@@ -78,10 +83,13 @@ def run(options: argparse.Namespace) -> None:
     done, runtime = {line["trial"] for line in lines(file)}, RuntimeOptions(device=options.device, precision="fp32")
     load_backbone(spec.model, device="cpu")  # what can be refused is refused before the processes start
     left = [trial for trial in trials if trial.name not in done]
-    for source in {trial.source.name: trial.source for trial in left}.values():
-        source.read(home / "pairs")  # drawn once, and not by several processes at the same time
+    if options.methods:
+        left = [trial for method in options.methods for trial in left if trial.method == method]
     shown = [name for name, _ in zip(dict.fromkeys(t.source.name for t in trials), range(SHEETS), strict=False)]
     pool, at_work = ProcessPoolExecutor(options.workers, get_context("spawn")), dict[Future[dict[str, Any]], Trial]()
+    pairs = {trial.source.name: trial.source for trial in left}.values()
+    for _ in pool.map(draw, [home / "pairs"] * len(pairs), pairs):  # before a trial reads them, each by one process
+        pass
     while (left or at_work) and time.monotonic() < ends:
         while left and len(at_work) < options.workers:
             trial = left.pop(0)
@@ -122,6 +130,7 @@ def main() -> None:
     runs.add_argument("--workers", type=int, default=2)
     runs.add_argument("--minutes", type=float, default=1e6)
     runs.add_argument("--device", default="cpu")
+    runs.add_argument("--methods", nargs="*", help="these alone, one after the other")
     runs.set_defaults(verb=run)
     merges = verbs.add_parser("merge")
     merges.add_argument("spec", type=Path)

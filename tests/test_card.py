@@ -21,7 +21,7 @@ def run(output: Path, *more: str) -> dict[str, dict[str, object]]:
 @pytest.mark.slow
 def test_every_part_gives_its_results(tmp_path: Path) -> None:
     parts = run(tmp_path, "--minutes", "20")
-    assert list(parts) == ["correct", "step", "memory", "pair", "profile", "bases"]
+    assert list(parts) == ["correct", "step", "variants", "memory", "pair", "profile", "bases"]
     for name, part in parts.items():
         assert "ended" not in part, (name, part)
         assert part["rows"], name

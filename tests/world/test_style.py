@@ -22,7 +22,16 @@ from magictailor.generation.protocol import TREATMENTS
 from magictailor.world.render import render
 from magictailor.world.scene import random_scene
 from magictailor.world.tokenizer import build_tokenizer
-from magictailor.world.training.style import STYLES, StyleTraining, Treated, attach_new, prepared, train_style
+from magictailor.world.training.style import (
+    STYLES,
+    Styled,
+    StyleTraining,
+    Treated,
+    attach_new,
+    prepared,
+    train_style,
+)
+from magictailor.world.training.style_teacher import Teacher, attended, readers
 
 TINY = StyleTraining(pictures=48, captions=2, held_out=8, chunk=16, batch=2, steps=3, samples=0, save_seconds=1e-3)
 
@@ -80,6 +89,30 @@ def test_a_new_adapter_changes_nothing() -> None:
         attach_new(unet)
         after = unet(noisy, times, text, added_cond_kwargs={"image_embeds": [embeddings]}).sample
     torch.testing.assert_close(after, before)
+
+
+def test_the_teacher_asks_for_what_the_name_changes_in_each_layer() -> None:
+    unet: Any = load_backbone("embedded", device="cpu", precision="fp32").networks["unet"]
+    unet.set_attn_processor(AttnProcessor())
+    random = torch.Generator().manual_seed(0)
+    noisy, named = (torch.randn(shape, generator=random) for shape in [(2, 16, 16, 16), (2, 77, 160)])
+    (layer, *_) = readers(unet)
+    query = torch.randn(2, 256, layer.to_q.in_features, generator=random)
+    with torch.no_grad():
+        own = layer(query, encoder_hidden_states=named) - layer.to_out[0].bias
+        torch.testing.assert_close(attended(layer, layer.to_q(query), layer.to_k(named), layer.to_v(named)), own)
+        attach_new(unet)
+        styled, teacher = Styled(unet), Teacher(unet)
+        styled.embeddings, plain = torch.randn(2, 96, generator=random), torch.zeros(2, 77, 160)
+
+        def error(tokens: torch.Tensor) -> float:
+            styled(noisy, torch.tensor([10, 500]), plain, return_dict=False)
+            return float(teacher.error(tokens, plain, named))
+
+        assert error(styled.tokens()) == pytest.approx(1)  # a new adapter adds nothing
+        for reader in readers(unet):
+            reader.processor.to_v_ip[0].weight.copy_(reader.to_v.weight)
+        assert error(named) == pytest.approx(0, abs=1e-6)  # an adapter that reads what the caption would have said
 
 
 def test_the_encoder_sees_what_the_image_processor_makes() -> None:

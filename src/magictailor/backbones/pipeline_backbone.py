@@ -21,6 +21,7 @@ from magictailor.backbones.words import ClipWords, TextWords
 from magictailor.common.errors import InputError
 
 COMPILER = "inductor"
+LARGE = 512  # pixels
 
 
 class PipelineBackbone(Backbone):
@@ -41,7 +42,7 @@ class PipelineBackbone(Backbone):
         self.name, self._loaded = name, set[Component]()
         self.pipeline: Any = pipeline
         self._reader: AttentionReader | None = None
-        self._offloads_itself = False
+        self._offloads_itself = self._checkpoints = False
         if missing := self._missing():
             raise InputError(
                 f"{name}: not a complete {type(pipeline).__name__} ({', '.join(missing)} missing)", "choose another"
@@ -241,22 +242,29 @@ class PipelineBackbone(Backbone):
     def _decode_in_tiles(self) -> None:
         self.autoencoder.enable_tiling()
 
+    def _decode_in_parts(self) -> None:
+        """Large images one at a time, and in tiles if the preset says so: decoded together, they would be the peak."""
+        if self.size >= LARGE:
+            self.autoencoder.enable_slicing()
+        if self.runtime.preset.tiling:
+            self._decode_in_tiles()
+
     @contextmanager
     def inference_mode(self) -> Iterator[None]:
         with self.on_device("text", "vae"), self._autocast():
-            if self.runtime.preset.tiling:
-                self._decode_in_tiles()
+            self._decode_in_parts()
             try:
                 yield
             finally:
-                self.autoencoder.disable_tiling()  # training encodes images whole
+                self.autoencoder.disable_tiling()  # training encodes images whole,
+                if not self._checkpoints:  # and at once: less memory than a step with all its activations
+                    self.autoencoder.disable_slicing()
 
     def as_pipeline(self) -> DiffusionPipeline:
         runtime = self.runtime
         if self.autoencoder.dtype != runtime.dtype:
             self.autoencoder.to(runtime.dtype)
-        if runtime.preset.tiling:
-            self._decode_in_tiles()
+        self._decode_in_parts()
         if runtime.preset.offload and runtime.device.type != "cpu" and not self._offloads_itself:
             self._offloads_itself = True
             self.pipeline.enable_model_cpu_offload(device=runtime.device)
@@ -276,6 +284,8 @@ class PipelineBackbone(Backbone):
         denoiser.compile_repeated_blocks(backend=COMPILER)
 
     def enable_checkpointing(self) -> None:
+        self._checkpoints = True
+        self.autoencoder.enable_slicing()
         denoiser: Any = self.denoiser
         denoiser.enable_gradient_checkpointing(self._checkpointed)
         denoiser.train()  # diffusers' U-Nets checkpoint in training mode alone; there is no dropout

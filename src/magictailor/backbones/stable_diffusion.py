@@ -20,7 +20,6 @@ from magictailor.recipe import Kind
 
 ENCODER = "clip"
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.2")
-LARGE = 512  # pixels
 MAP_FRACTION, MAP_SIDE = 32, 16  # the paper's maps are 16 x 16 at 512 pixels; a small base's should not be smaller
 
 
@@ -50,8 +49,6 @@ class StableDiffusion(PipelineBackbone):
         clipped = bool(self.pipeline.scheduler.config.get("clip_sample", False))
         self._schedule = DDIMScheduler.from_config(self.pipeline.scheduler.config, clip_sample=clipped)
         self.process, self.pipeline.scheduler = Diffusion(self._schedule), self._schedule
-        if self.size >= LARGE:  # one image at a time: a batch's activations would be the peak of the whole run
-            self.autoencoder.enable_slicing()
         if runtime is not None:
             self.to(runtime)
 

@@ -101,6 +101,7 @@ def _train_adapter(
     output: Path,
     steps: int | None,
     settings: list[str] | None,
+    device: str | None,
     threads: int | None,
     kind: str,
     parts: Callable[[], Any],
@@ -113,7 +114,7 @@ def _train_adapter(
         recipe = with_settings(config_from(recipe_class, given(steps=steps)), settings or [])
         _use_threads(threads)
     with progress_bars(console) as listen:
-        record = run(output, recipe, workers=threads or 2, listen=listen)
+        record = run(output, recipe, device, workers=threads or 2, listen=listen)
     for name in ("edge overlap", "style right"):
         if name in record:
             console.print(f"{name}: {record[name]['with']:.3f} with it, {record[name]['without']:.3f} without")
@@ -121,7 +122,9 @@ def _train_adapter(
 
 
 @app.command("train-control")
-def train_control(output: OwnOutput, steps: Steps = None, settings: Settings = None, threads: Threads = None) -> None:
+def train_control(
+    output: OwnOutput, steps: Steps = None, settings: Settings = None, device: Device = "cpu", threads: Threads = None
+) -> None:
     """Train the embedded base's ControlNet for line drawings. After an interruption, run the same command again."""
 
     def parts() -> Any:
@@ -130,11 +133,13 @@ def train_control(output: OwnOutput, steps: Steps = None, settings: Settings = N
 
         return ControlTraining, run
 
-    _train_adapter(output, steps, settings, threads, "control", parts)
+    _train_adapter(output, steps, settings, device, threads, "control", parts)
 
 
 @app.command("train-style")
-def train_style(output: OwnOutput, steps: Steps = None, settings: Settings = None, threads: Threads = None) -> None:
+def train_style(
+    output: OwnOutput, steps: Steps = None, settings: Settings = None, device: Device = "cpu", threads: Threads = None
+) -> None:
     """Train the embedded base's IP-Adapter for the style of a picture. After an interruption, run the same command again."""
 
     def parts() -> Any:
@@ -143,4 +148,4 @@ def train_style(output: OwnOutput, steps: Steps = None, settings: Settings = Non
 
         return StyleTraining, run
 
-    _train_adapter(output, steps, settings, threads, "style", parts)
+    _train_adapter(output, steps, settings, device, threads, "style", parts)

@@ -93,7 +93,7 @@ class BatchMaker:
         most = max(len(masks) for _, masks in rendered)
         masks = torch.stack([torch.cat([m, m.new_zeros(most - len(m), *m.shape[1:])]) for _, m in rendered])
         images, union = torch.stack([image for image, _ in rendered]), masks.amax(1, keepdim=True)
-        noise = partial(self._noise, rows, "degradation")
+        noise = partial(self._degradation, rows)
         progress = rows[0].image_step / self.recipe.steps
         pixels = degraded_pixels(images, union, noise, config, progress)
         if quirks.clamp_degraded and isinstance(config, DMDeg):
@@ -105,6 +105,11 @@ class BatchMaker:
     def _noise(self, rows: Sequence[Row], purpose: str, shape: Sequence[int]) -> Tensor:
         """Normal numbers [k, *shape], the same for all steps that share images."""
         return sent(torch.stack([row.image_normal(tuple(shape), purpose) for row in rows]), self.backbone.device)
+
+    def _degradation(self, rows: Sequence[Row], shape: Sequence[int]) -> Tensor:
+        """G of equation 4, [k, *shape]. A card draws it itself: for a CPU, millions of numbers a step are much work."""
+        device = self.backbone.device
+        return torch.stack([row.image_normal(tuple(shape), "degradation", device) for row in rows])
 
     def _alone(
         self,

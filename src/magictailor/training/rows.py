@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from magictailor.common.randomness import generator, normal, pair_seed, uniform
+from magictailor.common.randomness import CPU, generator, normal, pair_seed, uniform
 from magictailor.data.arrangement import COLLAGE_DRAWS, Scaling, collage
 from magictailor.data.training_images import TrainingImage, augmented, unmasked_image
 from magictailor.recipe import Augment, Recipe
@@ -49,8 +49,8 @@ class Row:
     def normal(self, shape: tuple[int, ...], purpose: str) -> Tensor:
         return normal(shape, self.seed, self.step, self.number, purpose)
 
-    def image_normal(self, shape: tuple[int, ...], purpose: str) -> Tensor:
-        return normal(shape, self.seed, self.image_step, self.number, purpose)
+    def image_normal(self, shape: tuple[int, ...], purpose: str, device: torch.device = CPU) -> Tensor:
+        return normal(shape, self.seed, self.image_step, self.number, purpose, device)
 
     def render(self, size: int, config: Augment, shared: bool, device: torch.device) -> tuple[Tensor, Tensor]:
         """Its pixels [3, S, S] in [-1, 1], and the mask of each subject in them, [n, S, S].

@@ -56,21 +56,23 @@ class Renders:
     held_latents: Tensor
 
 
-def encoded_renders(folder: Path, recipe: AdapterTraining, workers: int, listen: Listener) -> Renders:
+def encoded_renders(
+    folder: Path, recipe: AdapterTraining, device: torch.device, workers: int, listen: Listener
+) -> Renders:
     """Render and encode in ``folder``, or read what is there. ``workers``: number of rendering processes."""
     bank = Bank(
         folder / "bank", recipe.pictures, recipe.captions, recipe.held_out, recipe.chunk, workers, keep=True,
         skip=False, listen=listen,
     )  # fmt: skip
-    examples = Examples(recipe.pictures, recipe.pictures, recipe.captions, torch.device("cpu"))
+    examples = Examples(recipe.pictures, recipe.pictures, recipe.captions, device)
     with closing(bank):
         held = concatenate(bank.held_out())
         while (chunk := bank.next()) is not None:
             examples.add(chunk, None)
             listen(Progress("renders", examples.count, recipe.pictures))
-    latents = Latents(load_autoencoder(), folder / "latents", keep=True)
+    latents = Latents(load_autoencoder().to(device), folder / "latents", keep=True)
     latents.encode_all(examples, recipe.chunk, listen)
-    return Renders(examples, held, latents.encode(HELD_OUT, torch.from_numpy(held.images)))
+    return Renders(examples, held, latents.encode(HELD_OUT, torch.from_numpy(held.images)).to(device))
 
 
 class AdapterTrainer(ABC):
@@ -107,10 +109,11 @@ def train_adapter(
     recipe: AdapterTraining,
     make: Callable[[Path, Renders], AdapterTrainer],
     about: Mapping[str, Any],
+    device: torch.device,
     workers: int,
     listen: Listener,
 ) -> dict[str, Any]:
-    """Train on the CPU in ``output``; writes a folder with the adapter and its record, and ``samples.png``.
+    """Train in ``output``; writes a folder with the adapter and its record, and ``samples.png``.
 
     Args:
         make: the trainer, from the training's folder and its renders.
@@ -123,7 +126,7 @@ def train_adapter(
         InputError: the folder holds something else; nothing has been written.
     """
     with claimed(output, recipe, ("steps", "samples", "save_seconds")) as folder:
-        trainer = make(folder, encoded_renders(folder, recipe, workers, listen))
+        trainer = make(folder, encoded_renders(folder, recipe, device, workers, listen))
         trainee, target = trainer.trainee, folder / trainer.kind
         record: dict[str, Any] = {**about, "recipe": recipe.model_dump(mode="json")}
 

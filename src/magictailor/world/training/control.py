@@ -78,19 +78,22 @@ class ControlTrainer(AdapterTrainer):
         self, folder: Path, renders: Renders, recipe: ControlTraining, base: Backbone, controlnet: Any
     ) -> None:
         networks = dict(base.networks)
-        self.recipe, self.controlnet = recipe, controlnet.train()
-        self.controlnet.to(memory_format=torch.channels_last).set_attn_processor(AttnProcessor())
+        self.recipe, self.controlnet = recipe, controlnet.to(base.device).train()
+        self.controlnet.to(memory_format=torch.channels_last)
+        if base.device.type == "cpu":  # there the backward pass of fused attention is slow at these small sizes
+            self.controlnet.set_attn_processor(AttnProcessor())
         self.task = Velocity({"unet": networks["unet"], "text_encoder": networks["text_encoder"]})
         self.controlled = Controlled(networks["unet"], self.controlnet)
         self.task.predict = self.controlled
-        self.no_caption = torch.from_numpy(token_ids([""])).long()
+        self.no_caption = torch.from_numpy(token_ids([""])).long().to(base.device)
         super().__init__(folder, recipe, renders, [self.controlnet])
 
     def step(self) -> dict[str, Tensor]:
-        recipe, examples, random = self.recipe, self.renders.examples, generator(self.recipe.seed, self.trainee.step)
+        recipe, examples, device = self.recipe, self.renders.examples, self.task.device
+        random = generator(recipe.seed, self.trainee.step, device)
         chosen, wording = examples.choose(recipe.batch, random)
         latents, tokens, weights = examples.rows(chosen, wording)
-        silent = torch.rand(recipe.batch, generator=random) < WITHOUT_CAPTION
+        silent = torch.rand(recipe.batch, generator=random, device=device) < WITHOUT_CAPTION
         tokens = torch.where(silent[:, None], self.no_caption, tokens)
         self.controlled.lines = self._drawings(chosen, weights)
         loss = self.task.loss(latents, tokens, weights, *self.task.draws(latents, random))
@@ -98,15 +101,18 @@ class ControlTrainer(AdapterTrainer):
         return {"loss": loss.detach()}
 
     def _drawings(self, chosen: Tensor, weights: Tensor) -> Tensor:
-        near = interpolate(weights, size=(SIZE, SIZE))[:, 0] > SCENERY + 0.1
+        near = interpolate(weights, size=(SIZE, SIZE))[:, 0].cpu() > SCENERY + 0.1
         random = np.random.default_rng((self.recipe.seed, self.trainee.step, 11))
-        images = self.renders.examples.images[chosen]
-        return as_maps([varied(i.numpy(), n.numpy(), random) for i, n in zip(images, near, strict=True)])
+        images = self.renders.examples.images[chosen].cpu()
+        maps = as_maps([varied(i.numpy(), n.numpy(), random) for i, n in zip(images, near, strict=True)])
+        return maps.to(self.task.device)
 
     def held_out(self) -> dict[str, float]:
         """With whole drawings, and without any."""
         held, latents = self.renders.held, self.renders.held_latents
+        device = self.task.device
         tokens, maps = torch.from_numpy(held.tokens[:, 0]).long(), as_maps([canny(image) for image in held.images])
+        tokens, maps = tokens.to(device), maps.to(device)
         found = {}
         with self.trainee.averaged():
             for name, lines in (("held out", maps), ("held out without", torch.zeros_like(maps))):
@@ -135,9 +141,9 @@ class ControlTrainer(AdapterTrainer):
 
 
 def train_control(
-    output: Path, recipe: ControlTraining, *, workers: int = 2, listen: Listener = ignore
+    output: Path, recipe: ControlTraining, device: str = "cpu", *, workers: int = 2, listen: Listener = ignore
 ) -> dict[str, Any]:
-    """Train on the CPU in ``output``; writes ``control/`` with the ControlNet and its record, and ``samples.png``.
+    """Train in ``output``; writes ``control/`` with the ControlNet and its record, and ``samples.png``.
 
     Args:
         workers: number of rendering processes.
@@ -151,7 +157,8 @@ def train_control(
     """
     quiet_loading()
     canny(np.zeros((8, 8, 3), np.uint8))  # refuses a missing OpenCV
-    base = load_backbone("embedded", device="cpu", precision="fp32")
+    base = load_backbone("embedded", device=device, precision="fp32")
     controlnet = _first(base, recipe)
+    about = {"kind": "lines", "base": base.digest_as_loaded}
     make = partial(ControlTrainer, recipe=recipe, base=base, controlnet=controlnet)
-    return train_adapter(output, recipe, make, {"kind": "lines", "base": base.digest_as_loaded}, workers, listen)
+    return train_adapter(output, recipe, make, about, base.device, workers, listen)

@@ -1,7 +1,8 @@
 """Training of the IP-Adapter that draws in the style of a picture, next to the frozen embedded base.
 
-It sees two renders with the same treatment (a watercolour, clay, none). It reads the first by a small image encoder, and the
-second is denoised with a caption that does not name the treatment.
+It sees two renders with the same treatment (a watercolour, clay, none), and reads the first by a small image encoder. The second
+is denoised with a caption that does not name the treatment. In each layer that reads captions, the adapter learns to add what the
+treatment's name would have changed: the base knows treatments by name.
 """
 
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ from magictailor.world.training.output import replace_folder
 from magictailor.world.training.rendering import HELD_OUT, token_ids
 from magictailor.world.training.state import generator
 from magictailor.world.training.style_scores import style_scores
+from magictailor.world.training.style_teacher import Teacher, readers
 
 STYLES: tuple[str | None, ...] = (None, *TREATMENTS)
 WIDTH, TOKENS = 96, 4  # of the image encoder; per picture
@@ -56,21 +58,17 @@ def new_encoder() -> CLIPVisionModelWithProjection:
 
 def prepared(images: Tensor) -> Tensor:
     """Images uint8 [N, S, S, 3] as CLIPImageProcessor gives them to the encoder, [N, 3, S, S]."""
-    mean, spread = (torch.tensor(values)[:, None, None] for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
+    mean, spread = (
+        torch.tensor(values, device=images.device)[:, None, None] for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+    )
     return (images.permute(0, 3, 1, 2).float() / 255 - mean) / spread
-
-
-def _readers(unet: Any) -> list[Any]:
-    """The layers that read captions, in the order in which an IP-Adapter's file numbers them."""
-    names = (name.removesuffix(".processor") for name in unet.attn_processors if ".attn2." in name)
-    return [unet.get_submodule(name) for name in names]
 
 
 def attach_new(unet: Any) -> None:
     """An IP-Adapter in the U-Net. Its keys begin as the caption's; its values begin as zero, so that it changes nothing."""
     layers = {
         f"{2 * i + 1}.{ours}_ip.weight": getattr(attention, ours).weight.detach().clone() * scale
-        for i, attention in enumerate(_readers(unet))
+        for i, attention in enumerate(readers(unet))
         for ours, scale in (("to_k", 1.0), ("to_v", 0.0))
     }
     projection = nn.Linear(WIDTH, TOKENS * TEXT_WIDTH)
@@ -78,6 +76,8 @@ def attach_new(unet: Any) -> None:
     image_proj |= {f"norm.{name}": value for name, value in nn.LayerNorm(TEXT_WIDTH).state_dict().items()}
     parts = {"image_proj": image_proj, "ip_adapter": layers}
     unet._load_ip_adapter_weights([parts], low_cpu_mem_usage=False)
+    if unet.device.type != "cpu":
+        return
     slow_backward = {}  # fused attention is, at these sizes on a CPU
     for name, processor in unet.attn_processors.items():
         if not hasattr(processor, "to_k_ip"):
@@ -98,7 +98,7 @@ def adapter_tensors(unet: Any) -> dict[str, Tensor]:
         for old, new in names.items()
         for name, value in getattr(projection, old).state_dict().items()
     }
-    for i, attention in enumerate(_readers(unet)):
+    for i, attention in enumerate(readers(unet)):
         processor = attention.processor
         out[f"ip_adapter.{2 * i + 1}.to_k_ip.weight"] = processor.to_k_ip[0].weight
         out[f"ip_adapter.{2 * i + 1}.to_v_ip.weight"] = processor.to_v_ip[0].weight
@@ -111,20 +111,36 @@ class Styled:
     def __init__(self, unet: Any) -> None:
         self.unet, self.embeddings = unet, torch.zeros(0)
 
+    def tokens(self) -> Tensor:
+        """What the layers read of the pictures, [N, 4, width of the text]."""
+        projected: Tensor = self.unet.encoder_hid_proj([self.embeddings[:, None]])[0]
+        return projected.flatten(1, 2)
+
     def __call__(self, noisy: Tensor, times: Tensor, encoder_hidden_states: Tensor, return_dict: bool) -> Any:
         seen = {"image_embeds": [self.embeddings[:, None]]}
         return self.unet(noisy, times, encoder_hidden_states, added_cond_kwargs=seen, return_dict=return_dict)
 
 
+def _named(text: str, treatment: str | None) -> str:
+    """The caption with the treatment's name."""
+    if treatment is None:
+        return text
+    name = TREATMENTS[treatment]
+    return f"{text}, {name}" if text else f"a photo {name}"
+
+
 class Treated:
-    """Which renders have which treatment, and captions that do not name it."""
+    """Which renders have which treatment; ``tokens`` of captions without its name and with it, [N, captions, 77]."""
 
     def __init__(self, first: int, count: int, captions: int) -> None:
         scenes = [random_scene(seed) for seed in range(first, first + count)]
         self.style = torch.tensor([STYLES.index(scene.treatment) for scene in scenes])
         plain = [replace(scene, treatment=None) for scene in scenes]
         texts = [caption(s, caption_rng(first + i, d)) for i, s in enumerate(plain) for d in range(captions)]
-        self.tokens = torch.from_numpy(token_ids(texts)).reshape(count, captions, -1)
+        named = [_named(text, STYLES[int(self.style[i // captions])]) for i, text in enumerate(texts)]
+        self.tokens, self.named = (
+            torch.from_numpy(token_ids(t)).reshape(count, captions, -1).long() for t in (texts, named)
+        )
         self.members = [torch.nonzero(self.style == n)[:, 0] for n in range(len(STYLES))]
         self.styles = [n for n, members in enumerate(self.members) if len(members) > 1]
 
@@ -158,28 +174,35 @@ class StyleTrainer(AdapterTrainer):
         self.treated = Treated(0, recipe.pictures, recipe.captions)
         torch.manual_seed(recipe.seed)
         self.unet: Any = networks["unet"]
-        self.encoder = new_encoder().train()
+        self.encoder = new_encoder().to(base.device).train()
         self.encoder.set_attn_implementation("eager")
-        self.namer = nn.Linear(WIDTH, len(STYLES))
+        self.namer = nn.Linear(WIDTH, len(STYLES)).to(base.device)
         self.task = Velocity({"unet": self.unet, "text_encoder": networks["text_encoder"]})
         attach_new(self.unet)
-        self.styled = Styled(self.unet)
+        self.styled, self.teacher = Styled(self.unet), Teacher(self.unet)
         self.task.predict = self.styled
-        layers: list[Any] = [self.unet.encoder_hid_proj, *(attention.processor for attention in _readers(self.unet))]
+        layers: list[Any] = [self.unet.encoder_hid_proj, *(attention.processor for attention in readers(self.unet))]
         adapter = nn.ModuleList(layers)
         super().__init__(folder, recipe, renders, [self.encoder, adapter.requires_grad_(True), self.namer])
 
     def step(self) -> dict[str, Tensor]:
-        recipe, examples, random = self.recipe, self.renders.examples, generator(self.recipe.seed, self.trainee.step)
+        recipe, examples, device = self.recipe, self.renders.examples, self.task.device
+        random = generator(recipe.seed, self.trainee.step)
         shown, drawn = self.treated.draw(recipe.batch, random)
         wording = torch.randint(recipe.captions, (recipe.batch,), generator=random)
-        latents, _, weights = examples.rows(drawn, torch.zeros_like(drawn))
-        embeddings = self.encoder(prepared(examples.images[shown])).image_embeds
-        naming = cross_entropy(self.namer(embeddings), self.treated.style[shown])
         blind = torch.rand(recipe.batch, generator=random) < WITHOUT_PICTURE
-        self.styled.embeddings = embeddings.masked_fill(blind[:, None], 0)
-        tokens = self.treated.tokens[drawn, wording].long()
-        loss = self.task.loss(latents, tokens, weights, *self.task.draws(latents, random))
+        latents, *_ = examples.rows(drawn, torch.zeros_like(drawn))
+        embeddings = self.encoder(prepared(examples.images[shown])).image_embeds
+        naming = cross_entropy(self.namer(embeddings), self.treated.style[shown].to(device))
+        self.styled.embeddings = embeddings.masked_fill(blind[:, None].to(device), 0)
+        plain = self.treated.tokens[drawn, wording].to(device)
+        named = torch.where(blind[:, None], self.treated.tokens[drawn, wording], self.treated.named[drawn, wording])
+        with torch.no_grad():
+            own = generator(recipe.seed + 1, self.trainee.step, device)
+            self.task.error(latents, plain, *self.task.draws(latents, own))
+            encode = self.task.networks["text_encoder"]
+            texts = [encode(input_ids=ids).last_hidden_state for ids in (plain, named.to(device))]
+        loss = self.teacher.error(self.styled.tokens(), *texts)
         self.trainee.update(loss + NAMING * naming)
         return {"loss": loss.detach(), "naming": naming.detach()}
 
@@ -189,11 +212,11 @@ class StyleTrainer(AdapterTrainer):
         treated = Treated(HELD_OUT, len(held), 1)
         with self.trainee.averaged(), torch.no_grad():
             pictures = torch.from_numpy(held.images)[treated.others()]
-            shown = self.encoder(prepared(pictures)).image_embeds
+            shown = self.encoder(prepared(pictures).to(self.task.device)).image_embeds
             found = {}
             for name, embeddings in (("held out", shown), ("held out without", torch.zeros_like(shown))):
                 self.styled.embeddings = embeddings
-                found[name] = self.task.held_out(latents, treated.tokens[:, 0].long(), len(latents))
+                found[name] = self.task.held_out(latents, treated.tokens[:, 0].to(self.task.device), len(latents))
         return found
 
     def write(self, target: Path, record: Mapping[str, Any]) -> None:
@@ -212,8 +235,10 @@ class StyleTrainer(AdapterTrainer):
         return "style right", *style_scores(target, max(1, count // len(TREATMENTS)))
 
 
-def train_style(output: Path, recipe: StyleTraining, *, workers: int = 2, listen: Listener = ignore) -> dict[str, Any]:
-    """Train on the CPU in ``output``; writes ``style/`` with the IP-Adapter, its image encoder and the record, and
+def train_style(
+    output: Path, recipe: StyleTraining, device: str = "cpu", *, workers: int = 2, listen: Listener = ignore
+) -> dict[str, Any]:
+    """Train in ``output``; writes ``style/`` with the IP-Adapter, its image encoder and the record, and
     ``samples.png``.
 
     Args:
@@ -226,6 +251,6 @@ def train_style(output: Path, recipe: StyleTraining, *, workers: int = 2, listen
         InputError: the folder holds something else; nothing has been written.
     """
     quiet_loading()
-    base = load_backbone("embedded", device="cpu", precision="fp32")
+    base = load_backbone("embedded", device=device, precision="fp32")
     make = partial(StyleTrainer, recipe=recipe, base=base)
-    return train_adapter(output, recipe, make, {"base": base.digest_as_loaded}, workers, listen)
+    return train_adapter(output, recipe, make, {"base": base.digest_as_loaded}, base.device, workers, listen)
