@@ -65,7 +65,6 @@ def test_bad_options_are_one_line(run: Path, picture: Path, controlnet: Path, tm
         (("--control", f"edges={picture}"), "--control edges: unknown"),
         (("--control-model", controlnet), "--control-model has no effect"),
         (("--style-layers", "all"), "--style-layers has no effect"),
-        (("--style", picture), "--style no IP-Adapter is usual on embedded"),
         (("--style-checkout", tmp_path), "--style-checkout has no effect without --style"),
         (("--style", picture, "--style-checkout", tmp_path, "--style-layers", "all"), "--style-layers has no effect"),
         (("--style", picture, "--style-checkout", tmp_path), "--style-checkout CSGO is for SDXL, not for embedded"),

@@ -53,7 +53,6 @@ def test_records_and_what_does_not_fit(tmp_path: Path) -> None:
     write_tensors(tmp_path / "lora.safetensors", {"a": torch.zeros(1)})
     before = plain(backbone)
     cases: list[tuple[Request, str]] = [
-        (Style(picture), "no IP-Adapter is usual on embedded"),
         (Style(picture, model=flux, encoder=encoder), "does not fit embedded"),
         (Style(picture, model=str(tmp_path / "lora.safetensors"), encoder=encoder), "not an IP-Adapter"),
         (Style(picture, model="adapter.bin", encoder=encoder), "not a .safetensors file"),

@@ -167,7 +167,7 @@ def test_a_missing_start_or_device_is_refused_before_anything_is_written(tmp_pat
 
 def test_the_shipped_weights_are_small_and_bases_have_their_records() -> None:
     size = sum(p.stat().st_size for p in EMBEDDED.parent.rglob("*.safetensors"))
-    assert size <= 60 * 2**20  # two bases, judge and ControlNet
+    assert size <= 60 * 2**20  # two bases, judge, ControlNet and IP-Adapter
     assert sum(p.stat().st_size for p in BASES["embedded-dit"].rglob("*.safetensors")) <= 18e6
     assert all((base / "training.json").is_file() for base in BASES.values())
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from magictailor.common.errors import InputError
 from magictailor.common.hub import hub_answers
 from magictailor.common.pretrained import load_pretrained
 from magictailor.common.tensors import read_tensors, unprefixed
+from magictailor.weights import STYLE
 
 PARTS = ("image_proj", "ip_adapter")
 FIX = "check the name and the network, or give files of your own"
@@ -19,13 +20,17 @@ FIX = "check the name and the network, or give files of your own"
 
 @dataclass(frozen=True)
 class Usual:
-    """``adapter``: owner/name/file of the hub; ``encoder``: owner/name, and a folder in it."""
+    """``adapter``: a file, or owner/name/file of the hub; ``encoder``: a folder, or owner/name of the hub and a folder in
+    it; ``layers``: those in which it is meant to work, see `Style`."""
 
     adapter: str
     encoder: str
+    layers: Literal["style", "all"] = "style"
 
 
 USUAL = {
+    # It has learned to add the style alone, in all layers.
+    "embedded": Usual(str(STYLE / "ip-adapter.safetensors"), str(STYLE / "image_encoder"), "all"),
     "sd1": Usual("h94/IP-Adapter/models/ip-adapter_sd15.safetensors", "h94/IP-Adapter/models/image_encoder"),
     "sdxl": Usual("h94/IP-Adapter/sdxl_models/ip-adapter_sdxl.safetensors", "h94/IP-Adapter/sdxl_models/image_encoder"),
     "flux": Usual("XLabs-AI/flux-ip-adapter/ip_adapter.safetensors", "openai/clip-vit-large-patch14"),
@@ -43,6 +48,7 @@ def read_adapter(name: str) -> dict[str, dict[str, Tensor]]:
     if path.suffix != ".safetensors":
         raise InputError(f"{name}: not a .safetensors file", "convert it, or choose another", field="style_model")
     tensors = read_tensors(path if path.is_file() else _from_hub(name), fix=FIX, field="style_model")
+    tensors = {name: tensor.half() if tensor.itemsize == 1 else tensor for name, tensor in tensors.items()}
     parts = {part: unprefixed(part, tensors) for part in PARTS}
     if not all(parts.values()):
         raise InputError(f"{name}: not an IP-Adapter (no {' and '.join(PARTS)})", "choose another", field="style_model")

@@ -107,21 +107,22 @@ class Style(Request):
     Attributes:
         image: the picture.
         strength: how strongly, 0 to 2.
-        layers: ``style``: InstantStyle's layers alone (U-Nets); ``all``: what is in the picture comes along.
+        layers: ``style``: InstantStyle's layers alone (U-Nets); ``all``: what is in the picture comes along. None: style,
+            but all for the embedded base's own IP-Adapter, which knows nothing but styles.
         model: the IP-Adapter, a .safetensors file or owner/name/file of the hub; None: the family's usual one.
         encoder: its image encoder, a folder or owner/name of the hub; None: the usual one.
     """
 
     image: Path | str
     strength: float = 1.0
-    layers: Literal["style", "all"] = "style"
+    layers: Literal["style", "all"] | None = None
     model: str | None = None
     encoder: str | None = None
 
     def check(self) -> None:
         if not 0 <= self.strength <= 2:
             raise InputError(f"{self.strength}: out of range", "choose 0 .. 2", field="style_strength")
-        if self.layers not in LAYERS:
+        if self.layers not in (None, *LAYERS):
             raise InputError(f"{self.layers}: unknown", f"choose {' or '.join(LAYERS)}", field="style_layers")
         load_image(Path(self.image))
 

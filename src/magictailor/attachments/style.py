@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ def load(request: Style, backbone: Backbone) -> Attachment:
     if model is None or encoder is None:
         raise InputError(
             f"no IP-Adapter is usual on {backbone.family}",
-            "name one and its image encoder (style_model, style_encoder), "
-            "on the embedded base what `magictailor world train-style` made",
+            "name one and its image encoder (style_model, style_encoder)",
             field="style",
         )
+    if request.layers is None:
+        own = usual.layers if usual is not None and model == usual.adapter else "style"
+        request = replace(request, layers=own)
     network, prepare = load_encoder(encoder, backbone)
     picture, _ = load_image(Path(request.image))
     loaded = LoadedStyle(request, model, read_adapter(model), network, prepare, picture)

@@ -1,6 +1,6 @@
-"""Shipped weights: the embedded bases and a ControlNet as folders in diffusers format, and the world's judge.
+"""Shipped weights: the embedded bases and a ControlNet as folders in diffusers format, an IP-Adapter, and the world's judge.
 
-`magictailor world train`, `train-control` and `train-judge` make them.
+`magictailor world train`, `train-control`, `train-style` and `train-judge` make them.
 """
 
 from pathlib import Path
@@ -11,3 +11,4 @@ BASES = {"embedded": EMBEDDED, "embedded-dit": TRANSFORMER}  # by what a model i
 AUTOENCODER = EMBEDDED / "vae"
 JUDGE = Path(__file__).parent / "judge.safetensors"
 CONTROL = Path(__file__).parent / "control-lines"
+STYLE = Path(__file__).parent / "style"

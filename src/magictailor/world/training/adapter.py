@@ -26,6 +26,7 @@ from magictailor.world.training.rendering import HELD_OUT, Chunk, concatenate
 from magictailor.world.training.state import Trainee, claimed
 
 LOG_STEPS, WARMUP = 25, 100
+SMALL = 4096  # numbers: a matrix with fewer keeps 16 bits
 
 
 class AdapterTraining(ConfigModel):
@@ -45,6 +46,12 @@ class AdapterTraining(ConfigModel):
     chunk: int = Field(256, ge=8)  # renders per job of a worker
     samples: int = Field(48, ge=0, le=256)  # images to score at the end
     save_seconds: float = Field(120, gt=0)
+
+
+def compact(weight: Tensor) -> Tensor:
+    """A trained weight as it is shipped: matrices with 8 bits, everything else with 16."""
+    kind = torch.float8_e4m3fn if weight.ndim > 1 and weight.numel() > SMALL else torch.float16
+    return weight.detach().to(kind).contiguous()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from magictailor.common.files import write_json
 from magictailor.common.logging import quiet_loading
 from magictailor.common.pretrained import load_pretrained
 from magictailor.world.embedded import SIZE
-from magictailor.world.training.adapter import AdapterTrainer, AdapterTraining, Renders, train_adapter
+from magictailor.world.training.adapter import AdapterTrainer, AdapterTraining, Renders, compact, train_adapter
 from magictailor.world.training.bank import SCENERY
 from magictailor.world.training.control_scores import control_scores
 from magictailor.world.training.denoiser import Velocity
@@ -31,7 +31,6 @@ from magictailor.world.training.state import generator
 
 EMBEDDING = (16, 24, 48, 96)  # channels of the convolutions that read the drawing
 WITHOUT_CAPTION = 0.2  # share of the examples, on top of those whose caption is empty
-SMALL = 4096  # numbers: a matrix with fewer keeps 16 bits
 
 
 class ControlTraining(AdapterTraining):
@@ -123,15 +122,14 @@ class ControlTrainer(AdapterTrainer):
     def write(self, target: Path, record: Mapping[str, Any]) -> None:
         """As ``ControlNetModel.from_pretrained`` reads it.
 
-        Large matrices have 8 bits: on 32 pictures the lines are followed as well as with 16 (docs/experiments/controlnet.md).
+        Matrices have 8 bits: on 32 pictures the lines are followed as well as with 16 (docs/experiments/controlnet.md).
         """
         network = new_controlnet(self.controlled.unet)
         network.load_state_dict(self.trainee.state_dict(0, average=True))
         new = target.with_name(f".{target.name}.new")
-        network.half()
+        network.requires_grad_(False)
         for weight in network.parameters():
-            if weight.ndim > 1 and weight.numel() > SMALL:
-                weight.requires_grad_(False).data = weight.data.to(torch.float8_e4m3fn)
+            weight.data = compact(weight)
         network.save_pretrained(new)
         write_json(new / "training.json", record)
         replace_folder(new, target)

@@ -22,6 +22,7 @@ from magictailor.recipe import ConfigModel
 from magictailor.weights import JUDGE
 from magictailor.world.judge import Judge, load_judge
 from magictailor.world.pairs import RANGES
+from magictailor.world.training.adapter import compact
 from magictailor.world.training.bank import ONE_THREAD, environment
 from magictailor.world.training.judge_bank import JudgeBank
 from magictailor.world.training.judge_losses import degrade, judge_loss, mirror, unpack
@@ -89,7 +90,7 @@ class JudgeTrainer:
         """Write the state, and the averaged weights in half precision."""
         self.trainee.save()
         weights = self.trainee.state_dict(0, average=True)
-        write_tensors(self.folder / JUDGE.name, {k: v.half() for k, v in weights.items()})
+        write_tensors(self.folder / JUDGE.name, {k: compact(v) for k, v in weights.items()})
 
     def train(self, bank: JudgeBank, listen: Listener) -> None:
         recipe, trainee = self.recipe, self.trainee
@@ -146,7 +147,7 @@ def train_judge(
             rows = held_out()
         network = Judge().to(torch_device)
         weights = trainer.trainee.state_dict(0, average=True)
-        network.load_state_dict({k: v.half().float() for k, v in weights.items()})
+        network.load_state_dict({k: compact(v).float() for k, v in weights.items()})
         scores = judge_scores(network.eval(), rows, autoencoder)
         record = {"recipe": recipe.model_dump(mode="json"), "steps": trainer.trainee.step, "pictures": bank.ready}
         write_json(folder / "judge.json", {**record, "autoencoder": autoencoder is not None, "held out": scores})

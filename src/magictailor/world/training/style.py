@@ -28,7 +28,7 @@ from magictailor.generation.protocol import TREATMENTS
 from magictailor.world.captions import caption, caption_rng
 from magictailor.world.embedded import SIZE, TEXT_WIDTH
 from magictailor.world.scene import random_scene
-from magictailor.world.training.adapter import AdapterTrainer, AdapterTraining, Renders, train_adapter
+from magictailor.world.training.adapter import AdapterTrainer, AdapterTraining, Renders, compact, train_adapter
 from magictailor.world.training.denoiser import Velocity
 from magictailor.world.training.output import replace_folder
 from magictailor.world.training.rendering import HELD_OUT, token_ids
@@ -102,7 +102,7 @@ def adapter_tensors(unet: Any) -> dict[str, Tensor]:
         processor = attention.processor
         out[f"ip_adapter.{2 * i + 1}.to_k_ip.weight"] = processor.to_k_ip[0].weight
         out[f"ip_adapter.{2 * i + 1}.to_v_ip.weight"] = processor.to_v_ip[0].weight
-    return {name: value.detach().half().contiguous() for name, value in out.items()}
+    return {name: compact(value) for name, value in out.items()}
 
 
 class Styled:
@@ -220,14 +220,17 @@ class StyleTrainer(AdapterTrainer):
         return found
 
     def write(self, target: Path, record: Mapping[str, Any]) -> None:
-        """In half precision, as ``load_ip_adapter`` and transformers read them."""
+        """The IP-Adapter's file, and the image encoder's folder."""
         new = target.with_name(f".{target.name}.new")
         new.mkdir(exist_ok=True)
         with self.trainee.averaged():
             write_tensors(new / "ip-adapter.safetensors", adapter_tensors(self.unet))
             encoder = new_encoder()
             encoder.load_state_dict(self.encoder.state_dict())
-            encoder.half().save_pretrained(new / "image_encoder")
+            encoder.requires_grad_(False)
+            for weight in encoder.parameters():
+                weight.data = compact(weight)
+            encoder.save_pretrained(new / "image_encoder")
         write_json(new / "training.json", record)
         replace_folder(new, target)
 

@@ -61,6 +61,6 @@ def style_scores(style: Path, count: int) -> tuple[dict[str, float], Image.Image
                 right[f"category {name}"] += [j.category == c for j, c in zip(seen, wanted, strict=True)]
             with Image.open(file) as shown:
                 rows.append([shown.convert("RGB"), *drawn[:SHOWN]])
-    return {name: float(np.mean(values)) for name, values in right.items()}, grid(
-        [[rows[0][0], *plain[:SHOWN]], *rows], ["without", *TREATMENTS]
-    )
+    blank = Image.new("RGB", rows[0][0].size, "white")
+    sheet = grid([[blank, *plain[:SHOWN]], *rows], ["without", *TREATMENTS])
+    return {name: float(np.mean(values)) for name, values in right.items()}, sheet
