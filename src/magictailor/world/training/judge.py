@@ -87,7 +87,7 @@ class JudgeTrainer:
         return loss.detach()
 
     def save(self) -> None:
-        """Write the state, and the averaged weights in half precision."""
+        """Write the state, and the averaged weights as they are shipped."""
         self.trainee.save()
         weights = self.trainee.state_dict(0, average=True)
         write_tensors(self.folder / JUDGE.name, {k: compact(v) for k, v in weights.items()})
