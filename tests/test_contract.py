@@ -1,6 +1,6 @@
 """The backbone's contract, on a U-Net with cross-attention and on a transformer with joint attention and CLIP alone.
 
-The other families are in test_families.py.
+The other families are in models/.
 """
 
 import ast
