@@ -22,7 +22,6 @@ from magictailor.common.pictures import grid, save_png
 from magictailor.evaluate.metrics.identity import component_error, concept_error
 from magictailor.evaluate.metrics.judging import judge_network
 from magictailor.generation.protocol import PROMPTS
-from magictailor.training.run_folder import is_finished
 from magictailor.world.judgement import Judgement, judged
 from magictailor.world.pairs import RANGES, prompted
 from magictailor.world.render import render
@@ -90,8 +89,7 @@ def main() -> None:
         whole, line = read_pair(folder), list[Image.Image]()
         for count in range(1, MOST + 1):
             run = folder.with_name(f"run-{seed}-{count + 1}")
-            if not is_finished(run):
-                personalize(Pair(f"{whole.name}-{count + 1}", whole.samples[: count + 1]), run)
+            personalize(Pair(f"{whole.name}-{count + 1}", whole.samples[: count + 1]), run)
             seconds = json.loads((run / "run.json").read_text("utf-8"))["seconds"]
             for named in sorted({1, count}):
                 key = f"{seed} samples {count + 1} named {named + 1}"
