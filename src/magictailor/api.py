@@ -62,6 +62,7 @@ class Run:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
+        emphasis: float | None = None,
         scheduler: str | None = None,
         batch: int | None = None,
         attachments: Sequence[Request] = (),
@@ -72,6 +73,8 @@ class Run:
         Args:
             steps: of the denoising; the recipe's, unless given.
             guidance: of the prompt; the recipe's, unless given.
+            emphasis: of the components, 0 .. 1: that share of what guidance leads away from is the prompt without them; the
+                recipe's, unless given.
             scheduler: by default the family's own; ddim, dpm++, dpm++-karras or sde-dpm++ for diffusion, own, euler or
                 dpm++ for flow matching.
             batch: images at a time; the preset's, unless given.
@@ -85,7 +88,7 @@ class Run:
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         return generate.generate(
             self.backbone, self.folder, self.info, texts, number=number, seed=seed, steps=steps, guidance=guidance,
-            scheduler_name=scheduler, batch=batch, attachments=attachments, listen=listen,
+            emphasis=emphasis, scheduler_name=scheduler, batch=batch, attachments=attachments, listen=listen,
         )  # fmt: skip
 
     def transfer(

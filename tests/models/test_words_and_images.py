@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from families import SIZE, sd3
 from family_inputs import GUIDED, PROMPTS, base, every_family
+from magictailor.backbones.contract import Away
 from magictailor.backbones.families import backbone_class
+from magictailor.common.errors import InputError
 from magictailor.training.setup import build
 from magictailor.training.step import train_step
 from magictailor.training.train import make_recipe
@@ -110,3 +113,21 @@ def test_the_prediction_is_the_one_that_the_pipeline_makes(family: str) -> None:
     condition = backbone.encode_text([PROMPTS[0]])
     predicted = backbone.predict(unpacked(sample).float(), time.reshape(1) / 1000, condition).output
     torch.testing.assert_close(predicted, unpacked(output).float(), rtol=1e-3, atol=1e-4)
+
+
+@every_family
+def test_emphasis_averages_what_guidance_leads_away_from_or_is_refused(family: str) -> None:
+    backbone = base(family)
+    averaged = {"sd3", "flux2-klein-4b", "flux2-klein-9b"}
+    if family not in averaged:
+        with pytest.raises(InputError, match=r"no negative prompt|different lengths"):
+            backbone.check_away(4.0)
+        return
+    backbone.check_away(4.0)
+    with pytest.raises(InputError, match="no effect"):
+        backbone.check_away(1.0)
+    call = backbone.pipeline_inputs([PROMPTS[0]], 4.0, Away(["<person>"], 0.25))
+    free, alone = backbone.encode_text([""]).tensors, backbone.encode_text(["<person>"]).tensors
+    for name, argument in backbone.condition.items():
+        torch.testing.assert_close(call[f"negative_{argument}"], 0.75 * free[name] + 0.25 * alone[name])
+        assert not torch.equal(free[name], alone[name])

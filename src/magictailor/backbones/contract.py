@@ -31,6 +31,17 @@ DIGEST_NUMBERS = 8  # of each weight
 
 
 @dataclass(frozen=True)
+class Away:
+    """What guidance leads away from: the mean of the encoded empty prompt and of these, one for each image.
+
+    ``share``: of these, 0 .. 1.
+    """
+
+    prompts: Sequence[str]
+    share: float
+
+
+@dataclass(frozen=True)
 class Condition:
     """N encoded prompts.
 
@@ -210,8 +221,12 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def pipeline_inputs(self, prompts: Sequence[str], guidance: float) -> dict[str, Any]:
+    def pipeline_inputs(self, prompts: Sequence[str], guidance: float, away: Away | None = None) -> dict[str, Any]:
         """Those arguments of the pipeline's call whose names depend on the family: prompts and guidance."""
+
+    @abstractmethod
+    def check_away(self, guidance: float) -> None:
+        """Raises InputError if guidance cannot lead away from further prompts."""
 
     @abstractmethod
     def guidance_inputs(self, guidance: float) -> dict[str, Any]:

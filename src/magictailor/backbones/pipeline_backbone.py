@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from magictailor.backbones.attention import CROSS_ATTENTION, AttentionReader, Layout, Wanted, word_weights
-from magictailor.backbones.contract import Backbone, Blocks, Component, Condition, Keys, Prediction, WordVectors
+from magictailor.backbones.contract import Away, Backbone, Blocks, Component, Condition, Keys, Prediction, WordVectors
 from magictailor.backbones.latents import Codec
 from magictailor.backbones.process import NoiseProcess, Schedulers
 from magictailor.backbones.quantized import quantize
@@ -34,6 +34,9 @@ class PipelineBackbone(Backbone):
     denoiser_part: str
     encoders: Mapping[str, tuple[str, str]]
     blocks: tuple[str, ...]
+    negative = True  # guidance is classifier-free, and not an input of the denoiser
+    no_guidance = 1.0  # the guidance that changes nothing
+    averages = True  # encoded prompts have one length, so that a mean of two is one
     codec: Codec
     process: NoiseProcess
     _words: ClipWords | TextWords
@@ -150,8 +153,32 @@ class PipelineBackbone(Backbone):
     def release_text(self) -> None:
         """Nothing: small text encoders stay."""
 
+    # --- guidance
+
     def guidance_inputs(self, guidance: float) -> dict[str, Any]:
         return {"guidance_scale": guidance}
+
+    def check_away(self, guidance: float) -> None:
+        problem = None
+        if not self.negative:
+            problem = f"{self.family} has no negative prompt, which this needs"
+        elif not self.averages:
+            problem = f"{self.family} encodes prompts to different lengths, which have no mean"
+        elif guidance <= self.no_guidance:
+            problem = f"has no effect with guidance {guidance:g}"
+        if problem:
+            raise InputError(problem, "leave it out", field="emphasis")
+
+    def _negative(self, number: int, away: Away | None) -> Mapping[str, Tensor]:
+        """What guidance leads away from, encoded."""
+        free = self._unconditional(number)
+        if away is None:
+            return free
+        other = self.encode_text(away.prompts).tensors
+        return {name: torch.lerp(value, other[name].to(value), away.share) for name, value in free.items()}
+
+    def _unconditional(self, number: int) -> Mapping[str, Tensor]:
+        return self.encode_text([""] * number).tensors
 
     # --- latents and noise
 

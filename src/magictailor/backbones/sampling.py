@@ -10,7 +10,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import Tensor
 
-from magictailor.backbones.contract import Backbone
+from magictailor.backbones.contract import Away, Backbone
 from magictailor.common.errors import InputError
 
 
@@ -38,13 +38,14 @@ class Stages:
 @dataclass(frozen=True)
 class SamplingOptions:
     """``scheduler``: None: the family's own. ``eta``: DDIM's, 1 for ancestral sampling. ``batch``: images at a time; None:
-    the preset's."""
+    the preset's. ``emphasis``: 0 .. 1, the share of ``away`` in what guidance leads away from."""
 
     steps: int
     guidance: float
     scheduler: str | None = None
     eta: float = 0.0
     batch: int | None = None
+    emphasis: float = 0.0
 
 
 @torch.no_grad()
@@ -58,6 +59,7 @@ def sample(
     first_prompts: Sequence[str] = (),
     pipeline: Any = None,
     inputs: Callable[[int], Mapping[str, Any]] | None = None,
+    away: Sequence[str] = (),
 ) -> Iterator[Image.Image]:
     """One image for each (prompt, seed), lazily.
 
@@ -65,6 +67,7 @@ def sample(
         stages: the first of them uses ``first_prompts``, one for each prompt.
         pipeline: another of diffusers', with the backbone's networks.
         inputs: further arguments of its call, for a number of images.
+        away: for each prompt one without what should be emphasised.
     """
     pipeline = backbone.pipeline if pipeline is None else pipeline
     accepted = inspect.signature(type(pipeline).__call__).parameters
@@ -85,7 +88,7 @@ def sample(
                     texts = list(first_prompts[part])
                     stages.first()
                 sampled = pipeline(
-                    **backbone.pipeline_inputs(texts, options.guidance),
+                    **backbone.pipeline_inputs(texts, options.guidance, _away(away[part], options)),
                     **({"eta": options.eta} if "ddim" in backbone.schedulers else {}),
                     num_inference_steps=options.steps,
                     **square,
@@ -100,6 +103,10 @@ def sample(
                     stages.second()  # also after an error: whoever uses the pipeline next finds the trained weights
             images = to_images(backbone.pixels_of(sampled))
         yield from images
+
+
+def _away(prompts: Sequence[str], options: SamplingOptions) -> Away | None:
+    return Away(list(prompts), options.emphasis) if prompts and options.emphasis else None
 
 
 def to_images(pixels: Tensor) -> list[Image.Image]:

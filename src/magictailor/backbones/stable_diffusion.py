@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 from diffusers import DDIMScheduler, DiffusionPipeline
 from torch import Tensor
 
-from magictailor.backbones.contract import Blocks, Condition
+from magictailor.backbones.contract import Away, Blocks, Condition
 from magictailor.backbones.families import CLIP_VOCABULARY
 from magictailor.backbones.latents import Scaled
 from magictailor.backbones.lora import Spellings, UNetSpellings
@@ -30,6 +30,7 @@ class StableDiffusion(PipelineBackbone):
     encoders: Mapping[str, tuple[str, str]] = {ENCODER: ("text_encoder", "tokenizer")}
     blocks = (".attentions.",)
     sampled_as: Literal["latent", "pt"] = "latent"
+    negative_arguments: Mapping[str, str] = {"sequence": "negative_prompt_embeds"}  # by an encoded prompt's tensor
     _words: ClipWords
 
     def __init__(
@@ -102,8 +103,14 @@ class StableDiffusion(PipelineBackbone):
         if size != self.size:
             raise InputError(f"{size}: {self.name} is trained at {self.size} pixels", "leave it out", field="data.size")
 
-    def pipeline_inputs(self, prompts: Sequence[str], guidance: float) -> dict[str, Any]:
-        return {"prompt": list(prompts)} | self.guidance_inputs(guidance)
+    def pipeline_inputs(self, prompts: Sequence[str], guidance: float, away: Away | None = None) -> dict[str, Any]:
+        inputs = {"prompt": list(prompts)} | self.guidance_inputs(guidance)
+        if away is not None:
+            negative = self._negative(len(prompts), away)
+            inputs |= {
+                argument: negative[name].to(self.runtime.dtype) for name, argument in self.negative_arguments.items()
+            }
+        return inputs
 
     def pixels_of(self, sampled: Tensor) -> Tensor:
         return self.decode_latents(sampled)

@@ -13,7 +13,7 @@ import transformers
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from magictailor.backbones.contract import Blocks, Condition
+from magictailor.backbones.contract import Away, Blocks, Condition
 from magictailor.backbones.latents import Codec, Scaled
 from magictailor.backbones.lora import Spellings, TransformerSpellings
 from magictailor.backbones.native_names import Table
@@ -52,9 +52,7 @@ class Transformer(PipelineBackbone):
     patch = 2
     multiple = 1  # of pixels, that its pipeline insists on
     read: tuple[float, float] = (0.45, 0.55)
-    no_guidance = 1.0  # the guidance that changes nothing
     _words: Any  # TextWords; a family with small text encoders has ClipWords
-    negative = True  # guidance is classifier-free, and not an input of the denoiser
 
     def __init__(self, name: str, pipeline: DiffusionPipeline, runtime: Runtime | None = CPU) -> None:
         """``runtime``: None leaves the networks where they are until `to`."""
@@ -165,19 +163,16 @@ class Transformer(PipelineBackbone):
                 self._released[part] = partial(kind.from_pretrained, folder, subfolder=part, dtype=self.runtime.dtype)
                 setattr(self.pipeline, part, None)
 
-    def pipeline_inputs(self, prompts: Sequence[str], guidance: float) -> dict[str, Any]:
+    def pipeline_inputs(self, prompts: Sequence[str], guidance: float, away: Away | None = None) -> dict[str, Any]:
         inputs = self._call_arguments(self.encode_text(prompts).tensors) | {"guidance_scale": guidance}
         if guidance > self.no_guidance and self.negative:
-            free = self._call_arguments(self._unconditional(len(prompts)))
+            free = self._call_arguments(self._negative(len(prompts), away))
             inputs |= {f"negative_{name}": value for name, value in free.items()}
         return inputs
 
     def _call_arguments(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         """Encoded prompts by the names of the pipeline's arguments."""
         return {argument: tensors[name].to(self.runtime.dtype) for name, argument in self.condition.items()}
-
-    def _unconditional(self, number: int) -> Mapping[str, Tensor]:
-        return self.encode_text([""] * number).tensors
 
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
         texts = [self._words.written_out(prompt) for prompt in prompts]

@@ -180,6 +180,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Of the first image; the next ones count on.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the recipe's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
+    emphasis: Annotated[float | None, typer.Option(help="Of the component, 0 to 1; default: the recipe's.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="ddim, dpm++, dpm++-karras or sde-dpm++; for flow matching own, euler or dpm++.")
     ] = None,
@@ -228,7 +229,7 @@ def generate(
             community_lora(text)
         for prompt in asked:
             check_prompt(prompt, words)
-        check_numbers(len(asked), number, seed, steps, guidance, batch)
+        check_numbers(len(asked), number, seed, steps, guidance, emphasis, batch)
         target = output_folder(output or run / "images")
 
         from magictailor.api import load
@@ -238,8 +239,8 @@ def generate(
         loaded = load(run, loras or (), listen=print_notices(console), **options)  # type: ignore[arg-type]
     with progress_bars(console) as listen:
         images = loaded.generate(
-            asked, number=number, seed=seed, steps=steps, guidance=guidance, scheduler=scheduler, batch=batch,
-            attachments=requests, listen=listen,
+            asked, number=number, seed=seed, steps=steps, guidance=guidance, emphasis=emphasis, scheduler=scheduler,
+            batch=batch, attachments=requests, listen=listen,
         )  # fmt: skip
         paths = save_images(images, target)
     console.print(f"{len(paths)} images and a contact sheet in {target}")

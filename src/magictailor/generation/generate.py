@@ -36,6 +36,15 @@ def _check_length(backbone: Backbone, prompt: str, words: Sequence[str]) -> None
             raise InputError(f"{word}: lies beyond the text encoder's length", "shorten the prompt", field="prompts")
 
 
+def _check_emphasis(backbone: Backbone, info: RunInfo, guidance: float) -> None:
+    """Raises InputError where nothing can be emphasised."""
+    backbone.check_away(guidance)
+    if info.recipe.sampling.base_steps:
+        raise InputError(f"{info.recipe.method} generates in two stages", "leave it out", field="emphasis")
+    if len(info.words) < 2:
+        raise InputError("the run has no component to emphasise", "leave it out", field="emphasis")
+
+
 def _trained(folder: Path, backbone: Backbone) -> str:
     """A digest of the run's own files and of the community LoRAs, 16 hex digits."""
     parts = [digest(folder / name) for name in (LORA_FILE, WORDS_FILE, WEIGHTS_FILE) if (folder / name).exists()]
@@ -53,6 +62,7 @@ def generate(
     seed: int = 0,
     steps: int | None = None,
     guidance: float | None = None,
+    emphasis: float | None = None,
     scheduler_name: str | None = None,
     batch: int | None = None,
     attachments: Sequence[Request] = (),
@@ -64,7 +74,10 @@ def generate(
     config = info.recipe.sampling
     steps = config.steps if steps is None else steps
     guidance = config.guidance if guidance is None else guidance
-    check_numbers(len(prompts), number, seed, steps, guidance, batch)
+    emphasis = config.emphasis if emphasis is None else emphasis
+    check_numbers(len(prompts), number, seed, steps, guidance, emphasis, batch)
+    if emphasis:
+        _check_emphasis(backbone, info, guidance)
     if steps <= config.base_steps:
         raise InputError(
             f"{steps}: the first {config.base_steps} are the base's own with this method", "choose more", field="steps"
@@ -74,7 +87,7 @@ def generate(
     naming = Naming(info.recipe, info.words)
     for prompt in prompts:
         _check_length(backbone, naming.expand(prompt), list(info.words))
-    options = SamplingOptions(steps, guidance, scheduler_name, batch=batch)
+    options = SamplingOptions(steps, guidance, scheduler_name, batch=batch, emphasis=emphasis)
     keys = [(text, seed + i) for text in prompts for i in range(number)]
     if attachments and config.base_steps:
         raise InputError(
@@ -83,17 +96,19 @@ def generate(
     loaded = load_attachments(backbone, attachments, steps)
     texts, seeds = [naming.expand(prompt) for prompt, _ in keys], [own_seed for _, own_seed in keys]
 
+    away = [naming.without_components(text) for text in texts]
+
     def sampled() -> Iterator[Image.Image]:
         if not loaded:
             stages, labelled = two_stages(info, folder, backbone), [naming.with_labels(prompt) for prompt, _ in keys]
-            yield from sample(backbone, texts, seeds, options, stages=stages, first_prompts=labelled)
+            yield from sample(backbone, texts, seeds, options, stages=stages, first_prompts=labelled, away=away)
             return
-        yield from sample_attached(backbone, texts, seeds, options, loaded)
+        yield from sample_attached(backbone, texts, seeds, options, loaded, away)
 
     def images() -> Iterator[Generated]:
         settings = (
             info.recipe.method, info.model, steps, guidance, scheduler_name, records(loaded),
-            _trained(folder, backbone), backbone.runtime.precision,
+            _trained(folder, backbone), backbone.runtime.precision, emphasis or None,
         )  # fmt: skip
         listen(Progress("generating", 0, len(keys)))
         try:

@@ -33,11 +33,12 @@ class Record:
     attached: Mapping[str, Any] = field(default_factory=dict)  # what joined in, by name, with digests
     trained: str = ""  # the digest of what the run and its community LoRAs change in the base
     precision: str = ""
+    emphasis: float | None = None  # of components; None for none
 
     def metadata(self) -> dict[str, str]:
         """As texts; what is empty is left out."""
         kept = {k: v if isinstance(v, str) else json.dumps(v) for k, v in asdict(self).items()}
-        return {name: text for name, text in kept.items() if text not in ("", "{}")}
+        return {name: text for name, text in kept.items() if text not in ("", "{}", "null")}
 
 
 @dataclass(frozen=True)

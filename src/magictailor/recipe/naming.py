@@ -1,10 +1,12 @@
 """What a run's prompts call its samples: pseudo-words alone, or with their labels, by the recipe."""
 
+import re
 from collections.abc import Mapping
 
 from magictailor.common.errors import InputError
 from magictailor.recipe.recipe import Recipe
 
+JOINING = "with|and|in|wearing|including|containing|has|having"
 WORD_KINDS = {"pseudo-words", "embedding-matrix"}
 
 
@@ -71,6 +73,16 @@ class Naming:
             name = self.name(word)
             prompt = name.join(part.replace(word, name) for part in prompt.split(name))
         return prompt
+
+    def without_components(self, prompt: str) -> str:
+        """A user's prompt without its components and the words that join them to the concept; empty without one of both."""
+        words = [word for word in self.words if word != self.concept and word in prompt]
+        if not words or self.concept not in prompt:
+            return ""
+        for word in words:
+            names = "|".join(map(re.escape, (self.name(word), word)))
+            prompt = re.sub(rf"(?:\s+(?:{JOINING}))?(?:\s+(?:a|an|the))?\s*(?:{names})", "", prompt)
+        return prompt.strip()
 
     def with_labels(self, prompt: str) -> str:
         """A user's prompt with labels instead of pseudo-words, which the untrained base understands."""

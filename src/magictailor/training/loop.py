@@ -83,8 +83,10 @@ def advance(training: Training) -> dict[str, float]:
 def preview(training: Training, folder: Path) -> PreviewSaved:
     """Generate the composite and each sample alone at fixed seeds: `previews/000100-0.png` and so on."""
     recipe, step, prompts = training.recipe, training.state.step, training.examples.preview_prompts()
-    options = SamplingOptions(recipe.sampling.steps, recipe.sampling.guidance)
-    images = sample(training.backbone, prompts, [recipe.seed] * len(prompts), options)
+    sampling, seeds = recipe.sampling, [recipe.seed] * len(prompts)
+    options = SamplingOptions(sampling.steps, sampling.guidance, emphasis=sampling.emphasis)
+    away = [training.examples.naming.without_components(prompt) for prompt in prompts]
+    images = sample(training.backbone, prompts, seeds, options, away=away)
     files = []
     for number, (image, prompt) in enumerate(zip(list(images), prompts, strict=True)):
         files.append(folder / "previews" / f"{step:06d}-{number}.png")

@@ -63,7 +63,13 @@ def _train(spec: TrainSpec, folder: Path, places: Places, listen: Listener) -> d
         loras=[places.lora(name) for name in spec.loras], start=start, listen=listen, device=spec.device, precision=spec.precision, preset=spec.preset,
     )  # fmt: skip
     sampling = run.recipe.sampling
-    return {"words": run.words, "steps": sampling.steps, "guidance": sampling.guidance, "machine": machine()}
+    return {
+        "words": run.words,
+        "steps": sampling.steps,
+        "guidance": sampling.guidance,
+        "emphasis": sampling.emphasis,
+        "machine": machine(),
+    }
 
 
 def _generate(spec: GenerateSpec, folder: Path, places: Places, listen: Listener) -> dict[str, Any]:
@@ -92,7 +98,7 @@ def _generate(spec: GenerateSpec, folder: Path, places: Places, listen: Listener
             seeds = [seed for text, seed in missing if text == prompt]
             for item in run.generate(
                 prompt, number=len(seeds), seed=seeds[0], steps=spec.steps, guidance=spec.guidance,
-                scheduler=spec.scheduler, batch=1,
+                emphasis=spec.emphasis, scheduler=spec.scheduler, batch=1,
             ):  # fmt: skip
                 done += 1
                 _keep(item.image, {"run": name, **asdict(item.record)}, folder, done)

@@ -11,7 +11,7 @@ let draft = null; // kept while the page is left and entered again
 export async function open(main, [wanted]) {
   const gallery = new VirtualGallery({ open: view });
   const form = h("form", { class: "card" }), working = h("div", { "aria-live": "polite" }), comparison = h("section"), count = h("span", { class: "soft small" }), none = h("p", { class: "none", hidden: true });
-  draft ??= { runs: [], prompts: "", number: 4, seed: 0, steps: "", guidance: "", scheduler: "", loras: [] };
+  draft ??= { runs: [], prompts: "", number: 4, seed: 0, steps: "", guidance: "", emphasis: "", scheduler: "", loras: [] };
   const known = () => { const there = new Set(allSources()); draft.runs = draft.runs.filter((source) => there.has(source)); };
   if (wanted && allSources().includes(wanted)) { draft.runs = [wanted]; draft.prompts = ""; }
   known();
@@ -60,6 +60,7 @@ export async function open(main, [wanted]) {
         h("button", { class: "small", type: "button", onclick: () => { draft.prompts = prompts.value = Object.values(state.choices.prompts).flatMap((t) => Object.values(t)).map((t) => `${together()}, ${t}`).join("\n"); } }, "All twenty")),
       h("div", { class: "two" }, field("Pictures of each", number("number", { min: 1, max: 10000 })), field("First seed", number("seed", { min: 0, max: 4294967295 }))),
       h("details", {}, h("summary", {}, "Guidance, steps, sampler"), h("div", { class: "two" }, field("Guidance", number("guidance", { min: 0, max: 100, step: "any", placeholder: first.guidance })), field("Steps", number("steps", { min: 1, max: 1000, placeholder: first.steps }))),
+        field("Emphasis of the component", number("emphasis", { min: 0, max: 1, step: 0.1, placeholder: first.emphasis ?? 0 }), "0 to 1. If the component is too weak, try 0.6."),
         field("Sampler", select([["", "the base's own"], "ddim", "dpm++", "dpm++-karras", "sde-dpm++", ["own", "own (flow matching)"], ["euler", "euler (flow matching)"]], draft.scheduler, (v) => { draft.scheduler = v; })),
         state.choices.loras.length > 0 && loras(state.choices.loras, draft.loras, (chosen) => { draft.loras = chosen; })),
       h("button", { class: "primary", type: "submit", disabled: !draft.runs.length }, "Generate"));
@@ -72,6 +73,7 @@ export async function open(main, [wanted]) {
     if (draft.scheduler) spec.scheduler = draft.scheduler;
     if (draft.steps !== "") spec.steps = Number(draft.steps);
     if (draft.guidance !== "") spec.guidance = Number(draft.guidance);
+    if (draft.emphasis !== "") spec.emphasis = Number(draft.emphasis);
     if (draft.loras.length) spec.loras = draft.loras;
     try { const job = await post("/jobs", { spec }); state.jobs.set(job.id, job); drawWorking(); if (draft.runs.length > 1 || lines.length > 1) compare(job.id); } catch (error) { report(error); }
   });
@@ -113,10 +115,10 @@ export async function open(main, [wanted]) {
       const image = `/api/images/${q(row.job)}/${row.name}`;
       const favourite = async () => { try { await post("/gallery/marks", { ids: [row.id], favourite: !row.favourite }); row.favourite = !row.favourite; draw(); } catch (error) { report(error); } };
       const gone = async () => { try { await post("/gallery/marks", { ids: [row.id], deleted: true }); box.close(); toast("The picture is deleted", { undo: async () => { await post("/gallery/marks", { ids: [row.id], deleted: false }); reload(); } }); } catch (error) { report(error); } };
-      const reuse = () => { draft = { ...draft, prompts: row.prompt, seed: row.seed, steps: row.steps, guidance: row.guidance, scheduler: row.scheduler, runs: allSources().includes(row.run) ? [row.run] : draft.runs }; box.close(); drawForm(); prompts.focus(); };
+      const reuse = () => { draft = { ...draft, prompts: row.prompt, seed: row.seed, steps: row.steps, guidance: row.guidance, emphasis: row.emphasis ?? "", scheduler: row.scheduler, runs: allSources().includes(row.run) ? [row.run] : draft.runs }; box.close(); drawForm(); prompts.focus(); };
       box.onkeydown = (event) => { const key = event.key; if (key === "ArrowRight" && at < gallery.total - 1) { at++; draw(); } else if (key === "ArrowLeft" && at > 0) { at--; draw(); } else if (key.toLowerCase() === "s") favourite(); else if (key === "Delete") gone(); };
       show(box, h("div", { class: "columns" }, h("img", { src: image, alt: row.prompt }), h("div", {}, h("p", {}, h("strong", {}, row.prompt)),
-        h("dl", { class: "numbers" }, [["Seed", row.seed], ["Training", nameOf(row.run)], ["Method", row.method], ["Guidance", row.guidance], ["Steps", row.steps], ["Sampler", row.scheduler], ["Pair", row.pair], ["Base", row.model], ["Size", `${row.width} × ${row.height}`]].map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v)))),
+        h("dl", { class: "numbers" }, [["Seed", row.seed], ["Training", nameOf(row.run)], ["Method", row.method], ["Guidance", row.guidance], ["Emphasis of the component", row.emphasis ?? 0], ["Steps", row.steps], ["Sampler", row.scheduler], ["Pair", row.pair], ["Base", row.model], ["Size", `${row.width} × ${row.height}`]].map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v)))),
         h("div", { class: "cluster foot-actions" }, h("button", { type: "button", "aria-pressed": String(row.favourite), onclick: favourite }, row.favourite ? "★ Favourite" : "☆ Favourite"), h("button", { type: "button", onclick: reuse }, "Use these settings"), h("button", { type: "button", onclick: () => { box.close(); compare(row.job).then(() => comparison.scrollIntoView({ block: "nearest" })); } }, "Compare"), h("a", { class: "button", href: `${image}?download=true` }, "Download"), h("button", { type: "button", class: "danger", onclick: gone }, "Delete"), h("button", { type: "button", class: "primary", onclick: () => box.close() }, "Close")))));
       box.querySelector(".primary").focus();
     }
@@ -135,7 +137,7 @@ export async function open(main, [wanted]) {
       const own = (await get(`/gallery?job=${q(job)}&limit=500`)).rows, key = (r) => `${r.prompt}\n${r.seed}`;
       const columns = [...new Map(own.map((r) => [key(r), r])).values()].sort((a, b) => (a.prompt === b.prompt ? a.seed - b.seed : a.prompt < b.prompt ? -1 : 1)).slice(0, 60);
       // Whatever else was drawn from these prompts with the same settings belongs to the comparison, too.
-      const alike = (r) => own.some((o) => key(o) === key(r) && ["steps", "guidance", "scheduler", "model"].every((name) => o[name] === r[name]));
+      const alike = (r) => own.some((o) => key(o) === key(r) && ["steps", "guidance", "emphasis", "scheduler", "model"].every((name) => o[name] === r[name]));
       const prompts = [...new Set(columns.map((c) => c.prompt))], found = prompts.length > 25 ? [] : (await get(`/gallery?limit=500${prompts.map((p) => `&prompt=${q(p)}`).join("")}`)).rows;
       const rows = [...found.filter(alike), ...own];
       const by = new Map(rows.map((r) => [`${r.run}\n${key(r)}`, r])), owners = [...new Set(rows.map((r) => r.run))].sort(bySource);

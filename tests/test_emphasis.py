@@ -1,0 +1,141 @@
+"""Emphasis of the components: guidance leads away from the prompt without them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from magictailor import Generated, InputError, Run, load, personalize
+from magictailor.backbones.contract import Away
+from magictailor.backbones.families import backbone_class
+from magictailor.recipe.naming import Naming
+from tiny import FAMILIES, MAPS, PROMPT, pair, recipe, short, train
+
+STRONG = ("phases.0.lr=0.05", "phases.1.lr=0.05", "train.0.alpha=16")
+WORDS = {"<person>": "person", "<hair>": "hair", "<hat>": "hat"}
+
+
+@pytest.fixture(scope="module")
+def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    output = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("magictailor.backbones.stable_diffusion.MAP_SIDE", MAPS)
+        return load(personalize(pair(), output, model=str(tiny_folder), recipe=recipe(*STRONG)).folder)
+
+
+def differ(left: Generated, right: Any) -> int:
+    return int(np.abs(np.asarray(left.image, int) - np.asarray(getattr(right, "image", right), int)).max())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "without"),
+    [
+        ("a photo of <person> with <hair>, in the snow", "a photo of <person>, in the snow"),
+        ("<person> with <hair> and <hat>, on the beach", "<person>, on the beach"),
+        ("<hat> and <hair> on <person>", "on <person>"),
+        ("<person> wearing a <hat>", "<person>"),
+        ("a photo of <person> with long hair", ""),  # names no component
+        ("a photo of <hair>", ""),  # nor the concept
+    ],
+)
+def test_the_prompt_without_its_components(prompt: str, without: str) -> None:
+    assert Naming(recipe(), WORDS).without_components(prompt) == without
+
+
+def test_rare_words_go_with_their_labels() -> None:
+    named = Naming(short("dreambooth"), WORDS)
+    text = named.expand("<person> with <hair>, at night")
+    assert named.without_components(text) == named.expand("<person>, at night")
+
+
+def test_full_emphasis_is_the_concept_alone_as_negative_prompt(run: Run) -> None:
+    (emphasised,) = run.generate(PROMPT, seed=9, emphasis=1)
+    (plain,) = run.generate(PROMPT, seed=9)
+    pipeline = run.pipeline
+    pipeline.set_progress_bar_config(disable=True)
+    random, without = torch.Generator().manual_seed(9), PROMPT.replace(" with <hair>", "")
+    assert without != PROMPT
+    same = pipeline(
+        PROMPT, negative_prompt=without, num_inference_steps=3, guidance_scale=3.0, generator=random
+    ).images[0]
+    assert differ(emphasised, same) <= 1
+    assert differ(emphasised, plain) > 5
+    (half,) = run.generate(PROMPT, seed=9, emphasis=0.5)
+    assert min(differ(half, plain), differ(half, emphasised)) > 2
+
+
+def test_a_prompt_without_both_is_not_changed(run: Run) -> None:
+    for prompt in ("a photo of <person>", "a photo of <hair>"):
+        (left,), (right,) = run.generate(prompt), run.generate(prompt, emphasis=0.8)
+        assert differ(left, right) == 0
+    mixed = list(run.generate([PROMPT, "<person>"], emphasis=0.8, batch=2))
+    (alone,) = run.generate("<person>")
+    assert differ(alone, mixed[1]) <= 2
+
+
+def test_the_image_tells_its_emphasis(run: Run) -> None:
+    (plain,), (emphasised,) = run.generate(PROMPT), run.generate(PROMPT, emphasis=0.6)
+    assert "emphasis" not in plain.record.metadata()
+    assert emphasised.record.metadata()["emphasis"] == "0.6"
+
+
+def test_a_recipe_has_its_own(tiny_folder: Path, tmp_path: Path) -> None:
+    """In previews, and as the default of `generate`."""
+    own = recipe(*STRONG, "sampling.emphasis=0.8", "sampling.preview_every=4")
+    run = load(train(pair(), tmp_path / "run", model=str(tiny_folder), recipe=own))
+    (image,), (none,) = run.generate("a photo of <person> with <hair>"), run.generate(PROMPT, emphasis=0)
+    assert image.record.emphasis == 0.8
+    assert none.record.emphasis is None
+    from PIL import Image
+
+    with Image.open(tmp_path / "run" / "previews" / "000004-0.png") as preview:
+        assert differ(image, preview.convert("RGB")) <= 2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_negative_prompt_is_the_mean_of_both(family: str) -> None:
+    pipeline = FAMILIES[family]()
+    backbone = backbone_class(type(pipeline).__name__)(family, pipeline)
+    backbone.add_words({"<person>": "person", "<hair>": "hair"})
+    with torch.no_grad():
+        found = {
+            share: backbone.pipeline_inputs(["<hair>"], 4.0, Away(["<person>"], share)) for share in (0.0, 0.25, 1.0)
+        }
+        encoded = pipeline.encode_prompt(
+            "<hair>",
+            device="cpu",
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=True,
+            negative_prompt="<person>",
+        )
+        empty = pipeline.encode_prompt(
+            "<hair>", device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True
+        )
+    names = ["negative_prompt_embeds", *(["negative_pooled_prompt_embeds"] if family == "sdxl" else [])]
+    for position, name in enumerate(names):
+        alone, free = encoded[1 + 2 * position], empty[1 + 2 * position]
+        torch.testing.assert_close(found[1.0][name], alone)
+        torch.testing.assert_close(found[0.0][name], free)
+        torch.testing.assert_close(found[0.25][name], 0.75 * free + 0.25 * alone)
+
+
+@pytest.mark.parametrize(
+    ("match", "options"),
+    [
+        ("emphasis 1.5", {"emphasis": 1.5}),
+        ("emphasis -0.1", {"emphasis": -0.1}),
+        ("no effect with guidance 1", {"emphasis": 0.5, "guidance": 1.0}),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(match: str, options: dict[str, float], run: Run) -> None:
+    with pytest.raises(InputError, match=match) as caught:
+        run.generate(PROMPT, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_two_stages_cannot_be_emphasised(tiny_folder: Path, tmp_path: Path) -> None:
+    run = load(train(pair(), tmp_path / "run", model=str(tiny_folder), recipe=short("clic", "sampling.steps=4")))
+    with pytest.raises(InputError, match="two stages"):
+        run.generate(PROMPT, emphasis=0.5)
