@@ -26,7 +26,7 @@ from memory import Living
 from torch._subclasses import FakeTensorMode
 
 from families import pipeline
-from magictailor.backbones.contract import Condition
+from magictailor.backbones.conditions import Condition
 from magictailor.backbones.families import backbone_class
 from magictailor.backbones.presets import GIGABYTE, LARGE, PRESETS, TRAINED_BYTES, cost_of
 from magictailor.recipe import LoRA

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from magictailor import Generated, InputError, Run, load, personalize
-from magictailor.backbones.contract import Away
+from magictailor.backbones.conditions import Away
 from magictailor.backbones.families import backbone_class
 from magictailor.recipe.naming import Naming
 from tiny import FAMILIES, MAPS, PROMPT, pair, recipe, short, train

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from families import SIZE, sd3
 from family_inputs import GUIDED, PROMPTS, base, every_family
-from magictailor.backbones.contract import Away
+from magictailor.backbones.conditions import Away
 from magictailor.backbones.families import backbone_class
 from magictailor.common.errors import InputError
 from magictailor.training.setup import build

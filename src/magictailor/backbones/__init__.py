@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from magictailor.backbones.community_lora import CommunityLoRA
-    from magictailor.backbones.contract import Backbone, Condition, Prediction
+    from magictailor.backbones.conditions import Condition, Prediction
+    from magictailor.backbones.contract import Backbone
     from magictailor.backbones.load import load_backbone
     from magictailor.backbones.runtime import RuntimeOptions
 
 __all__ = ["Backbone", "CommunityLoRA", "Condition", "Prediction", "RuntimeOptions", "load_backbone"]
 
 _HOMES = {
-    "Backbone": "contract", "Condition": "contract", "Prediction": "contract", "CommunityLoRA": "community_lora",
+    "Backbone": "contract", "Condition": "conditions", "Prediction": "conditions", "CommunityLoRA": "community_lora",
     "RuntimeOptions": "runtime", "load_backbone": "load",
 }  # fmt: skip
 

@@ -12,7 +12,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
-from magictailor.backbones.contract import Condition, Keys
+from magictailor.backbones.conditions import Condition
+from magictailor.backbones.contract import Keys
 from magictailor.common.tensors import sent
 
 

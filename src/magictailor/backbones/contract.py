@@ -7,7 +7,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from magictailor.backbones.community_lora import CommunityLoRA
+from magictailor.backbones.conditions import Away, Condition, Prediction
 from magictailor.backbones.lora import Spellings
 from magictailor.backbones.process import Schedulers
 from magictailor.backbones.runtime import Runtime
@@ -28,71 +28,6 @@ Blocks = Literal["all", "up"] | tuple[int, ...]
 Keys = Literal["all", "text"]  # over which attention's softmax is taken for a map
 Component = Literal["text", "vae"]  # what a preset may keep off the card
 DIGEST_NUMBERS = 8  # of each weight
-
-
-@dataclass(frozen=True)
-class Away:
-    """What guidance leads away from: the mean of the encoded empty prompt and of these, one for each image.
-
-    ``share``: of these, 0 .. 1.
-    """
-
-    prompts: Sequence[str]
-    share: float
-
-
-@dataclass(frozen=True)
-class Condition:
-    """N encoded prompts.
-
-    Attributes:
-        tensors: what the denoiser reads, by name, [N, ...]: sequences, pooled vectors, masks, sizes.
-        spans: for each prompt, the positions of each pseudo-word's tokens in the sequence that the denoiser attends to.
-    """
-
-    tensors: Mapping[str, Tensor]
-    spans: Sequence[Mapping[str, Sequence[int]]] = ()
-
-    def __len__(self) -> int:
-        return len(next(iter(self.tensors.values())))
-
-    def pick(self, rows: Sequence[int]) -> "Condition":
-        """The condition of these prompts, in this order (a prompt may be taken more than once)."""
-        index = list(rows)
-        return Condition({k: v[index] for k, v in self.tensors.items()}, [self.spans[i] for i in index])
-
-    def select(self, rows: Tensor) -> "Condition":
-        """The same by a tensor of row numbers, without gradients or spans."""
-        return Condition({k: v.detach()[rows] for k, v in self.tensors.items()})
-
-    def detach(self) -> "Condition":
-        return Condition({k: v.detach() for k, v in self.tensors.items()}, self.spans)
-
-    def leaf(self, learned: bool = True) -> "Condition":
-        """The same values, cut from the encoders: what forward passes read, and, if something in the encoders is
-        learned, where their gradients accumulate."""
-        cut = self.detach()
-        for tensor in cut.tensors.values():
-            tensor.requires_grad_(learned and tensor.is_floating_point())
-        return cut
-
-    def backward(self, leaf: "Condition") -> None:
-        """Propagate the gradients of ``leaf`` into the encoders and the pseudo-words."""
-        pairs = [
-            (ours, gradient)
-            for name, ours in self.tensors.items()
-            if ours.requires_grad and (gradient := leaf.tensors[name].grad) is not None
-        ]
-        if pairs:
-            torch.autograd.backward([ours for ours, _ in pairs], [gradient for _, gradient in pairs])
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """``output``: of the denoiser, float32, in the latents' shape. ``attention``: the maps asked for, [N, n, h, w]."""
-
-    output: Tensor
-    attention: Tensor | None = None
 
 
 def weights_digest(networks: Iterable[nn.Module], text: str = "") -> str:

@@ -12,7 +12,9 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from magictailor.backbones.attention import CROSS_ATTENTION, AttentionReader, Layout, Wanted, word_weights
-from magictailor.backbones.contract import Away, Backbone, Blocks, Component, Condition, Keys, Prediction, WordVectors
+from magictailor.backbones.conditions import Condition, Prediction
+from magictailor.backbones.contract import Blocks, Component, Keys, WordVectors
+from magictailor.backbones.guidance import Guided
 from magictailor.backbones.latents import Codec
 from magictailor.backbones.process import NoiseProcess, Schedulers
 from magictailor.backbones.quantized import quantize
@@ -24,7 +26,7 @@ COMPILER = "inductor"
 LARGE = 512  # pixels
 
 
-class PipelineBackbone(Backbone):
+class PipelineBackbone(Guided):
     """Wraps a pipeline; all its weights are frozen.
 
     A family names its parts: ``denoiser_part``, and for each text encoder (by the name that tools give its embeddings)
@@ -34,9 +36,6 @@ class PipelineBackbone(Backbone):
     denoiser_part: str
     encoders: Mapping[str, tuple[str, str]]
     blocks: tuple[str, ...]
-    negative = True  # guidance is classifier-free, and not an input of the denoiser
-    no_guidance = 1.0  # the guidance that changes nothing
-    averages = True  # encoded prompts have one length, so that a mean of two is one
     codec: Codec
     process: NoiseProcess
     _words: ClipWords | TextWords
@@ -152,33 +151,6 @@ class PipelineBackbone(Backbone):
 
     def release_text(self) -> None:
         """Nothing: small text encoders stay."""
-
-    # --- guidance
-
-    def guidance_inputs(self, guidance: float) -> dict[str, Any]:
-        return {"guidance_scale": guidance}
-
-    def check_away(self, guidance: float) -> None:
-        problem = None
-        if not self.negative:
-            problem = f"{self.family} has no negative prompt, which this needs"
-        elif not self.averages:
-            problem = f"{self.family} encodes prompts to different lengths, which have no mean"
-        elif guidance <= self.no_guidance:
-            problem = f"has no effect with guidance {guidance:g}"
-        if problem:
-            raise InputError(problem, "leave it out", field="emphasis")
-
-    def _negative(self, number: int, away: Away | None) -> Mapping[str, Tensor]:
-        """What guidance leads away from, encoded."""
-        free = self._unconditional(number)
-        if away is None:
-            return free
-        other = self.encode_text(away.prompts).tensors
-        return {name: torch.lerp(value, other[name].to(value), away.share) for name, value in free.items()}
-
-    def _unconditional(self, number: int) -> Mapping[str, Tensor]:
-        return self.encode_text([""] * number).tensors
 
     # --- latents and noise
 

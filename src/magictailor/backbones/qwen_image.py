@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from magictailor.backbones.attention import Layout
-from magictailor.backbones.contract import Away
+from magictailor.backbones.conditions import Away
 from magictailor.backbones.latents import Codec, OneFrame
 from magictailor.backbones.native_names import QWEN_IMAGE
 from magictailor.backbones.transformer import Names, Offsets, Parts, Transformer

@@ -10,7 +10,8 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import Tensor
 
-from magictailor.backbones.contract import Away, Backbone
+from magictailor.backbones.conditions import Away
+from magictailor.backbones.contract import Backbone
 from magictailor.common.errors import InputError
 
 

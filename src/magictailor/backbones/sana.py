@@ -7,7 +7,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from magictailor.backbones.contract import Away
+from magictailor.backbones.conditions import Away
 from magictailor.backbones.latents import Codec, WithoutPosterior
 from magictailor.backbones.runtime import CPU, Runtime
 from magictailor.backbones.transformer import Names, Offsets, Parts, Transformer

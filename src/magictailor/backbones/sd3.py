@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from magictailor.backbones.attention import Layout
-from magictailor.backbones.contract import Condition
+from magictailor.backbones.conditions import Condition
 from magictailor.backbones.families import CLIP_VOCABULARY
 from magictailor.backbones.native_names import SD3
 from magictailor.backbones.process import FlowMatching, NoiseProcess

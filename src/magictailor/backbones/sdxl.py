@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from magictailor.backbones.contract import Condition
+from magictailor.backbones.conditions import Condition
 from magictailor.backbones.stable_diffusion import StableDiffusion
 from magictailor.common.tensors import sent
 

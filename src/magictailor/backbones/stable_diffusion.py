@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args
 from diffusers import DDIMScheduler, DiffusionPipeline
 from torch import Tensor
 
-from magictailor.backbones.contract import Away, Blocks, Condition
+from magictailor.backbones.conditions import Away, Condition
+from magictailor.backbones.contract import Blocks
 from magictailor.backbones.families import CLIP_VOCABULARY
 from magictailor.backbones.latents import Scaled
 from magictailor.backbones.lora import Spellings, UNetSpellings

@@ -13,7 +13,8 @@ import transformers
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from magictailor.backbones.contract import Away, Blocks, Condition
+from magictailor.backbones.conditions import Away, Condition
+from magictailor.backbones.contract import Blocks
 from magictailor.backbones.latents import Codec, Scaled
 from magictailor.backbones.lora import Spellings, TransformerSpellings
 from magictailor.backbones.native_names import Table
