@@ -113,7 +113,7 @@ def test_recipes(key: str, value: Any, method: str) -> None:
 
 
 @many(100)
-@given(prompt=TEXTS | some.text(max_size=40), numbers=some.lists(some.none() | some.integers(), min_size=4, max_size=4))
+@given(prompt=TEXTS | some.text(max_size=40), numbers=some.lists(some.none() | some.integers(), min_size=5, max_size=5))
 def test_prompts_and_numbers(prompt: str, numbers: list[int | None]) -> None:
     refused_or(check_prompt, prompt, ["<a>", "<b>"])
     number, *others = numbers
