@@ -76,6 +76,8 @@ def test_the_reference_trains_the_whole_matrix(tmp_path: Path) -> None:
 def test_rates_are_the_phases_times_the_images() -> None:
     plan = recipe("phases.1.lr_per_image=false", "phases.1.lr=0.5")
     assert [learning_rate(plan, step, 6) for step in range(4)] == pytest.approx([6e-3, 6e-3, 0.5, 0.5])
+    assert learning_rate(plan, 0, 12) == learning_rate(plan, 0, 6)  # the paper's pairs have no more
+    assert learning_rate(plan, 0, 5) == pytest.approx(5e-3)
 
 
 def test_the_words_may_have_a_rate_of_their_own() -> None:

@@ -21,7 +21,7 @@ class Phase(ConfigModel):
     steps: int = Field(ge=1, le=10_000_000)
     lr: float = Field(gt=0)
     lr_per_image: bool = Field(
-        True, description="times the number of the pair's images in a step, by the paper's appendix"
+        True, description="times the number of the pair's images in a step, by the paper's appendix; at most 6"
     )
     train: tuple[Kind, ...] | None = Field(None, description="which of the recipe's trainables; None: all")
     new_optimizer: bool = Field(False, description="start with an optimizer without memory")

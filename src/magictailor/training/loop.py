@@ -22,11 +22,15 @@ from magictailor.training.setup import Training
 from magictailor.training.step import train_step
 
 SAVE_SECONDS = 15.0  # a kill loses less than 20 seconds of work
+MOST_IMAGES = 6  # of the paper's pairs; see docs/experiments/component-sets.md
 SAVE_SHARE = 10.0  # but where a checkpoint is a whole model, writing it takes no more than a tenth of the time
 
 
 def learning_rate(recipe: Recipe, step: int, images: int) -> float:
-    """The phase's rate times the recipe's scale, and times ``images`` if so set (the paper's appendix)."""
+    """The phase's rate times the recipe's scale, and times ``images`` if so set (the paper's appendix).
+
+    Beyond the paper's six images the rate stays: at twelve times the phase's, the embedded base falls apart.
+    """
     number = recipe.phase_at(step)
     if recipe.quirks.lr_returns and number > 0 and recipe.phase_at(step - 1) == number:
         number = 0
@@ -34,7 +38,7 @@ def learning_rate(recipe: Recipe, step: int, images: int) -> float:
     per_image = (
         phase.lr_per_image and recipe.optimisation.optimizer == "adamw"
     )  # prodigy finds the rate of the whole step
-    return recipe.optimisation.lr_scale * phase.lr * (images if per_image else 1)
+    return recipe.optimisation.lr_scale * phase.lr * (min(images, MOST_IMAGES) if per_image else 1)
 
 
 def advance(training: Training) -> dict[str, float]:
