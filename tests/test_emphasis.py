@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from magictailor import Generated, InputError, Run, load, personalize
-from magictailor.backbones.conditions import Away
+from magictailor.backbones.conditions import NegativePrompts
 from magictailor.backbones.families import backbone_class
 from magictailor.recipe.naming import Naming
 from tiny import FAMILIES, MAPS, PROMPT, pair, recipe, short, train
@@ -101,7 +101,8 @@ def test_the_negative_prompt_is_the_mean_of_both(family: str) -> None:
     backbone.add_words({"<person>": "person", "<hair>": "hair"})
     with torch.no_grad():
         found = {
-            share: backbone.pipeline_inputs(["<hair>"], 4.0, Away(["<person>"], share)) for share in (0.0, 0.25, 1.0)
+            share: backbone.pipeline_inputs(["<hair>"], 4.0, NegativePrompts(["<person>"], share))
+            for share in (0.0, 0.25, 1.0)
         }
         encoded = pipeline.encode_prompt(
             "<hair>",

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from family_inputs import SHORT, base, every_family
+from family_inputs import SHORT, every_family, gradients
 from magictailor.backbones import load_backbone
 from magictailor.common.tensors import read_tensors, write_tensors
 from magictailor.training.setup import build
@@ -54,19 +54,8 @@ def test_the_blocks_weights_have_fewer_bits(family: str, precision: str, folders
 
 @every_family
 def test_a_step_shared_by_two_processes_is_the_step_of_one(family: str, tmp_path: Path) -> None:
-    def step(more: list[str]) -> dict[str, Tensor]:
-        backbone = base(family)
-        training = build(pair((2, 1)), make_recipe(backbone, settings=[*SHORT, *more]), backbone)
-        generator = torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for parameter in training.trained.lora.values():
-                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
-        with training.objective.reading_attention():
-            train_step(training.objective, 0, None)
-        return {n: p.grad for n, p in training.trained.lora.items() if p.grad is not None}
-
-    alone = step([])
-    shared_by_two(lambda: step(["optimisation.micro_batch=2"]), tmp_path)
+    alone = gradients(family, [])
+    shared_by_two(lambda: gradients(family, ["optimisation.micro_batch=2"]), tmp_path)
     for rank in range(2):
         there = read_tensors(tmp_path / f"{rank}.safetensors")
         for name, gradient in alone.items():

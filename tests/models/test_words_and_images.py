@@ -8,7 +8,7 @@ from torch import Tensor
 
 from families import SIZE, sd3
 from family_inputs import GUIDED, PROMPTS, base, every_family
-from magictailor.backbones.conditions import Away
+from magictailor.backbones.conditions import NegativePrompts
 from magictailor.backbones.families import backbone_class
 from magictailor.common.errors import InputError
 from magictailor.training.setup import build
@@ -121,12 +121,12 @@ def test_emphasis_averages_what_guidance_leads_away_from_or_is_refused(family: s
     averaged = {"sd3", "flux2-klein-4b", "flux2-klein-9b"}
     if family not in averaged:
         with pytest.raises(InputError, match=r"no negative prompt|different lengths"):
-            backbone.check_away(4.0)
+            backbone.check_negative_prompts(4.0)
         return
-    backbone.check_away(4.0)
+    backbone.check_negative_prompts(4.0)
     with pytest.raises(InputError, match="no effect"):
-        backbone.check_away(1.0)
-    call = backbone.pipeline_inputs([PROMPTS[0]], 4.0, Away(["<person>"], 0.25))
+        backbone.check_negative_prompts(1.0)
+    call = backbone.pipeline_inputs([PROMPTS[0]], 4.0, NegativePrompts(["<person>"], 0.25))
     free, alone = backbone.encode_text([""]).tensors, backbone.encode_text(["<person>"]).tensors
     for name, argument in backbone.condition.items():
         torch.testing.assert_close(call[f"negative_{argument}"], 0.75 * free[name] + 0.25 * alone[name])

@@ -57,7 +57,7 @@ def sample_attached(
     seeds: Sequence[int],
     options: SamplingOptions,
     attachments: Sequence[Attachment],
-    away: Sequence[str] = (),
+    negatives: Sequence[str] = (),
 ) -> Iterator[Image.Image]:
     """One image for each (prompt, seed), lazily; see `sample`. The backbone is as before whenever an image is yielded."""
     alone = joint_class(backbone, attachments).__name__ in ONE_AT_A_TIME
@@ -71,7 +71,15 @@ def sample_attached(
         with joined(backbone, attachments) as pipeline, torch.random.fork_rng():
             torch.manual_seed(0)  # for what a pipeline draws without the pictures' own generators
             made = list(
-                sample(backbone, prompts[part], seeds[part], options, pipeline=pipeline, inputs=inputs, away=away[part])
+                sample(
+                    backbone,
+                    prompts[part],
+                    seeds[part],
+                    options,
+                    pipeline=pipeline,
+                    inputs=inputs,
+                    negatives=negatives[part],
+                )
             )
         for picture, prompt, seed in zip(made, prompts[part], seeds[part], strict=True):
             for attachment in attachments:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Away:
+class NegativePrompts:
     """What guidance leads away from: the mean of the encoded empty prompt and of these, one for each image.
 
     ``share``: of these, 0 .. 1.

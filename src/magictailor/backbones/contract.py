@@ -15,7 +15,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from magictailor.backbones.community_lora import CommunityLoRA
-from magictailor.backbones.conditions import Away, Condition, Prediction
+from magictailor.backbones.conditions import Condition, NegativePrompts, Prediction
 from magictailor.backbones.lora import Spellings
 from magictailor.backbones.process import Schedulers
 from magictailor.backbones.runtime import Runtime
@@ -156,11 +156,13 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def pipeline_inputs(self, prompts: Sequence[str], guidance: float, away: Away | None = None) -> dict[str, Any]:
+    def pipeline_inputs(
+        self, prompts: Sequence[str], guidance: float, negatives: NegativePrompts | None = None
+    ) -> dict[str, Any]:
         """Those arguments of the pipeline's call whose names depend on the family: prompts and guidance."""
 
     @abstractmethod
-    def check_away(self, guidance: float) -> None:
+    def check_negative_prompts(self, guidance: float) -> None:
         """Raises InputError if guidance cannot lead away from further prompts."""
 
     @abstractmethod

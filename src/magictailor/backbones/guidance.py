@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from magictailor.backbones.conditions import Away
+from magictailor.backbones.conditions import NegativePrompts
 from magictailor.backbones.contract import Backbone
 from magictailor.common.errors import InputError
 
@@ -21,7 +21,7 @@ class Guided(Backbone):
     def guidance_inputs(self, guidance: float) -> dict[str, Any]:
         return {"guidance_scale": guidance}
 
-    def check_away(self, guidance: float) -> None:
+    def check_negative_prompts(self, guidance: float) -> None:
         problem = None
         if not self.negative:
             problem = f"{self.family} has no negative prompt, which this needs"
@@ -32,13 +32,13 @@ class Guided(Backbone):
         if problem:
             raise InputError(problem, "leave it out", field="emphasis")
 
-    def _negative(self, number: int, away: Away | None) -> Mapping[str, Tensor]:
+    def _negative(self, number: int, negatives: NegativePrompts | None) -> Mapping[str, Tensor]:
         """What guidance leads away from, encoded."""
         free = self._unconditional(number)
-        if away is None:
+        if negatives is None:
             return free
-        other = self.encode_text(away.prompts).tensors
-        return {name: torch.lerp(value, other[name].to(value), away.share) for name, value in free.items()}
+        other = self.encode_text(negatives.prompts).tensors
+        return {name: torch.lerp(value, other[name].to(value), negatives.share) for name, value in free.items()}
 
     def _unconditional(self, number: int) -> Mapping[str, Tensor]:
         return self.encode_text([""] * number).tensors

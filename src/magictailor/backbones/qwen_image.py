@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from magictailor.backbones.attention import Layout
-from magictailor.backbones.conditions import Away
+from magictailor.backbones.conditions import NegativePrompts
 from magictailor.backbones.latents import Codec, OneFrame
 from magictailor.backbones.native_names import QWEN_IMAGE
 from magictailor.backbones.transformer import Names, Offsets, Parts, Transformer
@@ -57,8 +57,10 @@ class QwenImage(Transformer):
         unpacked: Tensor = self.pipeline._unpack_latents(sample, height, width, self.codec.factor)
         return unpacked[:, :, 0]
 
-    def pipeline_inputs(self, prompts: Sequence[str], guidance: float, away: Away | None = None) -> dict[str, Any]:
-        inputs = super().pipeline_inputs(prompts, guidance, away)
+    def pipeline_inputs(
+        self, prompts: Sequence[str], guidance: float, negatives: NegativePrompts | None = None
+    ) -> dict[str, Any]:
+        inputs = super().pipeline_inputs(prompts, guidance, negatives)
         return inputs | {"true_cfg_scale": inputs.pop("guidance_scale")}
 
     def guidance_inputs(self, guidance: float) -> dict[str, Any]:

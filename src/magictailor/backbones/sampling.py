@@ -10,7 +10,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import Tensor
 
-from magictailor.backbones.conditions import Away
+from magictailor.backbones.conditions import NegativePrompts
 from magictailor.backbones.contract import Backbone
 from magictailor.common.errors import InputError
 
@@ -39,7 +39,7 @@ class Stages:
 @dataclass(frozen=True)
 class SamplingOptions:
     """``scheduler``: None: the family's own. ``eta``: DDIM's, 1 for ancestral sampling. ``batch``: images at a time; None:
-    the preset's. ``emphasis``: 0 .. 1, the share of ``away`` in what guidance leads away from."""
+    the preset's. ``emphasis``: 0 .. 1, the share of ``negatives`` in what guidance leads away from."""
 
     steps: int
     guidance: float
@@ -60,7 +60,7 @@ def sample(
     first_prompts: Sequence[str] = (),
     pipeline: Any = None,
     inputs: Callable[[int], Mapping[str, Any]] | None = None,
-    away: Sequence[str] = (),
+    negatives: Sequence[str] = (),
 ) -> Iterator[Image.Image]:
     """One image for each (prompt, seed), lazily.
 
@@ -68,7 +68,7 @@ def sample(
         stages: the first of them uses ``first_prompts``, one for each prompt.
         pipeline: another of diffusers', with the backbone's networks.
         inputs: further arguments of its call, for a number of images.
-        away: for each prompt one without what should be emphasised.
+        negatives: for each prompt one without what should be emphasised.
     """
     pipeline = backbone.pipeline if pipeline is None else pipeline
     accepted = inspect.signature(type(pipeline).__call__).parameters
@@ -89,7 +89,7 @@ def sample(
                     texts = list(first_prompts[part])
                     stages.first()
                 sampled = pipeline(
-                    **backbone.pipeline_inputs(texts, options.guidance, _away(away[part], options)),
+                    **backbone.pipeline_inputs(texts, options.guidance, _negatives(negatives[part], options)),
                     **({"eta": options.eta} if "ddim" in backbone.schedulers else {}),
                     num_inference_steps=options.steps,
                     **square,
@@ -106,8 +106,8 @@ def sample(
         yield from images
 
 
-def _away(prompts: Sequence[str], options: SamplingOptions) -> Away | None:
-    return Away(list(prompts), options.emphasis) if prompts and options.emphasis else None
+def _negatives(prompts: Sequence[str], options: SamplingOptions) -> NegativePrompts | None:
+    return NegativePrompts(list(prompts), options.emphasis) if prompts and options.emphasis else None
 
 
 def to_images(pixels: Tensor) -> list[Image.Image]:

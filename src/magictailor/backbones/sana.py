@@ -7,7 +7,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from magictailor.backbones.conditions import Away
+from magictailor.backbones.conditions import NegativePrompts
 from magictailor.backbones.latents import Codec, WithoutPosterior
 from magictailor.backbones.runtime import CPU, Runtime
 from magictailor.backbones.transformer import Names, Offsets, Parts, Transformer
@@ -71,6 +71,8 @@ class Sana(Transformer):
             "timestep": time * 1000 * self.config.timestep_scale,
         }
 
-    def pipeline_inputs(self, prompts: Sequence[str], guidance: float, away: Away | None = None) -> dict[str, Any]:
-        inputs = super().pipeline_inputs(prompts, guidance, away)
+    def pipeline_inputs(
+        self, prompts: Sequence[str], guidance: float, negatives: NegativePrompts | None = None
+    ) -> dict[str, Any]:
+        inputs = super().pipeline_inputs(prompts, guidance, negatives)
         return inputs | {"use_resolution_binning": False, "negative_prompt": None}

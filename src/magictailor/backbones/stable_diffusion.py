@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 from diffusers import DDIMScheduler, DiffusionPipeline
 from torch import Tensor
 
-from magictailor.backbones.conditions import Away, Condition
+from magictailor.backbones.conditions import Condition, NegativePrompts
 from magictailor.backbones.contract import Blocks
 from magictailor.backbones.families import CLIP_VOCABULARY
 from magictailor.backbones.latents import Scaled
@@ -104,10 +104,12 @@ class StableDiffusion(PipelineBackbone):
         if size != self.size:
             raise InputError(f"{size}: {self.name} is trained at {self.size} pixels", "leave it out", field="data.size")
 
-    def pipeline_inputs(self, prompts: Sequence[str], guidance: float, away: Away | None = None) -> dict[str, Any]:
+    def pipeline_inputs(
+        self, prompts: Sequence[str], guidance: float, negatives: NegativePrompts | None = None
+    ) -> dict[str, Any]:
         inputs = {"prompt": list(prompts)} | self.guidance_inputs(guidance)
-        if away is not None:
-            negative = self._negative(len(prompts), away)
+        if negatives is not None:
+            negative = self._negative(len(prompts), negatives)
             inputs |= {
                 argument: negative[name].to(self.runtime.dtype) for name, argument in self.negative_arguments.items()
             }

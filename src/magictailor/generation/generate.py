@@ -38,7 +38,7 @@ def _check_length(backbone: Backbone, prompt: str, words: Sequence[str]) -> None
 
 def _check_emphasis(backbone: Backbone, info: RunInfo, guidance: float) -> None:
     """Raises InputError where nothing can be emphasised."""
-    backbone.check_away(guidance)
+    backbone.check_negative_prompts(guidance)
     if info.recipe.sampling.base_steps:
         raise InputError(f"{info.recipe.method} generates in two stages", "leave it out", field="emphasis")
     if len(info.words) < 2:
@@ -96,14 +96,16 @@ def generate(
     loaded = load_attachments(backbone, attachments, steps)
     texts, seeds = [naming.expand(prompt) for prompt, _ in keys], [own_seed for _, own_seed in keys]
 
-    away = [naming.without_components(text) for text in texts]
+    negatives = [naming.without_components(text) for text in texts]
 
     def sampled() -> Iterator[Image.Image]:
         if not loaded:
             stages, labelled = two_stages(info, folder, backbone), [naming.with_labels(prompt) for prompt, _ in keys]
-            yield from sample(backbone, texts, seeds, options, stages=stages, first_prompts=labelled, away=away)
+            yield from sample(
+                backbone, texts, seeds, options, stages=stages, first_prompts=labelled, negatives=negatives
+            )
             return
-        yield from sample_attached(backbone, texts, seeds, options, loaded, away)
+        yield from sample_attached(backbone, texts, seeds, options, loaded, negatives)
 
     def images() -> Iterator[Generated]:
         settings = (
