@@ -16,6 +16,7 @@ from magictailor import load
 from magictailor.attachments import CSGO, FromImage, Request
 from magictailor.attachments.contract import records
 from magictailor.attachments.csgo import CODE, CONTROLNET, ENCODER, FIRST_LAYER, WEIGHTS
+from magictailor.attachments.loading import load_attachment
 from magictailor.attachments.sampling import load_attachments, sample_attached
 from magictailor.backbones import Backbone
 from magictailor.backbones.runtime import Runtime
@@ -76,7 +77,7 @@ def test_a_finished_picture_is_restyled_and_the_model_stays(backbone: Backbone, 
 def test_outside_a_region_nothing_is_restyled(backbone: Backbone, checkout: Path, tmp_path: Path) -> None:
     files = pictures(tmp_path)
     start, style = FromImage(files["picture"], region=files["region"]), CSGO(files["picture"], checkout)
-    region: Any = start.load(backbone)
+    region: Any = load_attachment(start, backbone)
     shown, outside = np.asarray(region.picture, int), np.asarray(region.region) == 0
     alone, restyled = attached(backbone, start)[0], attached(backbone, style, start)[0]
     assert np.array_equal(restyled[outside], shown[outside])

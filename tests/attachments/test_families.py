@@ -11,6 +11,7 @@ from attaching import BUILDERS, OPTIONS, PROMPT, attached, built, differ, pictur
 from magictailor.attachments import Control, FromImage, Request
 from magictailor.attachments.contract import records
 from magictailor.attachments.lines import canny, overlap
+from magictailor.attachments.loading import load_attachment
 from magictailor.attachments.sampling import load_attachments
 from magictailor.backbones.sampling import sample
 from magictailor.common.errors import InputError
@@ -41,7 +42,7 @@ def test_only_a_region_changes(family: str, files: dict[str, Path]) -> None:
     backbone = wrapped(family, built(family))
     before = plain(backbone)
     request = FromImage(files["picture"], region=files["region"])
-    loaded: Any = request.load(backbone)
+    loaded: Any = load_attachment(request, backbone)
     shown, inside = np.asarray(loaded.picture, int), np.asarray(loaded.region)
     (made,) = attached(backbone, request)
     assert np.array_equal(made[inside == 0], shown[inside == 0])

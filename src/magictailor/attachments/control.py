@@ -23,7 +23,7 @@ LIMITED = ("control_guidance_start", "control_guidance_end")  # arguments that s
 
 
 def load(request: Control, backbone: Backbone) -> Attachment:
-    """See `Request.load`."""
+    """See `magictailor.attachments.loading.load_attachment`."""
     picture, _ = load_image(Path(request.image))
     size = backbone.size
     if request.ready and picture.size != (size, size):

@@ -44,7 +44,7 @@ CONTENT, TILE = 1.0, 0.6  # how strongly the content picture holds, by its featu
 
 
 def load(request: CSGO, backbone: Backbone) -> Attachment:
-    """See `Request.load`."""
+    """See `magictailor.attachments.loading.load_attachment`."""
     if type(backbone.pipeline).__name__ != "StableDiffusionXLPipeline":
         raise InputError(
             f"CSGO is for SDXL, not for {backbone.family}",

@@ -19,7 +19,7 @@ UNET_CHANNELS = 4  # of a U-Net that inpaints without being made for it, as diff
 
 
 def load(request: FromImage, backbone: Backbone) -> Attachment:
-    """See `Request.load`."""
+    """See `magictailor.attachments.loading.load_attachment`."""
     usual = STRENGTH if request.region is None else STRENGTH_INSIDE
     strength = usual if request.strength is None else request.strength
     picture, _ = load_image(Path(request.image))

@@ -3,16 +3,12 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from PIL import Image
 
 from magictailor.common.errors import InputError
 from magictailor.data.images import load_grey, load_image
-
-if TYPE_CHECKING:
-    from magictailor.attachments.contract import Attachment
-    from magictailor.backbones import Backbone
 
 KINDS = ("canny", "depth", "pose", "lines")
 LAYERS = ("style", "all")
@@ -24,14 +20,6 @@ class Request(ABC):
     @abstractmethod
     def check(self) -> None:
         """Raises InputError for what can be refused without a model: a number out of range, an unreadable picture."""
-
-    @abstractmethod
-    def load(self, backbone: "Backbone") -> "Attachment":
-        """Read its files and models, once it is checked.
-
-        Raises:
-            InputError: something is missing or does not fit the backbone.
-        """
 
 
 @dataclass(frozen=True)
@@ -55,11 +43,6 @@ class FromImage(Request):
         picture, _ = load_image(Path(self.image))
         if self.region is not None:
             read_region(self.region, picture, self.image)
-
-    def load(self, backbone: "Backbone") -> "Attachment":
-        from magictailor.attachments.from_image import load
-
-        return load(self, backbone)
 
 
 @dataclass(frozen=True)
@@ -94,11 +77,6 @@ class Control(Request):
             raise InputError(problem, "choose 0 <= start < end <= 1", field="control_start")
         load_image(Path(self.image))
 
-    def load(self, backbone: "Backbone") -> "Attachment":
-        from magictailor.attachments.control import load
-
-        return load(self, backbone)
-
 
 @dataclass(frozen=True)
 class Style(Request):
@@ -126,11 +104,6 @@ class Style(Request):
             raise InputError(f"{self.layers}: unknown", f"choose {' or '.join(LAYERS)}", field="style_layers")
         load_image(Path(self.image))
 
-    def load(self, backbone: "Backbone") -> "Attachment":
-        from magictailor.attachments.style import load
-
-        return load(self, backbone)
-
 
 @dataclass(frozen=True)
 class CSGO(Request):
@@ -152,11 +125,6 @@ class CSGO(Request):
 
     def check(self) -> None:
         Style(self.image, self.strength).check()
-
-    def load(self, backbone: "Backbone") -> "Attachment":
-        from magictailor.attachments.csgo import load
-
-        return load(self, backbone)
 
 
 def read_region(region: Path | str, picture: Image.Image, name: Path | str) -> Image.Image:

@@ -9,6 +9,7 @@ from magictailor.attachments.contract import Attachment
 from magictailor.attachments.control import LoadedControl
 from magictailor.attachments.from_image import LoadedImage
 from magictailor.attachments.joining import combined, joined, joint_class
+from magictailor.attachments.loading import load_attachment
 from magictailor.attachments.pipelines import ONE_AT_A_TIME, SEVERAL_MAPS
 from magictailor.attachments.requests import Request
 from magictailor.backbones import Backbone
@@ -27,7 +28,7 @@ def load_attachments(backbone: Backbone, requests: Sequence[Request], steps: int
     """
     for request in requests:
         request.check()
-    loaded = [request.load(backbone) for request in requests]
+    loaded = [load_attachment(request, backbone) for request in requests]
     starts = [a for a in loaded if isinstance(a, LoadedImage)]
     if len(starts) > 1:
         raise InputError("two pictures to start from", "give one", field="image")

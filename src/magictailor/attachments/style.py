@@ -21,7 +21,7 @@ ARGUMENT = "ip_adapter_image"
 
 
 def load(request: Style, backbone: Backbone) -> Attachment:
-    """See `Request.load`."""
+    """See `magictailor.attachments.loading.load_attachment`."""
     if not hasattr(backbone.pipeline, "load_ip_adapter"):
         raise InputError(f"{backbone.family} takes no style image in diffusers", "leave it out", field="style")
     usual = USUAL.get(backbone.family)

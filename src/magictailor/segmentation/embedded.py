@@ -11,7 +11,7 @@ from magictailor.segmentation.contract import Segmenter
 from magictailor.segmentation.loading import to_square, upsample
 from magictailor.segmentation.regions import Region, bounding_box
 from magictailor.world.catalog import CATALOG, CATEGORIES, KINDS
-from magictailor.world.judge import load_judge
+from magictailor.world.judge import class_probabilities, load_judge
 from magictailor.world.labels import BODIES, CLASSES, COMPONENTS, NOTHING
 from magictailor.world.render import SIZE
 
@@ -61,7 +61,7 @@ class Embedded(Segmenter):
     def find(self, image: Image.Image, path: Path, words: Sequence[str]) -> dict[str, list[Region]]:
         names = {word: match_label(word) for word in words}
         pixels = to_square(image, SIZE, HALF, HALF)
-        probabilities = upsample(self.network(pixels).classes.softmax(1)[0], image.size)
+        probabilities = upsample(class_probabilities(self.network(pixels), pixels)[0], image.size)
         found = {}
         for word, name in names.items():
             own = class_indices(name)

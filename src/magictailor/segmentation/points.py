@@ -75,12 +75,14 @@ class JudgePoints:
         import torch
 
         from magictailor.segmentation.loading import to_square, upsample
+        from magictailor.world.judge import class_probabilities
         from magictailor.world.render import SIZE
 
         check_clicks(image, clicks)
         with torch.no_grad():
-            classes = self.network(to_square(image, SIZE, (0.5,) * 3, (0.5,) * 3)).classes.softmax(1)[0]
-        best = upsample(classes, image.size).argmax(0)
+            pixels = to_square(image, SIZE, (0.5,) * 3, (0.5,) * 3)
+            probabilities = class_probabilities(self.network(pixels), pixels)[0]
+        best = upsample(probabilities, image.size).argmax(0)
         inside, outside = (
             {int(best[int(c.y), int(c.x)]) for c in clicks if c.inside == want} for want in (True, False)
         )

@@ -11,13 +11,15 @@ from torch.nn import functional as F
 from magictailor.common.errors import InputError
 from magictailor.common.tensors import read_tensors
 from magictailor.weights import JUDGE
-from magictailor.world.labels import CLASSES, HEADS, IMAGE_HEADS
+from magictailor.world.labels import CLASSES, COMPONENTS, HEADS, IMAGE_HEADS
+from magictailor.world.smoothing import smooth_logits
 
 RECORD = JUDGE.with_suffix(".json")
 STEM, WIDTHS = 24, (64, 104, 168)  # channels at half the resolution; at a quarter, an eighth and a sixteenth
 CELL = 4  # side of a cell in pixels; the heads read one feature vector per cell
 FEATURES = 96  # per cell
 MAPS = 2  # attention maps per head
+COMPONENT_BIAS = 2.0  # added to the smoothed logits of components, since smoothing takes small ones away
 MIN_SHARE = 1e-4  # of a cell's pixels in a head's region, so that the logarithm stays finite
 ANSWERS = max(len(head.classes) for head in HEADS)
 IMAGE_CLASSES = [len(names) for names in IMAGE_HEADS]
@@ -115,6 +117,13 @@ class Judge(nn.Module):
         pooled = (weights @ prediction.cells.float().flatten(2).mT).reshape(count, heads, -1)
         logits = torch.einsum("nkf,kf->nk", pooled[:, self.owner], self.answer_weight) + self.answer_bias
         return F.pad(logits, (0, 1), value=-1e4)[:, self.slots]
+
+
+def class_probabilities(prediction: Prediction, pixels: Tensor) -> Tensor:
+    """The probabilities of `CLASSES` for each of ``pixels``, [N, C, S, S]; regions end where colours end."""
+    logits = smooth_logits(prediction.classes, pixels)
+    logits[:, list(COMPONENTS.values())] += COMPONENT_BIAS
+    return logits.softmax(1)
 
 
 def shares_of(probabilities: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from magictailor.world.colors import Floats, median_color
-from magictailor.world.judge import Judge, Prediction, shares_of
+from magictailor.world.judge import Judge, Prediction, class_probabilities, shares_of
 from magictailor.world.labels import (
     BODIES,
     COMPONENTS,
@@ -27,6 +27,7 @@ from magictailor.world.labels import (
 from magictailor.world.pixels import to_pixels
 from magictailor.world.render import SIZE
 
+VERSION = 2  # raised when the same weights give other judgements: benches then score their images anew
 COMPONENT_AREA = 24  # fewest pixels of 128 x 128 of a component
 BODY_AREA = 100  # and of a body
 Cell = tuple[str, str]  # a category and one of its kinds of component
@@ -128,8 +129,9 @@ def _numpy(tensor: Tensor) -> NDArray[np.generic]:
 def _judgements(network: Judge, images: NDArray[np.uint8]) -> list[Judgement]:
     """Judgements of images uint8 [N, S, S, 3]."""
     device = next(network.parameters()).device
-    prediction: Prediction = network(to_pixels(torch.from_numpy(images).to(device)))
-    probabilities = prediction.classes.softmax(1)
+    pixels = to_pixels(torch.from_numpy(images).to(device))
+    prediction: Prediction = network(pixels)
+    probabilities = class_probabilities(prediction, pixels)
     beliefs = _numpy(network.answers(prediction, shares_of(probabilities)).softmax(-1))
     classes = _numpy(probabilities.argmax(1).to(torch.uint8))
     image_heads = prediction.context, prediction.treatment, prediction.view

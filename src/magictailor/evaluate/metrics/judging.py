@@ -13,7 +13,7 @@ from magictailor.evaluate.metrics.request import Request, parse_prompt
 from magictailor.evaluate.metrics.scorer import Score, ScoredImage, Target
 from magictailor.weights import JUDGE
 from magictailor.world.judge import RECORD, Judge, load_judge
-from magictailor.world.judgement import Judgement, judged
+from magictailor.world.judgement import VERSION, Judgement, judged
 from magictailor.world.pairs import WorldPair, reference_scenes
 from magictailor.world.render import render
 from magictailor.world.scene import Concept, random_component, random_concept, same_place
@@ -35,7 +35,7 @@ def judge_network() -> Judge:
 
 @cache
 def judge_name() -> str:
-    return f"the world's judge, {digest(JUDGE)[:12] if JUDGE.is_file() else 'not installed'}"
+    return f"the world's judge {VERSION}, {digest(JUDGE)[:12] if JUDGE.is_file() else 'not installed'}"
 
 
 def accuracy_line() -> str:
