@@ -30,6 +30,7 @@ from magictailor.world.sets import MOST, WorldSet, world_set, write_set
 
 CLAUSES = ("snow", "beach", "autumn")
 SEEDS = 2
+PICTURES = ("truth", "image")  # of the first prompt, kept in each run's folder for the sheet
 FIRST = RANGES["tuning"] + 500
 
 
@@ -96,13 +97,15 @@ def main() -> None:
                 if key not in rows:
                     values, shown = measure(run, made, named)
                     rows[key] = {**values, "seconds": seconds}
-                    line += shown if named == count else []
+                    if named == count:
+                        for what, image in zip(("truth", "image"), shown, strict=True):
+                            save_png(image, run / f"{what}.png")
                     write_json(kept, rows)
                     print(time.strftime("%H:%M"), key, {k: round(v, 3) for k, v in rows[key].items()}, flush=True)
-        sheet += [line] if len(line) == 2 * MOST else []
-    if sheet:
-        titles = [text for count in range(2, MOST + 2) for text in (f"{count}: truth", f"{count} samples")]
-        save_png(grid(sheet, column_titles=titles), options.output / "sheet.png")
+            line += [Image.open(run / f"{what}.png") for what in ("truth", "image")]
+        sheet.append(line)
+    titles = [text for count in range(2, MOST + 2) for text in ("truth", f"{count} samples")]
+    save_png(grid(sheet, column_titles=titles), options.output / "sheet.png")
     for group in sorted({key.partition(" ")[2] for key in rows}):
         own = [values for key, values in rows.items() if key.partition(" ")[2] == group]
         print(
