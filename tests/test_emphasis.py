@@ -1,4 +1,4 @@
-"""Emphasis of the components: guidance leads away from the prompt without them."""
+"""Emphasis of the components: where they are, guidance leads away from the prompt without them."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from magictailor import Generated, InputError, Run, load, personalize
-from magictailor.backbones.conditions import NegativePrompts
 from magictailor.backbones.families import backbone_class
+from magictailor.backbones.guidance import AREA, most_different
 from magictailor.recipe.naming import Naming
 from tiny import FAMILIES, MAPS, PROMPT, pair, recipe, short, train
 
@@ -50,8 +50,12 @@ def test_rare_words_go_with_their_labels() -> None:
     assert named.without_components(text) == named.expand("<person>, at night")
 
 
-def test_full_emphasis_is_the_concept_alone_as_negative_prompt(run: Run) -> None:
-    (emphasised,) = run.generate(PROMPT, seed=9, emphasis=1)
+def test_full_emphasis_everywhere_is_the_concept_alone_as_negative_prompt(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (focused,) = run.generate(PROMPT, seed=9, emphasis=1)
+    monkeypatch.setattr("magictailor.backbones.guidance.most_different", lambda full, other: torch.ones_like(full))
+    (everywhere,) = run.generate(PROMPT, seed=9, emphasis=1)
     (plain,) = run.generate(PROMPT, seed=9)
     pipeline = run.pipeline
     pipeline.set_progress_bar_config(disable=True)
@@ -60,10 +64,25 @@ def test_full_emphasis_is_the_concept_alone_as_negative_prompt(run: Run) -> None
     same = pipeline(
         PROMPT, negative_prompt=without, num_inference_steps=3, guidance_scale=3.0, generator=random
     ).images[0]
-    assert differ(emphasised, same) <= 1
-    assert differ(emphasised, plain) > 5
+    assert differ(everywhere, same) <= 1
+    assert differ(everywhere, plain) > 5
+    assert differ(focused, everywhere) > 2
     (half,) = run.generate(PROMPT, seed=9, emphasis=0.5)
-    assert min(differ(half, plain), differ(half, emphasised)) > 2
+    assert min(differ(half, plain), differ(half, everywhere)) > 2
+
+
+def test_it_acts_where_the_difference_is() -> None:
+    random = torch.Generator().manual_seed(0)
+    first = torch.randn(2, 4, 10, 10, generator=random)
+    second = first + 0.01 * torch.randn(first.shape, generator=random)
+    second[0, :, 2:6, 3:7] += 1.0  # 16 positions of 100
+    second[1, :, 7:, :5] -= 1.0
+    found = most_different(first, second)[:, 0] > 0
+    assert found[0, 2:6, 3:7].all()
+    assert found[1, 7:, :5].all()
+    for own in found:
+        assert own.float().mean() == pytest.approx(AREA, abs=0.02)
+    assert not found[0, 8:].any()
 
 
 def test_a_prompt_without_both_is_not_changed(run: Run) -> None:
@@ -94,32 +113,34 @@ def test_a_recipe_has_its_own(tiny_folder: Path, tmp_path: Path) -> None:
         assert differ(image, preview.convert("RGB")) <= 2
 
 
+def text_inputs(backbone: Any, prompts: list[str]) -> dict[str, Any]:
+    return backbone._text_inputs(backbone.encode_text(prompts).tensors)  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_negative_prompt_is_the_mean_of_both(family: str) -> None:
+@torch.no_grad()
+def test_only_the_empty_prompts_prediction_changes_and_only_inside(family: str) -> None:
     pipeline = FAMILIES[family]()
     backbone = backbone_class(type(pipeline).__name__)(family, pipeline)
     backbone.add_words({"<person>": "person", "<hair>": "hair"})
-    with torch.no_grad():
-        found = {
-            share: backbone.pipeline_inputs(["<hair>"], 4.0, NegativePrompts(["<person>"], share))
-            for share in (0.0, 0.25, 1.0)
-        }
-        encoded = pipeline.encode_prompt(
-            "<hair>",
-            device="cpu",
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=True,
-            negative_prompt="<person>",
-        )
-        empty = pipeline.encode_prompt(
-            "<hair>", device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True
-        )
-    names = ["negative_prompt_embeds", *(["negative_pooled_prompt_embeds"] if family == "sdxl" else [])]
-    for position, name in enumerate(names):
-        alone, free = encoded[1 + 2 * position], empty[1 + 2 * position]
-        torch.testing.assert_close(found[1.0][name], alone)
-        torch.testing.assert_close(found[0.0][name], free)
-        torch.testing.assert_close(found[0.25][name], 0.75 * free + 0.25 * alone)
+    full, alone = "a <person> with <hair>", "a <person>"
+    side = backbone.latent_shape(backbone.size, backbone.size)
+    noisy = torch.randn(1, *side, generator=torch.Generator().manual_seed(0))
+
+    def denoised(*prompts: str) -> torch.Tensor:
+        inputs = text_inputs(backbone, list(prompts))
+        rows = noisy.expand(len(prompts), -1, -1, -1)
+        return backbone.denoiser(rows, torch.tensor(500), **inputs, return_dict=False)[0]  # type: ignore[no-any-return]
+
+    free, own, other = (denoised(text) for text in ("", full, alone))
+    with backbone.emphasizing([alone], 0.8):
+        empty, kept = denoised("", full).chunk(2)
+    inside = most_different(own, other)
+    torch.testing.assert_close(kept, own, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(empty, free + 0.8 * inside * (other - free), rtol=1e-4, atol=1e-5)
+    assert 0 < (empty - free).abs().amax(1).gt(1e-6).float().mean() < 0.5
+    torch.testing.assert_close(denoised("", full), torch.cat([free, own]), rtol=1e-4, atol=1e-5)
+    assert not backbone.denoiser._forward_hooks
 
 
 @pytest.mark.parametrize(

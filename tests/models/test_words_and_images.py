@@ -2,14 +2,15 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from families import SIZE, sd3
 from family_inputs import GUIDED, PROMPTS, base, every_family
-from magictailor.backbones.conditions import NegativePrompts
 from magictailor.backbones.families import backbone_class
+from magictailor.backbones.sampling import SamplingOptions, sample
 from magictailor.common.errors import InputError
 from magictailor.training.setup import build
 from magictailor.training.step import train_step
@@ -116,18 +117,20 @@ def test_the_prediction_is_the_one_that_the_pipeline_makes(family: str) -> None:
 
 
 @every_family
-def test_emphasis_averages_what_guidance_leads_away_from_or_is_refused(family: str) -> None:
+@torch.no_grad()
+def test_emphasis_changes_an_image_or_is_refused(family: str) -> None:
     backbone = base(family)
-    averaged = {"sd3", "flux2-klein-4b", "flux2-klein-9b"}
-    if family not in averaged:
-        with pytest.raises(InputError, match=r"no negative prompt|different lengths"):
-            backbone.check_negative_prompts(4.0)
+    if family != "sd3":
+        with pytest.raises(InputError, match="with and without the prompt at once"):
+            backbone.check_emphasis(4.0)
         return
-    backbone.check_negative_prompts(4.0)
+    backbone.check_emphasis(4.0)
     with pytest.raises(InputError, match="no effect"):
-        backbone.check_negative_prompts(1.0)
-    call = backbone.pipeline_inputs([PROMPTS[0]], 4.0, NegativePrompts(["<person>"], 0.25))
-    free, alone = backbone.encode_text([""]).tensors, backbone.encode_text(["<person>"]).tensors
-    for name, argument in backbone.condition.items():
-        torch.testing.assert_close(call[f"negative_{argument}"], 0.75 * free[name] + 0.25 * alone[name])
-        assert not torch.equal(free[name], alone[name])
+        backbone.check_emphasis(1.0)
+
+    def image(*without: str) -> Any:
+        options = SamplingOptions(2, 4.0, emphasis=0.8)
+        return np.asarray(next(sample(backbone, [PROMPTS[0]], [3], options, without=without)), int)
+
+    assert np.abs(image("<person>") - image()).max() > 2
+    assert (image("") == image()).all()

@@ -58,7 +58,7 @@ def sample_attached(
     seeds: Sequence[int],
     options: SamplingOptions,
     attachments: Sequence[Attachment],
-    negatives: Sequence[str] = (),
+    without: Sequence[str] = (),
 ) -> Iterator[Image.Image]:
     """One image for each (prompt, seed), lazily; see `sample`. The backbone is as before whenever an image is yielded."""
     alone = joint_class(backbone, attachments).__name__ in ONE_AT_A_TIME
@@ -79,7 +79,7 @@ def sample_attached(
                     options,
                     pipeline=pipeline,
                     inputs=inputs,
-                    negatives=negatives[part],
+                    without=without[part],
                 )
             )
         for picture, prompt, seed in zip(made, prompts[part], seeds[part], strict=True):

@@ -8,17 +8,6 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class NegativePrompts:
-    """What guidance leads away from: the mean of the encoded empty prompt and of these, one for each image.
-
-    ``share``: of these, 0 .. 1.
-    """
-
-    prompts: Sequence[str]
-    share: float
-
-
-@dataclass(frozen=True)
 class Condition:
     """N encoded prompts.
 

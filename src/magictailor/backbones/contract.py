@@ -15,7 +15,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from magictailor.backbones.community_lora import CommunityLoRA
-from magictailor.backbones.conditions import Condition, NegativePrompts, Prediction
+from magictailor.backbones.conditions import Condition, Prediction
 from magictailor.backbones.lora import Spellings
 from magictailor.backbones.process import Schedulers
 from magictailor.backbones.runtime import Runtime
@@ -156,14 +156,19 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def pipeline_inputs(
-        self, prompts: Sequence[str], guidance: float, negatives: NegativePrompts | None = None
-    ) -> dict[str, Any]:
+    def pipeline_inputs(self, prompts: Sequence[str], guidance: float) -> dict[str, Any]:
         """Those arguments of the pipeline's call whose names depend on the family: prompts and guidance."""
 
     @abstractmethod
-    def check_negative_prompts(self, guidance: float) -> None:
-        """Raises InputError if guidance cannot lead away from further prompts."""
+    def check_emphasis(self, guidance: float) -> None:
+        """Raises InputError if components cannot be emphasised."""
+
+    @abstractmethod
+    def emphasizing(self, without: Sequence[str], strength: float) -> AbstractContextManager[None]:
+        """Inside, the pipeline's guidance leads away from ``without``, one prompt for each of a call's, in the part of
+        each image where it makes the largest difference. ``strength``: 0 for none; 1 for that prompt in the empty
+        one's place. An empty text changes nothing.
+        """
 
     @abstractmethod
     def guidance_inputs(self, guidance: float) -> dict[str, Any]:

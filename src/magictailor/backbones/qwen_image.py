@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from magictailor.backbones.attention import Layout
-from magictailor.backbones.conditions import NegativePrompts
 from magictailor.backbones.latents import Codec, OneFrame
 from magictailor.backbones.native_names import QWEN_IMAGE
 from magictailor.backbones.transformer import Names, Offsets, Parts, Transformer
@@ -19,7 +18,6 @@ class QwenImage(Transformer):
     encoders: Parts = {"qwen2_5_vl": ("text_encoder", "tokenizer")}
     condition: Names = {"sequence": "prompt_embeds", "mask": "prompt_embeds_mask"}
     native = QWEN_IMAGE
-    averages = False
 
     def _codec(self) -> Codec:
         return OneFrame(self.autoencoder)
@@ -57,10 +55,8 @@ class QwenImage(Transformer):
         unpacked: Tensor = self.pipeline._unpack_latents(sample, height, width, self.codec.factor)
         return unpacked[:, :, 0]
 
-    def pipeline_inputs(
-        self, prompts: Sequence[str], guidance: float, negatives: NegativePrompts | None = None
-    ) -> dict[str, Any]:
-        inputs = super().pipeline_inputs(prompts, guidance, negatives)
+    def pipeline_inputs(self, prompts: Sequence[str], guidance: float) -> dict[str, Any]:
+        inputs = super().pipeline_inputs(prompts, guidance)
         return inputs | {"true_cfg_scale": inputs.pop("guidance_scale")}
 
     def guidance_inputs(self, guidance: float) -> dict[str, Any]:

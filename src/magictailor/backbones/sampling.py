@@ -10,7 +10,6 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import Tensor
 
-from magictailor.backbones.conditions import NegativePrompts
 from magictailor.backbones.contract import Backbone
 from magictailor.common.errors import InputError
 
@@ -39,7 +38,7 @@ class Stages:
 @dataclass(frozen=True)
 class SamplingOptions:
     """``scheduler``: None: the family's own. ``eta``: DDIM's, 1 for ancestral sampling. ``batch``: images at a time; None:
-    the preset's. ``emphasis``: 0 .. 1, the share of ``negatives`` in what guidance leads away from."""
+    the preset's. ``emphasis``: its strength, see `Backbone.emphasizing`."""
 
     steps: int
     guidance: float
@@ -60,7 +59,7 @@ def sample(
     first_prompts: Sequence[str] = (),
     pipeline: Any = None,
     inputs: Callable[[int], Mapping[str, Any]] | None = None,
-    negatives: Sequence[str] = (),
+    without: Sequence[str] = (),
 ) -> Iterator[Image.Image]:
     """One image for each (prompt, seed), lazily.
 
@@ -68,7 +67,7 @@ def sample(
         stages: the first of them uses ``first_prompts``, one for each prompt.
         pipeline: another of diffusers', with the backbone's networks.
         inputs: further arguments of its call, for a number of images.
-        negatives: for each prompt one without what should be emphasised.
+        without: for each prompt, the one without what should be emphasised.
     """
     pipeline = backbone.pipeline if pipeline is None else pipeline
     accepted = inspect.signature(type(pipeline).__call__).parameters
@@ -82,14 +81,14 @@ def sample(
         part = slice(start, start + batch)
         texts, more = list(prompts[part]), {}
         own, pipeline.scheduler = pipeline.scheduler, solver
-        with backbone.inference_mode():
+        with backbone.inference_mode(), backbone.emphasizing(without[part], options.emphasis):
             try:
                 if stages is not None:
                     more = _second_stage(pipeline, texts, options.guidance > 1, stages)
                     texts = list(first_prompts[part])
                     stages.first()
                 sampled = pipeline(
-                    **backbone.pipeline_inputs(texts, options.guidance, _negatives(negatives[part], options)),
+                    **backbone.pipeline_inputs(texts, options.guidance),
                     **({"eta": options.eta} if "ddim" in backbone.schedulers else {}),
                     num_inference_steps=options.steps,
                     **square,
@@ -104,10 +103,6 @@ def sample(
                     stages.second()  # also after an error: whoever uses the pipeline next finds the trained weights
             images = to_images(backbone.pixels_of(sampled))
         yield from images
-
-
-def _negatives(prompts: Sequence[str], options: SamplingOptions) -> NegativePrompts | None:
-    return NegativePrompts(list(prompts), options.emphasis) if prompts and options.emphasis else None
 
 
 def to_images(pixels: Tensor) -> list[Image.Image]:

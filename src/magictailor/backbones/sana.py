@@ -7,7 +7,6 @@ from typing import Any
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from magictailor.backbones.conditions import NegativePrompts
 from magictailor.backbones.latents import Codec, WithoutPosterior
 from magictailor.backbones.runtime import CPU, Runtime
 from magictailor.backbones.transformer import Names, Offsets, Parts, Transformer
@@ -23,7 +22,6 @@ class Sana(Transformer):
     targets = ("to_q", "to_k", "to_v")
     attention = "attn2"
     patch = 1
-    averages = False
     multiple = 32
 
     def __init__(self, name: str, pipeline: DiffusionPipeline, runtime: Runtime | None = CPU) -> None:
@@ -71,8 +69,6 @@ class Sana(Transformer):
             "timestep": time * 1000 * self.config.timestep_scale,
         }
 
-    def pipeline_inputs(
-        self, prompts: Sequence[str], guidance: float, negatives: NegativePrompts | None = None
-    ) -> dict[str, Any]:
-        inputs = super().pipeline_inputs(prompts, guidance, negatives)
+    def pipeline_inputs(self, prompts: Sequence[str], guidance: float) -> dict[str, Any]:
+        inputs = super().pipeline_inputs(prompts, guidance)
         return inputs | {"use_resolution_binning": False, "negative_prompt": None}

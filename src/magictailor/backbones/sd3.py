@@ -27,6 +27,7 @@ class StableDiffusion3(Transformer):
     condition: Names = {"sequence": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
     targets = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
     native = SD3
+    emphasizes = True
     read = (0.375, 0.375)  # block 9 of 24: Seg4Diff finds the most in it
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -98,12 +99,10 @@ class StableDiffusion3(Transformer):
         return text, found
 
     def _inputs(self, noisy: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {
-            "hidden_states": noisy,
-            "encoder_hidden_states": tensors["sequence"],
-            "pooled_projections": tensors["pooled"],
-            "timestep": time * 1000,
-        }
+        return {"hidden_states": noisy, "timestep": time * 1000, **self._text_inputs(tensors)}
+
+    def _text_inputs(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {"encoder_hidden_states": tensors["sequence"], "pooled_projections": tensors["pooled"]}
 
     def _layout(self, tokens: int, length: int) -> Layout:
         return Layout(slice(0, tokens), slice(tokens, tokens + length))

@@ -21,11 +21,6 @@ class StableDiffusionXL(StableDiffusion):
         "clip_g": ("text_encoder_2", "tokenizer_2"),
     }
 
-    negative_arguments: Mapping[str, str] = {
-        "sequence": "negative_prompt_embeds",
-        "text_embeds": "negative_pooled_prompt_embeds",
-    }
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         inner = self.pipeline.text_encoder_2.text_model
@@ -55,11 +50,6 @@ class StableDiffusionXL(StableDiffusion):
         }
         return Condition(tensors, self._words.spans("clip_l", ids["clip_l"], words))
 
-    def _unconditional(self, number: int) -> Mapping[str, Tensor]:
-        """Zeros, as its pipeline has them, unless the model's configuration says otherwise."""
-        free = super()._unconditional(number)
-        zeros = self.pipeline.config.force_zeros_for_empty_prompt
-        return {name: torch.zeros_like(value) for name, value in free.items()} if zeros else free
-
-    def _more_inputs(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {"added_cond_kwargs": {name: tensors[name] for name in ("text_embeds", "time_ids")}}
+    def _text_inputs(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        added = {name: tensors[name] for name in ("text_embeds", "time_ids")}
+        return {**super()._text_inputs(tensors), "added_cond_kwargs": added}

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 from diffusers import DDIMScheduler, DiffusionPipeline
 from torch import Tensor
 
-from magictailor.backbones.conditions import Condition, NegativePrompts
+from magictailor.backbones.conditions import Condition
 from magictailor.backbones.contract import Blocks
 from magictailor.backbones.families import CLIP_VOCABULARY
 from magictailor.backbones.latents import Scaled
@@ -31,7 +31,7 @@ class StableDiffusion(PipelineBackbone):
     encoders: Mapping[str, tuple[str, str]] = {ENCODER: ("text_encoder", "tokenizer")}
     blocks = (".attentions.",)
     sampled_as: Literal["latent", "pt"] = "latent"
-    negative_arguments: Mapping[str, str] = {"sequence": "negative_prompt_embeds"}  # by an encoded prompt's tensor
+    emphasizes = True
     _words: ClipWords
 
     def __init__(
@@ -104,16 +104,8 @@ class StableDiffusion(PipelineBackbone):
         if size != self.size:
             raise InputError(f"{size}: {self.name} is trained at {self.size} pixels", "leave it out", field="data.size")
 
-    def pipeline_inputs(
-        self, prompts: Sequence[str], guidance: float, negatives: NegativePrompts | None = None
-    ) -> dict[str, Any]:
-        inputs = {"prompt": list(prompts)} | self.guidance_inputs(guidance)
-        if negatives is not None:
-            negative = self._negative(len(prompts), negatives)
-            inputs |= {
-                argument: negative[name].to(self.runtime.dtype) for name, argument in self.negative_arguments.items()
-            }
-        return inputs
+    def pipeline_inputs(self, prompts: Sequence[str], guidance: float) -> dict[str, Any]:
+        return {"prompt": list(prompts)} | self.guidance_inputs(guidance)
 
     def pixels_of(self, sampled: Tensor) -> Tensor:
         return self.decode_latents(sampled)
@@ -121,12 +113,10 @@ class StableDiffusion(PipelineBackbone):
     # --- prediction
 
     def _inputs(self, noisy: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        inputs = {"sample": noisy, "timestep": time, "encoder_hidden_states": tensors["sequence"]}
-        return inputs | self._more_inputs(tensors)
+        return {"sample": noisy, "timestep": time, **self._text_inputs(tensors)}
 
-    def _more_inputs(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Further inputs of the U-Net's forward, by argument."""
-        return {}
+    def _text_inputs(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {"encoder_hidden_states": tensors["sequence"]}
 
     # --- attention
 

@@ -13,7 +13,7 @@ import transformers
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from magictailor.backbones.conditions import Condition, NegativePrompts
+from magictailor.backbones.conditions import Condition
 from magictailor.backbones.contract import Blocks
 from magictailor.backbones.latents import Codec, Scaled
 from magictailor.backbones.lora import Spellings, TransformerSpellings
@@ -164,12 +164,10 @@ class Transformer(PipelineBackbone):
                 self._released[part] = partial(kind.from_pretrained, folder, subfolder=part, dtype=self.runtime.dtype)
                 setattr(self.pipeline, part, None)
 
-    def pipeline_inputs(
-        self, prompts: Sequence[str], guidance: float, negatives: NegativePrompts | None = None
-    ) -> dict[str, Any]:
+    def pipeline_inputs(self, prompts: Sequence[str], guidance: float) -> dict[str, Any]:
         inputs = self._call_arguments(self.encode_text(prompts).tensors) | {"guidance_scale": guidance}
         if guidance > self.no_guidance and self.negative:
-            free = self._call_arguments(self._negative(len(prompts), negatives))
+            free = self._call_arguments(self.encode_text([""] * len(prompts)).tensors)
             inputs |= {f"negative_{name}": value for name, value in free.items()}
         return inputs
 

@@ -22,7 +22,6 @@ class ZImage(Transformer):
     blocks = ("layers.", "noise_refiner.", "context_refiner.")
     native = Z_IMAGE
     attention = "attention"
-    averages = False
     no_guidance = 0.0  # it is added to the conditional prediction
 
     def _own_size(self) -> int:

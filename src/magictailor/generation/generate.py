@@ -38,7 +38,7 @@ def _check_length(backbone: Backbone, prompt: str, words: Sequence[str]) -> None
 
 def _check_emphasis(backbone: Backbone, info: RunInfo, guidance: float) -> None:
     """Raises InputError where nothing can be emphasised."""
-    backbone.check_negative_prompts(guidance)
+    backbone.check_emphasis(guidance)
     if info.recipe.sampling.base_steps:
         raise InputError(f"{info.recipe.method} generates in two stages", "leave it out", field="emphasis")
     if len(info.words) < 2:
@@ -96,16 +96,14 @@ def generate(
     loaded = load_attachments(backbone, attachments, steps)
     texts, seeds = [naming.expand(prompt) for prompt, _ in keys], [own_seed for _, own_seed in keys]
 
-    negatives = [naming.without_components(text) for text in texts]
+    without = [naming.without_components(text) for text in texts]
 
     def sampled() -> Iterator[Image.Image]:
         if not loaded:
             stages, labelled = two_stages(info, folder, backbone), [naming.with_labels(prompt) for prompt, _ in keys]
-            yield from sample(
-                backbone, texts, seeds, options, stages=stages, first_prompts=labelled, negatives=negatives
-            )
+            yield from sample(backbone, texts, seeds, options, stages=stages, first_prompts=labelled, without=without)
             return
-        yield from sample_attached(backbone, texts, seeds, options, loaded, negatives)
+        yield from sample_attached(backbone, texts, seeds, options, loaded, without)
 
     def images() -> Iterator[Generated]:
         settings = (

@@ -89,8 +89,8 @@ def preview(training: Training, folder: Path) -> PreviewSaved:
     recipe, step, prompts = training.recipe, training.state.step, training.examples.preview_prompts()
     sampling, seeds = recipe.sampling, [recipe.seed] * len(prompts)
     options = SamplingOptions(sampling.steps, sampling.guidance, emphasis=sampling.emphasis)
-    negatives = [training.examples.naming.without_components(prompt) for prompt in prompts]
-    images = sample(training.backbone, prompts, seeds, options, negatives=negatives)
+    without = [training.examples.naming.without_components(prompt) for prompt in prompts]
+    images = sample(training.backbone, prompts, seeds, options, without=without)
     files = []
     for number, (image, prompt) in enumerate(zip(list(images), prompts, strict=True)):
         files.append(folder / "previews" / f"{step:06d}-{number}.png")

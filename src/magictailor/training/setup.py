@@ -63,7 +63,7 @@ def build(pair: Pair, recipe: Recipe, backbone: Backbone, start: Start | None = 
         first_references(pair, recipe.data.references), backbone.size, mask_grids(backbone, recipe)
     )
     if recipe.sampling.emphasis:
-        backbone.check_negative_prompts(recipe.sampling.guidance)
+        backbone.check_emphasis(recipe.sampling.guidance)
     if config.checkpointing:
         backbone.enable_checkpointing()
     vectors = backbone.add_words(naming.initial_texts())
