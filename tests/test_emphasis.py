@@ -146,7 +146,7 @@ def test_only_the_empty_prompts_prediction_changes_and_only_inside(family: str) 
 @pytest.mark.parametrize(
     ("match", "options"),
     [
-        ("emphasis 1.5", {"emphasis": 1.5}),
+        ("emphasis 2.5", {"emphasis": 2.5}),
         ("emphasis -0.1", {"emphasis": -0.1}),
         ("no effect with guidance 1", {"emphasis": 0.5, "guidance": 1.0}),
     ],

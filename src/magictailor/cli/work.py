@@ -180,7 +180,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Of the first image; the next ones count on.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the recipe's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
-    emphasis: Annotated[float | None, typer.Option(help="Of the component, 0 to 1; default: the recipe's.")] = None,
+    emphasis: Annotated[float | None, typer.Option(help="Of the component, 0 to 2; default: the recipe's.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="ddim, dpm++, dpm++-karras or sde-dpm++; for flow matching own, euler or dpm++.")
     ] = None,

@@ -42,7 +42,7 @@ def check_numbers(
     check_range("number", number, 1, max(1, MOST_IMAGES // max(1, prompts)))
     check_range("seed", seed, 0, 2**32 - number)
     for name, value, low, high in (
-        ("steps", steps, 1, 1000), ("guidance", guidance, 0, 100), ("emphasis", emphasis, 0, 1), ("batch", batch, 1, MOST_BATCH),
+        ("steps", steps, 1, 1000), ("guidance", guidance, 0, 100), ("emphasis", emphasis, 0, 2), ("batch", batch, 1, MOST_BATCH),
     ):  # fmt: skip
         if value is not None:
             check_range(name, value, low, high)

@@ -59,7 +59,7 @@ class GenerateSpec(Model):
     seed: int = Field(0, ge=0, lt=2**32)
     steps: int | None = Field(None, ge=1, le=1000)
     guidance: float | None = Field(None, ge=0, le=100)
-    emphasis: float | None = Field(None, ge=0, le=1)
+    emphasis: float | None = Field(None, ge=0, le=2)
     scheduler: Literal["ddim", "dpm++", "dpm++-karras", "sde-dpm++", "own", "euler"] | None = None  # the family's own
     loras: tuple[LoRA, ...] = Field((), max_length=8)
 
