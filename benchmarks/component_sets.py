@@ -28,7 +28,7 @@ from magictailor.world.render import render
 from magictailor.world.scene import Concept, Scene
 from magictailor.world.sets import MOST, WorldSet, world_set, write_set
 
-CLAUSES = ("snow", "beach", "autumn")
+CLAUSES = ("autumn", "snow", "beach")
 SEEDS = 2
 PICTURES = ("truth", "image")  # of the first prompt, kept in each run's folder for the sheet
 FIRST = RANGES["tuning"] + 500
@@ -98,11 +98,11 @@ def main() -> None:
                     values, shown = measure(run, made, named)
                     rows[key] = {**values, "seconds": seconds}
                     if named == count:
-                        for what, image in zip(("truth", "image"), shown, strict=True):
-                            save_png(image, run / f"{what}.png")
+                        for name, image in zip(PICTURES, shown, strict=True):
+                            save_png(image, run / f"{name}.png")
                     write_json(kept, rows)
                     print(time.strftime("%H:%M"), key, {k: round(v, 3) for k, v in rows[key].items()}, flush=True)
-            line += [Image.open(run / f"{what}.png") for what in ("truth", "image")]
+            line += [Image.open(run / f"{name}.png") for name in PICTURES]
         sheet.append(line)
     titles = [text for count in range(2, MOST + 2) for text in ("truth", f"{count} samples")]
     save_png(grid(sheet, column_titles=titles), options.output / "sheet.png")

@@ -1,10 +1,11 @@
 """Does the world's judge agree with a human about generated images?
 
     python benchmarks/judge.py base FOLDER
+    python benchmarks/judge.py eyes ANSWERS ANSWERS
 
 FOLDER comes from `binding.py draw`, and a human has filled in its `answers.json`. The judge's answers about the same images
 go to `FOLDER/judge.json` in the same form, without colours. Prints the fractions on which both agree, of the fields that
-the human filled in, and for `kind not imagined` of the kinds that the judge found.
+the human filled in, and for `kind not imagined` of the kinds that the judge found. `eyes` compares two humans' answers.
 """
 
 import argparse
@@ -59,11 +60,19 @@ def base(folder: Path) -> None:
     write_json(folder / "judge.json", readings)
 
 
+def eyes(first: Path, second: Path) -> None:
+    """Of the first one's binding answers, the fractions on which the second agrees."""
+    answers = [json.loads(path.read_text("utf-8"))["binding"] for path in (first, second)]
+    print(fractions([row for pair in zip(*answers, strict=True) for row in agreement(*pair)]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("base").add_argument("folder", type=Path)
-    base(parser.parse_args().folder)
+    verbs.add_parser("eyes").add_argument("answers", type=Path, nargs=2)
+    options = parser.parse_args()
+    base(options.folder) if options.verb == "base" else eyes(*options.answers)
 
 
 if __name__ == "__main__":

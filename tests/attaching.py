@@ -1,6 +1,7 @@
 """What the tests of attachments share: the families by name, generating with attachments, and comparing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from magictailor.backbones.sampling import SamplingOptions, sample
 
 OPTIONS = SamplingOptions(4, 2.0, batch=2)
 PROMPT = "a photo of person"
+WITHOUT = "a photo"  # for emphasis
 BUILDERS: dict[str, Callable[[], Any]] = {
     **tiny.FAMILIES,
     **{n: lambda n=n: families.pipeline(n) for n in families.BUILDERS},
@@ -42,9 +44,11 @@ def plain(backbone: Backbone) -> bytes:
     return image.tobytes()
 
 
-def attached(backbone: Backbone, *requests: Request, seeds: tuple[int, ...] = (3,)) -> list[np.ndarray]:
-    loaded = load_attachments(backbone, requests, OPTIONS.steps)
-    images = sample_attached(backbone, [PROMPT] * len(seeds), seeds, OPTIONS, loaded)
+def attached(
+    backbone: Backbone, *requests: Request, seeds: tuple[int, ...] = (3,), emphasis: float = 0.0
+) -> list[np.ndarray]:
+    loaded, options = load_attachments(backbone, requests, OPTIONS.steps), replace(OPTIONS, emphasis=emphasis)
+    images = sample_attached(backbone, [PROMPT] * len(seeds), seeds, options, loaded, [WITHOUT] * len(seeds))
     return [np.asarray(image, int) for image in images]
 
 

@@ -68,6 +68,10 @@ def test_a_controlnet_changes_the_picture_and_leaves_the_model(
     assert differ(controlled, silent) > 2
     if family not in ("flux", "qwen-image"):  # there the map's encoding takes from the picture's own random numbers
         assert silent.astype(np.uint8).tobytes() == before
+    if family in ("sd1", "sdxl", "sd3"):
+        strong = attached(backbone, first, emphasis=40.0)[0]  # tiny networks hardly read the text
+        assert differ(strong, controlled) > 2
+        assert plain(backbone) == before
     second = Control("depth", ready_map(backbone, tmp_path), ready=True, strength=0.5, model=str(folder))
     if family in ("sd1", "sdxl", "sd3", "flux"):
         assert differ(attached(backbone, first, second)[0], controlled) > 2

@@ -22,8 +22,8 @@ from magictailor.training.setup import Training
 from magictailor.training.step import train_step
 
 SAVE_SECONDS = 15.0  # a kill loses less than 20 seconds of work
-MOST_IMAGES = 6  # of the paper's pairs; see docs/experiments/component-sets.md
 SAVE_SHARE = 10.0  # but where a checkpoint is a whole model, writing it takes no more than a tenth of the time
+MOST_IMAGES = 6  # by which the rate is multiplied: the paper's pairs have six; see docs/experiments/component-sets.md
 
 
 def learning_rate(recipe: Recipe, step: int, images: int) -> float:
