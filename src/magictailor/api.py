@@ -73,8 +73,8 @@ class Run:
         Args:
             steps: of the denoising; the recipe's, unless given.
             guidance: of the prompt; the recipe's, unless given.
-            emphasis: of the components, 0 .. 2: where they are in the image, guidance leads away from the prompt without them;
-                1 puts it in the empty prompt's place. The recipe's, unless given. An image takes half as long again.
+            emphasis: of the components, 0 .. 2: where they are in the image, guidance leads away from the prompt without them,
+                and elsewhere towards it. The recipe's, unless given. An image takes half as long again.
             scheduler: by default the family's own; ddim, dpm++, dpm++-karras or sde-dpm++ for diffusion, own, euler or
                 dpm++ for flow matching.
             batch: images at a time; the preset's, unless given.

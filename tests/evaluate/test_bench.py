@@ -201,6 +201,44 @@ def test_variants_are_methods_of_a_bench_alone(tiny_folder: Path, tmp_path: Path
     assert {row.method for row in all_rows(tmp_path)} == {"magictailor", "rank-1"}
 
 
+def test_methods_that_only_generate_otherwise_share_their_training(tiny_folder: Path, tmp_path: Path) -> None:
+    """Their images are those of trainings of their own, to the byte."""
+    variants = {
+        "guided": ["magictailor", "sampling.guidance=9"],
+        "led": ["magictailor", "sampling.emphasis=1"],
+        "rank-1": ["magictailor", "train.0.rank=1", "sampling.guidance=9"],
+    }
+    plan = spec(tiny_folder, pairs=["world:6"], methods=["magictailor", *variants], variants=variants, training_seeds=2)
+    home = tmp_path / "shared"
+    run_bench(plan, sources(plan, home), home)
+    assert {p.name for p in (home / "runs" / "world-6").iterdir()} == {
+        "magictailor",
+        "magictailor@1",
+        "rank-1",
+        "rank-1@1",
+    }
+    assert "; emphasis 1;" in (home / "costs" / "world-6" / "led.json").read_text()
+    found = contents(home)
+    for method in ("guided", "led"):
+        alone, own = spec(tiny_folder, pairs=["world:6"], methods=[method], variants=variants), tmp_path / method
+        run_bench(alone, sources(alone, own), own)
+        made = {name: data for name, data in contents(own).items() if name.endswith(".png")}
+        assert len(made) == 2
+        assert all(found[name] == data for name, data in made.items())
+        assert all(found[name.replace(method, "magictailor")] != data for name, data in made.items())
+
+
+def test_without_the_run_it_shares_a_method_trains_it_again(tiny_folder: Path, tmp_path: Path) -> None:
+    plan = spec(tiny_folder, pairs=["world:6"])
+    run_bench(plan, sources(plan, tmp_path), tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    led = {"led": ["magictailor", "sampling.guidance=9"]}
+    larger = spec(tiny_folder, pairs=["world:6"], methods=["magictailor", "led"], variants=led)
+    run_bench(larger, sources(larger, tmp_path), tmp_path)
+    assert (tmp_path / "runs" / "world-6" / "magictailor" / "run.json").exists()
+    assert {row.method for row in all_rows(tmp_path)} == {"magictailor", "led"}
+
+
 def test_scorers_without_their_models_are_left_out_with_the_fix(whole: Path, tiny_folder: Path, tmp_path: Path) -> None:
     home = tmp_path / "bench"
     shutil.copytree(whole, home)

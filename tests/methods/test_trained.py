@@ -78,7 +78,14 @@ def test_what_a_method_does_not_train_stays_bit_equal(method: str, tmp_path: Pat
     trains_weights = any(moves(n, method) for n in before)
     expected = {WORDS_FILE} if trains_words else set()
     expected |= {WEIGHTS_FILE} if trains_weights else set()
-    on_a_lora = ("dreambooth", "magictailor", "magictailor-in-context", "magictailor-latent", "plain-lora")
+    on_a_lora = (
+        "dreambooth",
+        "magictailor",
+        "magictailor-emphasis",
+        "magictailor-in-context",
+        "magictailor-latent",
+        "plain-lora",
+    )
     expected |= {LORA_FILE} if method in on_a_lora else set()
     assert files == expected
     if trains_weights:

@@ -166,8 +166,9 @@ class Backbone(ABC):
     @abstractmethod
     def emphasizing(self, without: Sequence[str], strength: float) -> AbstractContextManager[None]:
         """Inside, the pipeline's guidance leads away from ``without``, one prompt for each of a call's, in the part of
-        each image where it makes the largest difference. ``strength``: 0 for none; 1 for that prompt in the empty
-        one's place. An empty text changes nothing.
+        each image where it makes the largest difference, and towards it in the rest. ``strength``: 0 for none; 1 for
+        that prompt in the empty one's place in that part, and in the prompt's own place in the rest. An empty text
+        changes nothing.
         """
 
     @abstractmethod

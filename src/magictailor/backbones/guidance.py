@@ -1,4 +1,4 @@
-"""Emphasis of components: where they are in an image, guidance leads away from the prompt without them."""
+"""Emphasis of components: where they are, guidance leads away from the prompt without them, and elsewhere towards it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -64,8 +64,10 @@ class Guided(Backbone):
             rows = len(output[0])
             inputs = _merged(_second_half(kwargs, rows), texts)
             other = denoiser.forward(*_second_half(args, rows), **inputs)[0]  # type: ignore[operator]
-            inside = shares.to(empty.dtype) * most_different(full, other)
-            return (torch.cat([empty + inside * (other - empty), full]), *output[1:])
+            share, inside = shares.to(empty.dtype), most_different(full, other)
+            outside = share.clamp(max=1) * (1 - inside)  # the concept's other parts and the background stay as they are
+            empty, full = torch.lerp(empty, other, share * inside), torch.lerp(full, other, outside)
+            return (torch.cat([empty, full]), *output[1:])
 
         hook = self.denoiser.register_forward_hook(emphasize, with_kwargs=True)
         try:

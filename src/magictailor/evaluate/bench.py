@@ -1,6 +1,7 @@
 """Run a bench: see what is missing, and have an executor do it. Finished work is never done again."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 from uuid import uuid4
@@ -27,7 +28,7 @@ from magictailor.evaluate.sources import Source
 from magictailor.evaluate.spec import Spec
 from magictailor.evaluate.stores import bench_files, open_store
 from magictailor.evaluate.trials import Trial, make_trials, make_units
-from magictailor.evaluate.work import is_trained, spec_scorers, trial_recipe
+from magictailor.evaluate.work import is_trained, same_trainings, spec_scorers, trial_recipe
 from magictailor.evaluate.workers import Workers
 from magictailor.methods import REFERENCE_ONLY
 
@@ -35,13 +36,16 @@ READ = ("results", "costs", "design.json")  # parts of a bench that its driver r
 SHOWN_FAILURES = 5
 
 
-def _check_recipes(spec: Spec, trials: Sequence[Trial], backbone: Backbone) -> None:
-    """Raises InputError if a method's settings do not fit its recipe."""
+def _with_trainings(spec: Spec, trials: Sequence[Trial], backbone: Backbone) -> list[Trial]:
+    """The trials with the trainings that they share. Raises InputError if a method's settings do not fit its recipe."""
     if REFERENCE_ONLY in spec.methods and not backbone.takes_references:
         problem = f"{REFERENCE_ONLY}: {backbone.family} takes no reference images"
         raise InputError(problem, "leave it out, or choose FLUX.2", field="methods")
-    for trial in {trial.method: trial for trial in trials if is_trained(trial.method)}.values():
-        trial_recipe(backbone, trial, spec)
+    trained = {trial.method: trial for trial in reversed(trials) if is_trained(trial.method)}
+    same = same_trainings(
+        {name: trial_recipe(backbone, trained[name], spec) for name in spec.methods if name in trained}
+    )
+    return [replace(trial, trained_as=same.get(trial.method)) for trial in trials]
 
 
 def _executor(workers: Workers, context: Context, backbone: Backbone, token: str, listen: Listener) -> Executor:
@@ -96,7 +100,7 @@ def run_bench(
     for note in notes:
         listen(Notice(note, warning=True))
     backbone = load_backbone(spec.model, **runtime)
-    _check_recipes(spec, trials, backbone)
+    trials = _with_trainings(spec, trials, backbone)
     with store.only_driver():
         context = Context(spec, store, runtime, workers.unit_threads)
         _run(trials, scorers, backbone, context, workers, listen)
@@ -153,7 +157,7 @@ def bench_forecast(
     check_metrics(spec, known)
     scorers, notes = load_scorers(known)
     backbone = load_backbone(spec.model, **runtime)
-    _check_recipes(spec, trials, backbone)
+    trials = _with_trainings(spec, trials, backbone)
     with bench_files(output, *READ, field="output") as home:
         check_costs(home, trials, spec, backbone.digest())
         missing = list(unfinished(home, trials, spec, scorers))

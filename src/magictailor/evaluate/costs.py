@@ -65,7 +65,7 @@ def images_seen(recipe: Recipe, pair: Pair) -> int:
 
 
 def recipe_line(recipe: Recipe) -> str:
-    """The recipe's budget and rates in one line."""
+    """The recipe's budget, rates and emphasis in one line."""
     steps = " + ".join(str(phase.steps) for phase in recipe.phases)
     rates = " / ".join(f"{phase.lr * recipe.optimisation.lr_scale:g}" for phase in recipe.phases)
     images = f"{recipe.data.batch or 'all'} {'collages' if recipe.data.collage else 'photos'}"
@@ -78,4 +78,5 @@ def recipe_line(recipe: Recipe) -> str:
     parts = [trained.get(part.kind) or part.kind for part in recipe.train]
     each = " times the photos" if any(phase.lr_per_image for phase in recipe.phases) else ""
     prior = f"; {recipe.loss.prior.images} prior images of each label" if recipe.loss.prior else ""
-    return f"{steps} steps of {images} at {rates}{each}; {', '.join(parts)}{prior}; seed {recipe.seed}"
+    emphasis = f"; emphasis {recipe.sampling.emphasis:g}" if recipe.sampling.emphasis else ""
+    return f"{steps} steps of {images} at {rates}{each}; {', '.join(parts)}{prior}{emphasis}; seed {recipe.seed}"

@@ -1,7 +1,7 @@
 """Trials: one method on one pair from one training seed. Their files, and the units of work that they consist of."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,11 +18,12 @@ KINDS: tuple[Kind, ...] = ("train", "generate", "score")
 
 @dataclass(frozen=True)
 class Trial:
-    """Paths are relative to the bench's folder."""
+    """Paths are relative to the bench's folder. ``trained_as``: an earlier method with the same training, whose run it uses."""
 
     source: Source
     method: str
     training_seed: int = 0
+    trained_as: str | None = None
 
     @property
     def name(self) -> str:
@@ -30,8 +31,13 @@ class Trial:
         return f"{self.source.name}/{self.method}{f'@{self.training_seed}' if self.training_seed else ''}"
 
     @property
+    def training(self) -> "Trial":
+        """The trial whose run this one uses: itself, if no other has it."""
+        return self if self.trained_as is None else replace(self, method=self.trained_as, trained_as=None)
+
+    @property
     def run(self) -> Path:
-        return Path("runs", self.name)
+        return Path("runs", self.training.name)
 
     @property
     def results(self) -> Path:
@@ -81,7 +87,9 @@ class Unit:
     def needs(self) -> str | None:
         """The key of the unit that has to be done before."""
         at = KINDS.index(self.kind)
-        return f"{KINDS[at - 1]} {self.trial.name}" if at else None
+        if at:
+            return f"{KINDS[at - 1]} {self.trial.name}"
+        return f"train {self.trial.training.name}" if self.trial.trained_as else None
 
     @property
     def inputs(self) -> tuple[Path, ...]:

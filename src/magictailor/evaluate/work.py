@@ -2,14 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-from magictailor.api import load
+from magictailor.api import Run, load
 from magictailor.backbones import Backbone, RuntimeOptions, load_backbone
 from magictailor.common.errors import InputError, RunError
 from magictailor.common.events import Listener, Progress, with_task
@@ -37,6 +38,7 @@ from magictailor.training.run_folder import RUN_FILE, describe_pair, is_finished
 from magictailor.training.train import make_recipe, train
 from magictailor.weights import BASES
 
+OF_IMAGES = ("steps", "guidance", "emphasis")  # sampling that images alone depend on
 OF_GENERATING = ("data.size=", "sampling.")  # settings that also hold where nothing is trained
 
 
@@ -44,6 +46,17 @@ class Generator(Protocol):
     """A finished run, or what stands for one."""
 
     def generate(self, prompt: str, *, number: int, seed: int, batch: int) -> Iterator[Generated]: ...
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """A run whose images are generated with other settings than its recipe's."""
+
+    run: Run
+    options: Mapping[str, Any]
+
+    def generate(self, prompt: str, **more: Any) -> Iterator[Generated]:
+        return self.run.generate(prompt, **self.options, **more)
 
 
 def spec_scorers(spec: Spec) -> dict[str, Scorer]:
@@ -70,6 +83,18 @@ def trial_recipe(backbone: Backbone, trial: Trial, spec: Spec) -> Recipe:
     return make_recipe(backbone, settings=[text for text in settings if text.startswith(OF_GENERATING)])
 
 
+def same_trainings(recipes: Mapping[str, Recipe]) -> dict[str, str]:
+    """For each recipe that differs from an earlier one in nothing but how it generates, the earlier one's name."""
+    first: dict[Recipe, str] = {}
+    same: dict[str, str] = {}
+    for name, recipe in recipes.items():
+        sampling = recipe.sampling.model_copy(update=dict.fromkeys(OF_IMAGES, 0))
+        other = first.setdefault(recipe.model_copy(update={"method": "", "sampling": sampling}), name)
+        if other != name:
+            same[name] = other
+    return same
+
+
 def inputs_of(trial: Trial, spec: Spec, base: str) -> dict[str, object]:
     """What a trial's results depend on, besides its method and its pair. ``base``: the model's digest."""
     return {"model": spec.model, "base": base, "settings": spec.settings_of(trial.method, trial.training_seed)}
@@ -87,7 +112,7 @@ def _has_images(home: Path, trial: Trial, keys: Iterable[Key]) -> bool:
 
 
 def _train(home: Path, trial: Trial, pair: Pair, spec: Spec, runtime: RuntimeOptions, listen: Listener) -> None:
-    """Train and write the cost, unless both are there; the cost may be there without the run."""
+    """Train and write the cost, unless both are there; the cost may be there without the run, and so may another trial's run."""
     cost, run = read_cost(home / trial.cost), home / trial.run
     _check_pair(cost, trial, pair)
     if _has_images(home, trial, trial.keys(spec, list(pair.words))) and cost is not None:
@@ -98,10 +123,10 @@ def _train(home: Path, trial: Trial, pair: Pair, spec: Spec, runtime: RuntimeOpt
     inputs = {**inputs_of(trial, spec, backbone.digest()), "pair": describe_pair(pair)}
     found = cost or Cost(of=inputs)
     if is_trained(trial.method):
-        recipe = trial_recipe(backbone, trial, spec)
+        recipe, trained = trial_recipe(backbone, trial, spec), trial_recipe(backbone, trial.training, spec)
         with only_process(run, wait=True):  # a killed driver's worker may live for another moment
             pass
-        train(pair, output_folder(run), backbone, recipe, listen=with_task(trial.name, listen))
+        train(pair, output_folder(run), backbone, trained, listen=with_task(trial.name, listen))
         found = found.model_copy(
             update={
                 "steps": recipe.steps,
@@ -124,7 +149,11 @@ def _of_run(run: Path) -> dict[str, object]:
 
 def _generator(home: Path, trial: Trial, pair: Pair, spec: Spec, runtime: RuntimeOptions) -> Generator:
     if is_trained(trial.method):
-        return load(home / trial.run, **runtime)  # type: ignore[return-value]
+        run = load(home / trial.run, **runtime)
+        if trial.trained_as is None:
+            return run
+        sampling = trial_recipe(run.backbone, trial, spec).sampling
+        return _Sampled(run, {name: getattr(sampling, name) for name in OF_IMAGES})
     backbone = load_backbone(spec.model, **runtime)
     recipe = trial_recipe(backbone, trial, spec)
     if recipe.data.size is not None:

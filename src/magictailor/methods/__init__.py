@@ -16,6 +16,7 @@ from magictailor.methods.custom_diffusion import custom_diffusion
 from magictailor.methods.dreambooth import dreambooth
 from magictailor.methods.magictailor import (
     magictailor,
+    magictailor_emphasis,
     magictailor_in_context,
     magictailor_latent,
     magictailor_reference,
@@ -53,6 +54,9 @@ COMPARED: dict[str, Method] = {
 VARIANTS: dict[str, Method] = {
     "break-a-scene-official": Method(break_a_scene_official, "by its code: with prior images"),
     "clic-official": Method(clic_official, "by its code: masked pixels, brightness changes"),
+    "magictailor-emphasis": Method(
+        magictailor_emphasis, "no noise in training, emphasis of components in images; not the paper's"
+    ),
     "magictailor-in-context": Method(
         magictailor_in_context, "a component's prompt names its owner and the close view; not the paper's"
     ),

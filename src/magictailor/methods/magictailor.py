@@ -53,6 +53,17 @@ def magictailor_latent(base: BaseDefaults) -> Recipe:
     return recipe.model_copy(update={"method": "magictailor-latent", "phases": phases})
 
 
+def magictailor_emphasis(base: BaseDefaults) -> Recipe:
+    """Not the paper's: the images are trained as they are, without DM-Deg; guidance separates concept and component.
+
+    See `magictailor.backbones.guidance`.
+    """
+    recipe = magictailor(base)
+    phases = tuple(phase.model_copy(update={"degradation": NoDegradation()}) for phase in recipe.phases)
+    sampling = recipe.sampling.model_copy(update={"emphasis": 0.8})
+    return recipe.model_copy(update={"method": "magictailor-emphasis", "phases": phases, "sampling": sampling})
+
+
 def magictailor_reference(base: BaseDefaults) -> Recipe:
     """The numerics of the paper's training script, its quirks 1 to 7 included, for comparison."""
     quirks = ReferenceQuirks(

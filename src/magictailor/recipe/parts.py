@@ -94,7 +94,10 @@ class Sampling(ConfigModel):
     steps: int = Field(50, ge=1, le=1000)
     guidance: float = Field(7.5, ge=0, le=100)
     emphasis: float = Field(
-        0, ge=0, le=2, description="of components: where they are, guidance leads away from the prompt without them"
+        0,
+        ge=0,
+        le=2,
+        description="of components: where they are, guidance leads away from the prompt without them, and elsewhere towards it",
     )
     base_steps: int = Field(
         0, ge=0, le=999, description="CLiC: the first N steps are the base's own, with labels for pseudo-words"
