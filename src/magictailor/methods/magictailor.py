@@ -60,7 +60,7 @@ def magictailor_emphasis(base: BaseDefaults) -> Recipe:
     """
     recipe = magictailor(base)
     phases = tuple(phase.model_copy(update={"degradation": NoDegradation()}) for phase in recipe.phases)
-    sampling = recipe.sampling.model_copy(update={"emphasis": 0.8})
+    sampling = recipe.sampling.model_copy(update={"emphasis": 1.0})
     return recipe.model_copy(update={"method": "magictailor-emphasis", "phases": phases, "sampling": sampling})
 
 

@@ -60,7 +60,7 @@ export async function open(main, [wanted]) {
         h("button", { class: "small", type: "button", onclick: () => { draft.prompts = prompts.value = Object.values(state.choices.prompts).flatMap((t) => Object.values(t)).map((t) => `${together()}, ${t}`).join("\n"); } }, "All twenty")),
       h("div", { class: "two" }, field("Pictures of each", number("number", { min: 1, max: 10000 })), field("First seed", number("seed", { min: 0, max: 4294967295 }))),
       h("details", {}, h("summary", {}, "Guidance, steps, sampler"), h("div", { class: "two" }, field("Guidance", number("guidance", { min: 0, max: 100, step: "any", placeholder: first.guidance })), field("Steps", number("steps", { min: 1, max: 1000, placeholder: first.steps }))),
-        field("Emphasis of the component", number("emphasis", { min: 0, max: 2, step: 0.1, placeholder: first.emphasis ?? 0 }), "0 to 2. If the component is too weak, try 0.8."),
+        field("Emphasis of the component", number("emphasis", { min: 0, max: 2, step: 0.1, placeholder: first.emphasis ?? 0 }), "0 to 2. If the component is too weak, try 1."),
         field("Sampler", select([["", "the base's own"], "ddim", "dpm++", "dpm++-karras", "sde-dpm++", ["own", "own (flow matching)"], ["euler", "euler (flow matching)"]], draft.scheduler, (v) => { draft.scheduler = v; })),
         state.choices.loras.length > 0 && loras(state.choices.loras, draft.loras, (chosen) => { draft.loras = chosen; })),
       h("button", { class: "primary", type: "submit", disabled: !draft.runs.length }, "Generate"));
