@@ -1,5 +1,8 @@
 """MagicTailor (arXiv 2410.13370): degrade what lies outside the mask, then balance concept and component."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from magictailor.methods.base_defaults import BaseDefaults
 from magictailor.recipe import (
     CrossAttention,
@@ -33,13 +36,19 @@ def magictailor(base: BaseDefaults) -> Recipe:
     )
 
 
+def _changed(recipe: Recipe, method: str, of_phases: Mapping[str, Any] | None = None, **changes: Any) -> Recipe:
+    """Under another name, with other fields of every phase and of the recipe."""
+    phases = tuple(phase.model_copy(update=of_phases) for phase in recipe.phases)
+    return recipe.model_copy(update={"method": method, "phases": phases, **changes})
+
+
 def magictailor_in_context(base: BaseDefaults) -> Recipe:
     """Not the paper's: a component's prompt names its owner and the close view, as its photos show it.
 
     CLiC names the owner too; "zoomed in" is Custom Diffusion's prefix (Kumari 2023) for an enlarged image.
     """
     prompts = base.prompts.model_copy(update={"component_template": "zoomed in {concept} with {}"})
-    return magictailor(base).model_copy(update={"method": "magictailor-in-context", "prompts": prompts})
+    return _changed(magictailor(base), "magictailor-in-context", prompts=prompts)
 
 
 def magictailor_latent(base: BaseDefaults) -> Recipe:
@@ -47,21 +56,18 @@ def magictailor_latent(base: BaseDefaults) -> Recipe:
 
     A little more noise, because latents show more of the image through it than pixels do.
     """
-    recipe = magictailor_in_context(base)
     degradation = DMDeg(space="latents", alpha=0.7)
-    phases = tuple(phase.model_copy(update={"degradation": degradation}) for phase in recipe.phases)
-    return recipe.model_copy(update={"method": "magictailor-latent", "phases": phases})
+    return _changed(magictailor_in_context(base), "magictailor-latent", {"degradation": degradation})
 
 
 def magictailor_emphasis(base: BaseDefaults) -> Recipe:
-    """Not the paper's: the images are trained as they are, without DM-Deg; guidance separates concept and component.
+    """Not the paper's: photos are trained as they are, without DM-Deg; guidance separates concept and component.
 
     See `magictailor.backbones.guidance`.
     """
     recipe = magictailor(base)
-    phases = tuple(phase.model_copy(update={"degradation": NoDegradation()}) for phase in recipe.phases)
     sampling = recipe.sampling.model_copy(update={"emphasis": 1.0})
-    return recipe.model_copy(update={"method": "magictailor-emphasis", "phases": phases, "sampling": sampling})
+    return _changed(recipe, "magictailor-emphasis", {"degradation": NoDegradation()}, sampling=sampling)
 
 
 def magictailor_reference(base: BaseDefaults) -> Recipe:
@@ -69,19 +75,11 @@ def magictailor_reference(base: BaseDefaults) -> Recipe:
     quirks = ReferenceQuirks(
         lr_returns=True, shared_augmentation=True, hard_momentum_start=True, clamp_degraded=True, clip_skips_words=True
     )
-    return magictailor(base).model_copy(
-        update={
-            "method": "magictailor-reference",
-            "train": (LoRA(rank=base.rank), EmbeddingMatrix()),
-            "loss": Loss(masked="whole"),
-            "quirks": quirks,
-        }
-    )
+    trained = (LoRA(rank=base.rank), EmbeddingMatrix())
+    return _changed(magictailor(base), "magictailor-reference", train=trained, loss=Loss(masked="whole"), quirks=quirks)
 
 
 def plain_lora(base: BaseDefaults) -> Recipe:
     """Neither DM-Deg nor DS-Bal nor masks nor attention loss: what the techniques are compared with."""
-    recipe = magictailor(base)
-    update = {"degradation": NoDegradation(), "reduce": "mean", "attention": None, "preserve": None}
-    phases = tuple(p.model_copy(update=update) for p in recipe.phases)
-    return recipe.model_copy(update={"method": "plain-lora", "phases": phases, "loss": Loss(masked="off")})
+    without = {"degradation": NoDegradation(), "reduce": "mean", "attention": None, "preserve": None}
+    return _changed(magictailor(base), "plain-lora", without, loss=Loss(masked="off"))
