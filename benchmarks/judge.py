@@ -5,7 +5,8 @@
 
 FOLDER comes from `binding.py draw`, and a human has filled in its `answers.json`. The judge's answers about the same images
 go to `FOLDER/judge.json` in the same form, without colours. Prints the fractions on which both agree, of the fields that
-the human filled in, and for `kind not imagined` of the kinds that the judge found. `eyes` compares two humans' answers.
+the human filled in, and for `kind not imagined` of the kinds that the judge found. Then the fractions of words that the human
+and the judge read as the caption has them, of the captions' components that both see. `eyes` compares two humans' answers.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from binding import Answer, fractions
+from binding import CHECKS, Answer, BindingCheck, fractions
 from PIL import Image
 
 from magictailor.common.files import write_json
@@ -48,6 +49,13 @@ def agreement(human: Answer, judge: Answer) -> list[dict[str, bool]]:
     return [*rows, *({"kind not imagined": kind in seen} for kind in read)]
 
 
+def as_captioned(human: Answer, judge: Answer, check: BindingCheck) -> list[dict[str, bool]]:
+    """Whether the human and the judge read the words of the caption's components, of those that both see."""
+    seen, read = human["components"], judge["components"]
+    both = [c for c in check.concept.components if seen.get(c.kind, {}).get("word") and c.kind in read]
+    return [{name: a[c.kind]["word"] == c.word for name, a in (("human", seen), ("judge", read))} for c in both]
+
+
 def base(folder: Path) -> None:
     network = load_judge()
     readings: dict[str, list[Answer]] = {}
@@ -57,6 +65,9 @@ def base(folder: Path) -> None:
         readings[name] = [reading(j, name == "component") for j in judged(network, images)]
         rows = [row for pair in zip(answers, readings[name]) for row in agreement(*pair)]
         print(name, fractions(rows))
+        if name == "binding":
+            triples = zip(answers, readings[name], CHECKS[name], strict=True)
+            print("words as captioned", fractions([row for triple in triples for row in as_captioned(*triple)]))
     write_json(folder / "judge.json", readings)
 
 
