@@ -85,7 +85,7 @@ def main() -> None:
         units, executor = make_units(trials), Simulated(options.workers)
         journal = Journal(FolderStore(home), lambda: executor.capacity)
         began = time.process_time()
-        state = run_schedule(units, executor, journal.write)
+        state = run_schedule(units, executor, journal.note)
         seconds = time.process_time() - began
         print(
             f"{len(units)} units, {executor.tries} tries, {state.done} done, {len(state.failed)} failed, {len(state.skipped)} left out"

@@ -27,10 +27,12 @@ from magictailor.backbones import RuntimeOptions, load_backbone
 from magictailor.common.events import ignore
 from magictailor.common.pictures import grid
 from magictailor.evaluate.costs import Cost, read_cost, write_cost
+from magictailor.evaluate.design import fix_design
 from magictailor.evaluate.metrics.scorer import Target
 from magictailor.evaluate.records import Row, write_rows
 from magictailor.evaluate.sources import Source, sources
 from magictailor.evaluate.spec import Spec, read_spec
+from magictailor.evaluate.stores import FolderStore
 from magictailor.evaluate.trials import Trial, make_trials
 from magictailor.evaluate.work import WORK, loaded_scorers, read_images, scored_rows
 
@@ -108,8 +110,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def merge(options: argparse.Namespace) -> None:
-    _, trials = trials_of(options.spec)
+    spec, trials = trials_of(options.spec)
     by_name, merged = {trial.name: trial for trial in trials}, 0
+    fix_design(spec, FolderStore(options.output), options.output, len({trial.source.name for trial in trials}))
     for line in lines(options.lines):
         trial = by_name[line["trial"]]
         if (options.output / trial.results).exists():

@@ -21,12 +21,14 @@ from magictailor import InputError, Run, RunError
 from magictailor.common.events import Event, Notice, Progress
 from magictailor.evaluate import work
 from magictailor.evaluate.bench import run_bench
+from magictailor.evaluate.design import fix_design, read_design
 from magictailor.evaluate.journal import read_progress
 from magictailor.evaluate.metrics.scorer import Score, ScoredImage, Target
 from magictailor.evaluate.records import all_rows, first_seed, scorer_models, write_rows
 from magictailor.evaluate.sources import sources
 from magictailor.evaluate.spec import Spec, read_spec
 from magictailor.evaluate.status import bench_status
+from magictailor.evaluate.stores import FolderStore
 from magictailor.generation.images import image_name
 from magictailor.world.judge import Judge
 from tiny import Call, in_child
@@ -416,8 +418,7 @@ def test_without_pyarrow_nothing_begins(tiny_folder: Path, tmp_path: Path, monke
 
 
 def test_a_primary_endpoint_cannot_be_changed_once_it_was_named(tiny_folder: Path, tmp_path: Path) -> None:
-    from magictailor.evaluate.design import fix_design, read_design
-    from magictailor.evaluate.stores import FolderStore
+    """A spec without one, such as further ablations, keeps it."""
 
     def named(metric: str) -> Spec:
         return spec(
@@ -427,20 +428,30 @@ def test_a_primary_endpoint_cannot_be_changed_once_it_was_named(tiny_folder: Pat
         )
 
     store = FolderStore(tmp_path)
-    fix_design(named("identity"), store, tmp_path)
-    fix_design(named("identity"), store, tmp_path)
+    for plan, pairs in ((named("identity"), 24), (named("identity"), 30), (spec(tiny_folder), 2)):
+        fix_design(plan, store, tmp_path, pairs)
+        found = read_design(tmp_path)
+        assert found is not None
+        assert found.primary is not None
+        assert (str(found.primary), found.primary.beforehand, found.pairs) == (
+            "identity of clic against magictailor", True, 24,
+        )  # fmt: skip
+    with pytest.raises(InputError, match="was named on"):
+        fix_design(named("text"), store, tmp_path, 24)
+
+
+def test_contrasts_that_are_added_to_scores_are_not_called_beforehand(tiny_folder: Path, tmp_path: Path) -> None:
+    def named(*metrics: str) -> Spec:
+        contrasts = [{"method": "clic", "against": "magictailor", "metric": metric} for metric in metrics]
+        return spec(tiny_folder, methods=["magictailor", "clic"], contrasts=contrasts)
+
+    store = FolderStore(tmp_path)
+    fix_design(named("identity"), store, tmp_path, 1)
+    write_rows(tmp_path / "results" / "a" / "m.parquet", [], {})
+    fix_design(named("text", "identity"), store, tmp_path, 1)
     found = read_design(tmp_path)
     assert found is not None
-    assert (str(found.primary), found.beforehand) == ("identity of clic against magictailor", True)
-    for other in (named("text"), spec(tiny_folder)):
-        with pytest.raises(InputError, match="was named on"):
-            fix_design(other, store, tmp_path)
-    late = tmp_path / "late"
-    write_rows(late / "results" / "a" / "m.parquet", [], {})
-    fix_design(named("identity"), FolderStore(late), late)
-    after = read_design(late)
-    assert after is not None
-    assert not after.beforehand
+    assert [(c.metric, c.beforehand) for c in found.contrasts] == [("identity", True), ("text", False)]
 
 
 def test_training_seeds_are_trials_of_their_own_on_the_first_pairs(tiny_folder: Path, tmp_path: Path) -> None:

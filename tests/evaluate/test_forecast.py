@@ -28,7 +28,7 @@ def test_the_comparison_has_four_pairs_of_each_difficulty_and_names_its_endpoint
         ("plain", "polluting", "unequal", "novel", "size", "category"), 4
     )
     assert len({(pair.concept.category, pair.kind) for pair in found if pair is not None}) >= 15
-    assert str(spec.primary) == "identity of magictailor-emphasis against magictailor"
+    assert str(spec.primary) == "identity of magictailor against clic"
 
 
 def test_a_forecast_adds_up_what_is_missing() -> None:

@@ -8,15 +8,19 @@ import pytest
 
 from magictailor.common.errors import InputError
 from magictailor.evaluate.costs import Cost, Timed, write_cost
+from magictailor.evaluate.design import fix_design
 from magictailor.evaluate.records import Row, write_rows
 from magictailor.evaluate.reporting.contrasts import contrasts, named_contrasts, verdicts
 from magictailor.evaluate.reporting.factorial import CELLS, factorial
 from magictailor.evaluate.reporting.formats import FORMATS
 from magictailor.evaluate.reporting.mixed import mixed_effect
+from magictailor.evaluate.reporting.repeats import repeat_lines
+from magictailor.evaluate.reporting.report import write_report
 from magictailor.evaluate.reporting.shares import share_means
 from magictailor.evaluate.reporting.tables import make_table
 from magictailor.evaluate.scores import read_scores
-from magictailor.evaluate.spec import Endpoint
+from magictailor.evaluate.spec import Endpoint, Spec
+from magictailor.evaluate.stores import FolderStore
 from tiny import Call
 
 
@@ -120,6 +124,45 @@ def test_training_seeds_are_paired_and_named_contrasts_are_corrected(tmp_path: P
     assert found.differences == (0.1,) * 8
     assert (found.p, found.corrected) == (2 / 256, 2 / 256)
     assert found.gain == pytest.approx(0.1 / 0.5)
+
+
+def test_trainings_with_other_seeds_scatter_and_images_do_not_count(tmp_path: Path) -> None:
+    """Two trainings whose means differ by .1 have a standard deviation of .1 / sqrt(2), whatever their images do."""
+    for training in (0, 1):
+        rows = [
+            Row("a", "clic", "p", seed, "judge", "identity", 0.5 + 0.1 * training + 0.2 * seed, training_seed=training)
+            for seed in range(2)
+        ]
+        name = "clic@1" if training else "clic"
+        write_rows(tmp_path / "results" / "a" / f"{name}.parquet", rows, {})
+    write_rows(tmp_path / "results" / "b" / "clic.parquet", [Row("b", "clic", "p", 0, "judge", "identity", 0.9)], {})
+    found = repeat_lines(read_scores(tmp_path), ["identity"])
+    assert found == [["method", "identity", "pairs"], ["clic", "0.071", "1"]]
+
+
+def test_no_worse_by_a_margin_is_read_in_the_metrics_direction(tmp_path: Path) -> None:
+    """KID is lower where it is better: 3 more is worse, though not by 5."""
+    for pair in range(8):
+        for method, value in (("clic", 20.0), ("magictailor", 23.0)):
+            rows = [Row(str(pair), method, "p", 0, "quality", "kid", value)]
+            write_rows(tmp_path / "results" / str(pair) / f"{method}.parquet", rows, {})
+    scores = read_scores(tmp_path)
+    ends = [Endpoint(method="magictailor", against="clic", metric="kid", margin=margin) for margin in (5, 2, None)]
+    found = [contrast.result for end in ends for contrast in named_contrasts(scores, [end])]
+    assert found == ["no worse by 5", "may be worse by 2", "worse"]
+
+
+def test_a_report_says_how_many_of_the_planned_pairs_it_is_a_look_at(tmp_path: Path) -> None:
+    end = {"method": "magictailor", "against": "clic", "metric": "identity"}
+    plan = Spec(pairs=("world:6",), methods=("magictailor", "clic"), primary=Endpoint(**end))
+    fix_design(plan, FolderStore(tmp_path), tmp_path, 24)
+    for pair in range(7):
+        for method, value in (("clic", 0.5), ("magictailor", 0.6)):
+            rows = [Row(str(pair), method, "p", 0, "judge", "identity", value)]
+            write_rows(tmp_path / "results" / str(pair) / f"{method}.parquet", rows, {})
+    page = write_report(tmp_path, tmp_path / "report.html").read_text()
+    assert "before there were scores" in page
+    assert "a look at 7 of 24 planned pairs" in page
 
 
 def test_a_mixed_model_takes_clauses_and_not_words_as_prompts(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from magictailor.evaluate.reporting.statistics import (
     bootstrap,
     detectable_effect,
     holm,
+    no_worse_test,
     pairs_needed,
     sign_flip_interval,
     sign_flip_test,
@@ -42,6 +43,13 @@ def test_the_sign_flip_test_by_hand() -> None:
     assert sign_flip_test([0.1, 0.2, -0.3, 0.1, 0.2, -0.3]) == 1  # their sum is 0 but for rounding
     many = sign_flip_test([1.0] * 20)
     assert many < 0.001
+
+
+def test_no_worse_by_a_margin_by_hand() -> None:
+    """With a margin of 2, (-1, 0, 1) are gains of (1, 2, 3): one of eight sign flips is as far up."""
+    assert no_worse_test([-1, 0, 1], 2) == 1 / 8
+    assert no_worse_test([-3, -2, -1], 2) == 6 / 8  # (-1, 0, 1): two are above 0, four of 0, two below
+    assert no_worse_test([-0.1] * 8, 0.1) == 1  # exactly as much worse
 
 
 def test_the_interval_of_the_sign_flip_test_by_hand() -> None:

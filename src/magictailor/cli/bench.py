@@ -112,17 +112,21 @@ def claims(
     """Print which of the paper's claims hold on the finished pairs, and how large a difference is detectable."""
     from magictailor.evaluate.reporting.contrasts import MULTIPLICITY, verdict_lines, verdicts
     from magictailor.evaluate.reporting.formats import aligned, piped
+    from magictailor.evaluate.reporting.paper import ABLATION_CLAIMS, CLAIMS
     from magictailor.evaluate.stores import bench_files
 
     formats = {"text": aligned, "markdown": piped}
     if format not in formats:
         raise InputError(f"{format}: no such format", f"choose one of {', '.join(formats)}", field="format")
     with bench_files(bench, "results") as home:
-        lines = verdict_lines(verdicts(home))
-    if len(lines) == 1:
+        tables = [verdict_lines(verdicts(home, claims=claims)) for claims in (CLAIMS, ABLATION_CLAIMS)]
+    tables = [lines for lines in tables if len(lines) > 1]
+    if not tables:
         problem = f"{bench}: no claim of the paper has both its methods finished on one pair"
         raise InputError(problem, "add methods to the spec and run the bench again", field="bench")
-    print("\n".join([*formats[format](lines), "", MULTIPLICITY]))
+    for lines in tables:
+        print("\n".join([*formats[format](lines), ""]))
+    print(MULTIPLICITY)
 
 
 @app.command("report")

@@ -118,7 +118,7 @@ def _run(
     with store.mirror(*READ) as home:
         check_costs(home, trials, spec, backbone.digest())
         units = make_units(list(unfinished(home, trials, spec, scorers)))
-        fix_design(spec, store, home)
+        fix_design(spec, store, home, len({trial.source.name for trial in trials}))
     if not units:
         listen(Progress("units", 3 * len(trials), 3 * len(trials)))
         return

@@ -17,15 +17,21 @@ from magictailor.recipe import ConfigModel
 FILE = "design.json"
 
 
-class Design(ConfigModel):
+class Named(Endpoint):
     """``named``: the day. ``beforehand``: there was no score in the folder yet."""
+
+    named: str
+    beforehand: bool
+
+
+class Design(ConfigModel):
+    """``pairs``: how many were planned when the primary endpoint was named."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    primary: Endpoint | None = None
-    contrasts: tuple[Endpoint, ...] = ()
-    named: str = ""
-    beforehand: bool = True
+    primary: Named | None = None
+    contrasts: tuple[Named, ...] = ()
+    pairs: int | None = None
 
 
 def check_metrics(spec: Spec, scorers: Mapping[str, Scorer]) -> None:
@@ -44,25 +50,27 @@ def read_design(home: Path) -> Design | None:
     return read_record(Design, path, "put it back from a copy") if path.exists() else None
 
 
-def fix_design(spec: Spec, store: Store, home: Path) -> None:
-    """Write the spec's endpoints into the bench, if none is there. ``home``: the bench's files.
+def fix_design(spec: Spec, store: Store, home: Path, pairs: int) -> None:
+    """Write the spec's endpoints into the bench, if they are not there yet. ``home``: the bench's files.
 
     Raises:
         InputError: the bench has another primary endpoint.
     """
-    known = read_design(home)
-    named = known.primary if known else None
-    if known is not None and named is not None and named != spec.primary:
-        problem = f"its primary endpoint was named on {known.named}: {named}, not {spec.primary or 'none'}"
+    known = read_design(home) or Design()
+    if known.primary is not None and spec.primary is not None and not known.primary.same(spec.primary):
+        problem = f"its primary endpoint was named on {known.primary.named}: {known.primary}, not {spec.primary}"
         raise InputError(problem, "keep it, or choose another folder", field="output")
-    contrasts = tuple(dict.fromkeys([*(known.contrasts if known else ()), *spec.contrasts]))
-    if (named, known.contrasts if known else ()) == (spec.primary, contrasts):
-        return
-    scored = any((home / "results").rglob("*.parquet"))
+    beforehand = not any((home / "results").rglob("*.parquet"))
+
+    def named(endpoint: Endpoint) -> Named:
+        return Named(**endpoint.model_dump(), named=time.strftime("%Y-%m-%d"), beforehand=beforehand)
+
+    new = [c for c in spec.contrasts if not any(old.same(c) for old in known.contrasts)]
+    primary = known.primary or (named(spec.primary) if spec.primary else None)
     design = Design(
-        primary=spec.primary,
-        contrasts=contrasts,
-        named=known.named if known and named else time.strftime("%Y-%m-%d"),
-        beforehand=known.beforehand if known and named else not scored,
+        primary=primary,
+        contrasts=(*known.contrasts, *map(named, new)),
+        pairs=known.pairs if known.primary else pairs if primary else None,
     )
-    store.write(FILE, json.dumps(json.loads(design.model_dump_json()), indent=1))
+    if design != known:
+        store.write(FILE, json.dumps(json.loads(design.model_dump_json()), indent=1))

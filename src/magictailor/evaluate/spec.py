@@ -24,14 +24,23 @@ RESERVED = frozenset({*METHODS, REFERENCE_ONLY, *ANCHORS})
 
 
 class Endpoint(ConfigModel):
-    """A difference that is named before it is seen: ``method`` minus ``against`` in ``metric``."""
+    """A difference that is named before it is seen: ``method`` minus ``against`` in ``metric``.
+
+    ``margin``: the question is whether the method is no worse than that, and not whether it is better.
+    """
 
     method: str
     against: str
     metric: str
+    margin: float | None = Field(None, gt=0)
 
     def __str__(self) -> str:
-        return f"{self.metric} of {self.method} against {self.against}"
+        margin = "" if self.margin is None else f", no worse by {self.margin:g}"
+        return f"{self.metric} of {self.method} against {self.against}{margin}"
+
+    def same(self, other: "Endpoint") -> bool:
+        """Whether both ask the same question."""
+        return str(self) == str(other)
 
 
 class Spec(ConfigModel):
@@ -45,7 +54,7 @@ class Spec(ConfigModel):
     training_seeds: number of trainings of each pair and method; the images of each are from the same seeds.
     repeated_pairs: the first pairs, which have all training seeds; the others have one. None: all.
     primary: the one difference that the bench is made to show. It is fixed by the first run in a folder.
-    contrasts: further differences named beforehand, for the report.
+    contrasts: further differences named beforehand, for the report; with a ``margin``, that one is no worse than that.
     anchors: also score floor and ceiling on pairs of the world, see `magictailor.evaluate.anchors`.
     batch: number of images generated at once.
     settings: ``key=value`` changes of every method's recipe.

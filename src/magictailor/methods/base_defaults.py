@@ -14,7 +14,7 @@ class BaseDefaults:
 
     ``word_lr_scale``: the learning rate of pseudo-words, times a phase's. Without ``trains_words`` they are rare words
     beside their labels, "sks hair", and nothing of them is trained. ``lr_scales``: of the compared methods'
-    published rates, by method.
+    published rates, by method; ``batches``: their photos of a step, if not as published.
     """
 
     steps: tuple[int, int]
@@ -26,6 +26,7 @@ class BaseDefaults:
     trains_words: bool = True
     optimizer: Literal["adamw", "prodigy"] = "adamw"
     lr_scales: Mapping[str, float] = field(default_factory=dict)
+    batches: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def trained(self) -> tuple[Trainable, ...]:
@@ -39,12 +40,13 @@ class BaseDefaults:
 
 
 PAPER = BaseDefaults(steps=(200, 300), lr=(1e-4, 1e-5), rank=32, guidance=7.5, sampling_steps=50)
-# MagicTailor's by docs/experiments/rates.md; the scales were searched by the judge on pairs of an earlier world.
+# By docs/experiments/rates.md. With these batches, all methods see as many photos as MagicTailor: 900 of a pair with six.
 EMBEDDED = BaseDefaults(
     steps=(60, 90), lr=(5e-4, 5e-4), rank=16, guidance=4.0, sampling_steps=25, word_lr_scale=3.0,
     lr_scales={
         "textual-inversion": 30.0, "dreambooth": 10.0, "custom-diffusion": 3.0, "break-a-scene": 10.0, "clic": 10.0,
     },
+    batches={"textual-inversion": 1, "dreambooth": 3, "custom-diffusion": 3, "break-a-scene": 4, "clic": 6},
 )  # fmt: skip
 _LARGE = replace(PAPER, trains_words=False)  # the paper's rates; the pipelines' own guidance and steps
 BY_FAMILY = {

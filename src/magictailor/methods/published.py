@@ -3,7 +3,7 @@
 from typing import Any
 
 from magictailor.methods.base_defaults import BaseDefaults
-from magictailor.recipe import Augment, NoDegradation, Optimisation, Phase, Recipe, Sampling
+from magictailor.recipe import Augment, Data, NoDegradation, Optimisation, Phase, Recipe, Sampling
 
 PUBLISHED_STEPS = 500  # of MagicTailor
 NO_AUGMENTATION = Augment(jitter=0, flip=0)
@@ -16,16 +16,17 @@ def plain_phase(steps: int, lr: float, **changes: Any) -> Phase:
     )
 
 
-def published(base: BaseDefaults, method: str, *phases: Phase, base_steps: int = 0, **parts: Any) -> Recipe:
-    """A method with its published rates and steps, adapted to the base.
+def published(base: BaseDefaults, method: str, *phases: Phase, data: Data, base_steps: int = 0, **parts: Any) -> Recipe:
+    """A method with its published rates, steps and photos of a step, adapted to the base.
 
-    Rates are multiplied by the scale that the base's defaults have for the method. A base that gives MagicTailor fewer
-    than its 500 steps gives every method the same share of its own.
+    Rates are multiplied by the scale that the base's defaults have for the method, which may also have another number of
+    photos. A base that gives MagicTailor fewer than its 500 steps gives every method the same share of its own.
     """
     share = sum(base.steps) / PUBLISHED_STEPS
     optimisation: Optimisation = parts.pop("optimisation", Optimisation())
     return Recipe(
         method=method,
+        data=data.model_copy(update={"batch": base.batches.get(method, data.batch)}),
         phases=tuple(p.model_copy(update={"steps": max(1, round(p.steps * share))}) for p in phases),
         optimisation=optimisation.model_copy(
             update={"lr_scale": base.lr_scales.get(method, 1.0), "optimizer": base.optimizer}

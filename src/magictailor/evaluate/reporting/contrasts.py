@@ -17,6 +17,7 @@ from magictailor.evaluate.reporting.statistics import (
     bootstrap,
     detectable_effect,
     holm,
+    no_worse_test,
     pairs_needed,
     sign_flip_interval,
     sign_flip_test,
@@ -30,6 +31,8 @@ MULTIPLICITY = (
     "Holm: p corrected for the number of rows of this table. A result in words needs a corrected p below 0.05."
 )
 MOST_PAIRS = 1000  # that anyone would run
+UNPUBLISHED = 0.25  # of the error: an effect that would be worth showing, where the paper prints none
+TO_ZERO = ("error", "pollution", "imbalance")  # ends of names: 0 is without error
 FROM_ZERO = ("text", "identity", "found", "features", "clip-t", "clip-i", "dino", "dinov2")  # 1 is without error
 
 
@@ -38,6 +41,7 @@ class Contrast:
     """A method minus a baseline on each pair, over the images that have a value of the metric from both.
 
     error: the baseline's mean error, to compare with the paper's effects; NaN where the metric has no scale.
+    margin: the question is whether the method is no worse than that; None: whether there is a difference.
     corrected: p, corrected within its table; None: it is the only one that was named.
     """
 
@@ -47,6 +51,7 @@ class Contrast:
     differences: tuple[float, ...]
     higher_is_better: bool
     error: float = math.nan
+    margin: float | None = None
     corrected: float | None = None
 
     @cached_property
@@ -61,8 +66,16 @@ class Contrast:
 
     @cached_property
     def p(self) -> float:
-        """Of the sign-flip test; NaN below `MIN_PAIRS`."""
-        return math.nan if len(self.differences) < MIN_PAIRS else sign_flip_test(self.differences)
+        """Of the sign-flip test, one-sided with a margin; NaN below `MIN_PAIRS`."""
+        if len(self.differences) < MIN_PAIRS:
+            return math.nan
+        if self.margin is None:
+            return sign_flip_test(self.differences)
+        return no_worse_test([self._direction * d for d in self.differences], self.margin)
+
+    @property
+    def _direction(self) -> int:
+        return 1 if self.higher_is_better else -1
 
     @cached_property
     def detectable(self) -> float:
@@ -72,7 +85,7 @@ class Contrast:
     @property
     def gain(self) -> float:
         """The mean difference as a share of the baseline's error; positive if better."""
-        return (1 if self.higher_is_better else -1) * self.interval.mean / self.error if self.error else math.nan
+        return self._direction * self.interval.mean / self.error if self.error else math.nan
 
     @property
     def result(self) -> str:
@@ -80,12 +93,16 @@ class Contrast:
         p = self.p if self.corrected is None else self.corrected
         if len(self.differences) < MIN_PAIRS:
             return "too few pairs"
+        if self.margin is not None:
+            return f"no worse by {self.margin:g}" if p < ALPHA else f"may be worse by {self.margin:g}"
         if p >= ALPHA:
             return "no difference shown"
         return "better" if (self.interval.mean > 0) == self.higher_is_better else "worse"
 
 
-def make_contrast(scores: Scores, method: str, against: str, metric: str) -> Contrast | None:
+def make_contrast(
+    scores: Scores, method: str, against: str, metric: str, margin: float | None = None
+) -> Contrast | None:
     """None if the two have no image with a value of the metric in common."""
     higher = higher_is_better().get(metric, True)
     among = common([scores.values(name, metric).image for name in (method, against)])
@@ -94,8 +111,8 @@ def make_contrast(scores: Scores, method: str, against: str, metric: str) -> Con
     if not differences:
         return None
     level = sum(other.values()) / len(other)
-    error = 1 - level if metric in FROM_ZERO else level if metric.endswith("error") else math.nan
-    return Contrast(method, against, metric, differences, higher, error)
+    error = 1 - level if metric in FROM_ZERO else level if metric.endswith(TO_ZERO) and level > 0 else math.nan
+    return Contrast(method, against, metric, differences, higher, error, margin)
 
 
 def with_holm(contrasts: Sequence[Contrast]) -> list[Contrast]:
@@ -106,7 +123,7 @@ def with_holm(contrasts: Sequence[Contrast]) -> list[Contrast]:
 
 def named_contrasts(scores: Scores, endpoints: Sequence[Endpoint]) -> list[Contrast]:
     """The contrasts of these endpoints, as one table."""
-    made = [make_contrast(scores, e.method, e.against, e.metric) for e in endpoints]
+    made = [make_contrast(scores, e.method, e.against, e.metric, e.margin) for e in endpoints]
     return with_holm([contrast for contrast in made if contrast is not None])
 
 
@@ -147,23 +164,25 @@ class Verdict:
 
     @property
     def needed(self) -> str:
-        """What it would take to tell, if it cannot be told: pairs, for the paper's effect or half of it."""
-        shares = list(paper_shares(self.claim).values())
-        if self.result != "cannot be told" or not shares or math.isnan(self.contrast.error):
+        """What it would take to tell, if it cannot be told: pairs, for the paper's effect, or for `UNPUBLISHED` of the error."""
+        if self.result != "cannot be told" or math.isnan(self.contrast.error):
             return ""
-        effect = sum(shares) / len(shares) * self.contrast.error
-        count = pairs_needed(self.contrast.differences, effect)
+        shares = list(paper_shares(self.claim).values())
+        share, words = (
+            (sum(shares) / len(shares), "as large as the paper's") if shares else (UNPUBLISHED, f"of {UNPUBLISHED:.0%} of the error")
+        )  # fmt: skip
+        count = pairs_needed(self.contrast.differences, share * self.contrast.error)
         if count is None:
             return ""
         if count <= len(self.contrast.differences):
-            return "an effect as large as the paper's would be seen with these pairs"
-        return f"{count if count <= MOST_PAIRS else f'over {MOST_PAIRS:,}'} pairs for an effect as large as the paper's"
+            return f"an effect {words} would be seen with these pairs"
+        return f"{count if count <= MOST_PAIRS else f'over {MOST_PAIRS:,}'} pairs for an effect {words}"
 
 
-def verdicts(bench: Path, scores: Scores | None = None) -> list[Verdict]:
+def verdicts(bench: Path, scores: Scores | None = None, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
     """The paper's claims about methods that the bench has."""
     scores = scores or finished_scores(bench)
-    found = [(claim, make_contrast(scores, claim.better, claim.worse, claim.metric)) for claim in CLAIMS]
+    found = [(claim, make_contrast(scores, claim.better, claim.worse, claim.metric)) for claim in claims]
     present = [(claim, contrast) for claim, contrast in found if contrast is not None]
     corrected = with_holm([contrast for _, contrast in present])
     return [Verdict(claim, contrast) for (claim, _), contrast in zip(present, corrected, strict=True)]

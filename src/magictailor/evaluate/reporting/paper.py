@@ -90,6 +90,24 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("the warm-up helps (table 7)", OURS, "no-warm-up", "identity"),
 )
 
+# The rows of its ablations that no claim above has; in a table of their own, since each row makes the others harder to show.
+_TESTED = {claim.worse for claim in CLAIMS}
+ABLATION_CLAIMS: tuple[Claim, ...] = (
+    *(
+        Claim(f"its own choice is better than {m} (table {number})", OURS, m, "identity")
+        for number in ("5", "6")
+        for m in TABLES[number].rows
+        if m != OURS and m not in _TESTED
+    ),
+    *(
+        Claim(f"its own choice is better than {m} (figure {number})", OURS, m, "identity")
+        for number, sweep in FIGURES.items()
+        if isinstance(sweep, Sweep)
+        for m in sweep.values
+        if m != OURS
+    ),
+)
+
 PAPER_METRICS = ("CLIP-T", "CLIP-I", "DINO", "DreamSim")  # as `published` lists them; DreamSim is an error
 OF_CLAIM = {"identity": PAPER_METRICS[1:], "text": PAPER_METRICS[:1]}  # the paper's metrics for one of ours
 

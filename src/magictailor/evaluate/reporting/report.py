@@ -34,7 +34,8 @@ from magictailor.evaluate.reporting.factorial import factorial
 from magictailor.evaluate.reporting.forest import Line, forest
 from magictailor.evaluate.reporting.formats import cell_text, cost_texts
 from magictailor.evaluate.reporting.mixed import mixed_effect
-from magictailor.evaluate.reporting.paper import OURS
+from magictailor.evaluate.reporting.paper import ABLATION_CLAIMS, OURS
+from magictailor.evaluate.reporting.repeats import repeat_lines
 from magictailor.evaluate.reporting.selection import prompts_of, truth_of
 from magictailor.evaluate.reporting.strata import strata_lines
 from magictailor.evaluate.reporting.tables import COSTS, Table, finished_scores, make_table
@@ -142,17 +143,19 @@ def _primary(design: Design | None, scores: Scores) -> tuple[Contrast | None, st
     """The primary endpoint's contrast, and a sentence about it."""
     if design is None or design.primary is None:
         return None, "No primary endpoint was named beforehand, so every result below is exploratory."
-    named = (
-        f"Named on {design.named}, {'before' if design.beforehand else 'after'} there were scores: {design.primary}."
-    )
-    found = make_contrast(scores, design.primary.method, design.primary.against, design.primary.metric)
+    primary = design.primary
+    named = f"Named on {primary.named}, {'before' if primary.beforehand else 'after'} there were scores: {primary}."
+    found = make_contrast(scores, primary.method, primary.against, primary.metric, primary.margin)
     if found is None:
         return None, f"{named} The bench has no pair yet on which both were scored."
     pairs = len(found.differences)
+    if design.pairs is not None and pairs < design.pairs:
+        named += f" This is a look at {pairs} of {design.pairs} planned pairs, not the result."
     if math.isnan(found.interval.low):
         return found, f"{named} Difference {found.interval.mean:+.3f} on {pairs} pairs, too few to test."
     words = {"better": "It is shown to be better", "worse": "It is shown to be worse"}
-    result = words.get(found.result, f"No difference is shown; one of {found.detectable:.3f} would be in four of five benches")  # fmt: skip
+    unclear = f"No difference is shown; one of {found.detectable:.3f} would be in four of five benches"
+    result = words.get(found.result, unclear if found.margin is None else f"Result: {found.result}")
     gain = "" if math.isnan(found.gain) else f", {abs(found.gain):.0%} {'less' if found.gain > 0 else 'more'} error"
     interval = f"[{found.interval.low:+.3f}, {found.interval.high:+.3f}]"
     return found, f"{named} {result}: {found.interval.mean:+.3f} {interval}, p {p_text(found.p)}, {pairs} pairs{gain}."
@@ -202,7 +205,8 @@ def write_report(bench: Path, output: Path, against: str | None = None, name: st
         m for m in table.metrics if m in scores.metrics
     ][:4]
     compared = contrasts(bench, against, present, scores)
-    found, effects = verdicts(bench, scores), factorial(scores, [m for m in present if m in TESTED])
+    found, further = verdicts(bench, scores), verdicts(bench, scores, ABLATION_CLAIMS)
+    effects = factorial(scores, [m for m in present if m in TESTED])
     primary, sentence = _primary(design, scores)
     named = named_contrasts(scores, design.contrasts) if design else []
     main = [metric for metric in MAIN if metric in table.metrics] or list(table.metrics)
@@ -220,8 +224,9 @@ def write_report(bench: Path, output: Path, against: str | None = None, name: st
         main={"titles": _titles(table, main), "rows": _table_rows(table, main)},
         rest={"titles": _titles(table, rest), "rows": _table_rows(table, rest)} if rest else None,
         counts=_counts([v.result for v in found]),
-        beforehand=design.beforehand if design else False,
+        late=", ".join(str(c) for c in design.contrasts if not c.beforehand) if design else "",
         claims=verdict_lines(found),
+        further=verdict_lines(further),
         claims_plot=Markup(_claims_plot(found)),
         named=contrast_lines(named),
         named_plot=Markup(forest(_difference_lines([(f"{c.method} / {c.against}", c) for c in named]), "difference, to the right is better")),
@@ -230,6 +235,7 @@ def write_report(bench: Path, output: Path, against: str | None = None, name: st
         against=against,
         contrasts=contrast_lines(compared),
         sources=list(_sources(scores, [*([primary] if primary else []), *named, *[c for c in compared if c.metric == present[0]]])),
+        repeats=repeat_lines(scores, present),
         multiplicity=MULTIPLICITY,
         methods=methods,
         rows=_image_rows(bench, scores, methods),

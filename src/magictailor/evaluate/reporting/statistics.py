@@ -63,6 +63,13 @@ def sign_flip_test(differences: Sequence[float]) -> float:
     return float(_as_extreme(_signs(len(data)), data).mean())
 
 
+def no_worse_test(gains: Sequence[float], margin: float) -> float:
+    """One-sided p of the sign-flip test against a mean gain of ``-margin`` or lower; a gain is positive if better."""
+    data = np.asarray(gains, np.float64) + margin
+    least = data.sum() - TOLERANCE * np.abs(data).sum()
+    return float((_signs(len(data)) @ data >= least).mean())
+
+
 def _as_extreme(signs: Floats, data: Floats) -> NDArray[np.bool_]:
     """For each row of signs, whether its sum is at least as far from 0 as the sum of the data."""
     found: NDArray[np.bool_] = np.abs(signs @ data) >= abs(data.sum()) - TOLERANCE * np.abs(data).sum()
