@@ -85,11 +85,6 @@ def test_a_lost_unit_is_handed_out_again_and_given_up_after_some_losses() -> Non
     assert state.done == 4 * 3 - 3
 
 
-def test_an_unfit_worker_costs_a_unit_nothing() -> None:
-    executor = Simulated(2, lambda unit, number: Outcome(unit, 1.0, unfit=number <= 5))
-    assert run_schedule(units(1), executor).done == 6
-
-
 def test_time_left_is_what_the_units_take() -> None:
     lengths = dict(zip(KINDS, (100.0, 10.0, 1.0), strict=True))
     executor = Simulated(2, lambda unit, _: Outcome(unit, lengths[unit.kind]))

@@ -15,7 +15,7 @@ from magictailor.world.pairs import world_pair, write_pair
 
 METHOD = "magictailor"
 PREVIEWS = 50  # steps between them
-PAIR = 100_000_060  # a tuning pair with a good result; docs/world.md shows a bad one
+PAIR = 100_000_060  # a tuning pair with a good result; docs/experiments/by-eye.md has others
 SHOWN = ("snow", "beach", "comic", "watercolor")  # the names of the protocol's prompts
 NUMBER = 4  # images of each prompt
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def write_page(folder: Path, pair: WorldPair, prompts: Mapping[str, Sequence[str
     photos = [inline(folder / "pair" / f"{i}_{label}_a0.png") for i, label in enumerate(pair.labels)]
     page = Environment(loader=PackageLoader("magictailor.demo", "."), autoescape=True).get_template("page.html")
     text = page.render(
+        run=shlex.quote(str(run)),
         labels=pair.labels,
         words=list(info.words),
         photos=photos,

@@ -17,14 +17,13 @@ class Outcome:
     """What became of a unit on a worker.
 
     seconds: of the worker. error: why it failed, in one line; None: it is done. lost: its worker died, which says nothing
-    about the unit. unfit: the worker lacks something, and another one may have it.
+    about the unit.
     """
 
     unit: Unit
     seconds: float = 0.0
     error: str | None = None
     lost: bool = False
-    unfit: bool = False
 
 
 class Executor(Protocol):
@@ -100,9 +99,6 @@ def run_schedule(
     def take(outcome: Outcome) -> None:
         key, unit = outcome.unit.key, outcome.unit
         state.running.pop(key, None)
-        if outcome.unfit:
-            make_ready(unit)
-            return
         if outcome.lost:
             state.losses[key] = state.losses.get(key, 0) + 1
             if state.losses[key] < MAX_LOSSES:

@@ -65,6 +65,7 @@ class RayCluster:
         self._unfit: dict[str, str] = {}
         self._looked = 0.0
         self._at_work: dict[Any, Unit] = {}
+        self._placed: dict[Any, frozenset[str]] = {}  # the nodes that a unit at work may run on
         self._look()
         if not self.capacity:
             self.close()
@@ -112,17 +113,30 @@ class RayCluster:
             max_retries=0,  # the scheduler hands a lost unit out again
             label_selector={"ray.io/node-id": f"in({fit})"},
         )
-        self._at_work[function.remote(unit, self._context)] = unit
+        reference = function.remote(unit, self._context)
+        self._at_work[reference], self._placed[reference] = unit, frozenset(self._nodes)
 
     def wait(self) -> Sequence[Outcome]:
         if time.monotonic() - self._looked > NEWCOMERS:
             self._look()
+            if stranded := [r for r, nodes in self._placed.items() if not nodes & self._nodes.keys()]:
+                return [self._stranded(reference) for reference in stranded]
+        if not self._at_work:  # no node is left: another may join
+            time.sleep(PATIENCE)
+            return []
         ready, _ = self._ray.wait(list(self._at_work), num_returns=len(self._at_work), timeout=0)
-        if not ready and self._at_work:
+        if not ready:
             ready, _ = self._ray.wait(list(self._at_work), num_returns=1, timeout=PATIENCE)
         return [self._outcome(reference) for reference in ready]
 
+    def _stranded(self, reference: Any) -> Outcome:
+        """Of a unit all whose nodes died: if it still waits for one of them, no other one would ever take it."""
+        self._ray.cancel(reference, force=True)
+        del self._placed[reference]
+        return Outcome(self._at_work.pop(reference), lost=True)
+
     def _outcome(self, reference: Any) -> Outcome:
+        del self._placed[reference]
         unit, errors = self._at_work.pop(reference), self._ray.exceptions
         try:
             found: Outcome = self._ray.get(reference)
