@@ -24,7 +24,10 @@ from typing import Any
 PARTS = {
     "correct": (0.25, "short trainings of every family and precision against the CPU's, and a resumed one"),
     "step": (0.30, "our step against the reference's way: seconds, peak memory, utilisation"),
-    "variants": (0.30, "our step with what might be faster: memory layouts, shared latents, CUDA graphs"),
+    "variants": (
+        0.30,
+        "our step with what might be faster: memory layouts, shared latents, CUDA graphs, torch.compile",
+    ),
     "memory": (0.40, "the peak of each preset beside what was expected"),
     "pair": (0.35, "a whole pair from photos to images: seconds, images a second"),
     "profile": (0.30, "where a step's time goes: launches, synchronisations, the largest kernels"),

@@ -67,11 +67,12 @@ def correct(options: argparse.Namespace) -> Iterator[Row]:
         *((precision, {"precision": precision}) for precision in TOLERANCE),
         ("checkpointing", {"precision": "fp32", "settings": ["optimisation.checkpointing=true"]}),
     ]
+    compiled = [("compiled", {"precision": "fp32", "compiled": True})] if options.device.startswith("cuda") else []
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         for family, model in _checkpoints(work, options.tiny):
             wanted = _losses(model, work / f"{family}-cpu", device="cpu", precision="fp32")
-            for way, given in ways:
+            for way, given in [*ways, *(compiled if family == "sd1" else [])]:
                 row: Row = {"family": family, "way": way}
                 try:
                     found = _losses(model, work / f"{family}-{way}", device=options.device, **given)
@@ -174,7 +175,7 @@ def variants(options: argparse.Namespace) -> Iterator[Row]:
     backbone.denoiser.to(memory_format=torch.channels_last)
     yield timed("denoiser's channels last, too")
     if on_card:
-        backbone._denoise = Graphed(backbone)
+        eager, backbone._denoise = backbone._denoise, Graphed(backbone)
         yield timed("CUDA graphs, too")
     maker, known = ours.objective.maker, dict[Any, Any]()
     encode = maker._encode
@@ -186,6 +187,10 @@ def variants(options: argparse.Namespace) -> Iterator[Row]:
 
     maker._encode = encoded_once  # type: ignore[method-assign]
     yield timed("latents shared by all steps, too")
+    if on_card:
+        backbone._denoise = eager
+        backbone.compile()
+        yield timed("the same, compiled instead of CUDA graphs")
 
 
 def _full_size(family: str, options: argparse.Namespace, preset: str | None = None) -> Any:

@@ -5,14 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
+from magictailor.backbones import load_backbone
 from magictailor.common.pictures import grid
 from magictailor.generation.protocol import CONTEXTS, TREATMENTS
+from magictailor.world.catalog import CATALOG
 from magictailor.world.checks import binding_checks
 from magictailor.world.pairs import CHALLENGES, composite_scene, reference_scenes, world_pair
 from magictailor.world.render import masks, render
-from magictailor.world.scene import Scene
+from magictailor.world.scene import Scene, random_concept
+from magictailor.world.training.samples import round_trip_sheet
 
 SHOWN = dict(zip(CHALLENGES, (3, 1, 2, 9, 4, 5), strict=True))  # tuning pairs, by challenge
 
@@ -45,7 +49,16 @@ def pairs() -> Image.Image:
     return grid(rows, titles, ["concept", "", "component", "", "", "its mask", "true composite"])
 
 
+def round_trips() -> Image.Image:
+    """A character of each category without components, above what the embedded autoencoder makes of it."""
+    rng = np.random.default_rng(0)
+    scenes = [Scene((replace(random_concept(rng, name), components=()),)) for name in CATALOG]
+    images = torch.from_numpy(np.stack([render(scene).image for scene in scenes]))
+    return round_trip_sheet(load_backbone("embedded", precision="fp32").autoencoder, images)
+
+
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     contexts().save(folder / "places.webp", quality=90, method=6)
     pairs().save(folder / "pairs.webp", quality=90, method=6)
+    round_trips().save(folder / "round-trips.webp", quality=85, method=6)
