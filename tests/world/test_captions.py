@@ -2,9 +2,11 @@
 
 import re
 
-from magictailor.world.captions import caption, caption_rng, full_caption, vocabulary
+from magictailor.generation.protocol import PROMPTS
+from magictailor.methods.prompt_words import TEMPLATES
+from magictailor.world.captions import caption, caption_rng, full_caption, full_phrase, vocabulary
 from magictailor.world.checks import binding_checks, component_checks
-from magictailor.world.scene import Concept, random_scene
+from magictailor.world.scene import Concept, Scene, random_scene
 from magictailor.world.tokenizer import LENGTH, build_tokenizer
 
 
@@ -25,6 +27,29 @@ def test_words_outside_the_vocabulary_fall_back_to_bytes() -> None:
     ids = tokenizer("Zürich ☃", add_special_tokens=False).input_ids
     assert tokenizer.unk_token_id not in ids
     assert tokenizer.decode(ids) == "zürich ☃"
+
+
+def _longest(scene: Scene) -> int:
+    """No caption of the scene has more tokens: all that it can name at once, in the longest template, with start and end."""
+
+    def count(text: str) -> int:
+        return len(re.findall(r"[,.-]|[^\s,.-]+", text.replace("{}", "").replace("3d", "3 d")))
+
+    subjects = sum(count(full_phrase(s)) for s in scene.subjects)
+    shown = [c for s in scene.subjects for c in (s.components if isinstance(s, Concept) else (s,))]
+    extra = sum(c.spec.bare for c in shown) + len(["a", "style", "and", "a"]) * len(scene.subjects) + len(["sks"])
+    clauses = sum(count(f", {PROMPTS[p]}") for p in (scene.context, scene.treatment, scene.view) if p in PROMPTS)
+    return 2 + max(map(count, (*TEMPLATES, "a close-up photo of the {}"))) + subjects + extra + clauses
+
+
+def test_every_caption_of_the_grammar_is_within_77_tokens() -> None:
+    """A word is a token, as the first test says."""
+    longest, tokenizer = [_longest(random_scene(seed)) for seed in range(10_000)], build_tokenizer()
+    assert max(longest) <= LENGTH
+    for seed in range(500):
+        scene = random_scene(seed)
+        texts = [caption(scene, caption_rng(seed, number)) for number in range(4)]
+        assert all(len(tokenizer(text).input_ids) <= longest[seed] for text in texts)
 
 
 def test_one_caption_in_ten_is_empty() -> None:
