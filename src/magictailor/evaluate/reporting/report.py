@@ -47,7 +47,8 @@ MAIN = (
     "identity", "concept error", "component error", "concept share", "component share", "text", "kid",
     "clip-t", "clip-i", "dino", "dinov2", "dreamsim",
 )  # fmt: skip
-TESTED = ("identity", "concept error", "component error", "text")  # in contrasts and in the 2 x 2
+TESTED = ("identity", "concept error", "component error", "text")  # in contrasts
+OF_TECHNIQUES = ("identity", "concept error", "component error", "pollution", "imbalance")  # in the 2 x 2
 MOST_PAIRS, CELL = 12, 128  # of the images
 KINDS = {"better": "better", "worse": "worse"}
 
@@ -206,7 +207,7 @@ def write_report(bench: Path, output: Path, against: str | None = None, name: st
     ][:4]
     compared = contrasts(bench, against, present, scores)
     found, further = verdicts(bench, scores), verdicts(bench, scores, ABLATION_CLAIMS)
-    effects = factorial(scores, [m for m in present if m in TESTED])
+    effects = factorial(scores, [m for m in OF_TECHNIQUES if m in scores.metrics])
     primary, sentence = _primary(design, scores)
     named = named_contrasts(scores, design.contrasts) if design else []
     main = [metric for metric in MAIN if metric in table.metrics] or list(table.metrics)
