@@ -57,7 +57,9 @@ def main() -> None:
             differences = np.subtract(values[metric], first[metric])
             known = differences[np.isfinite(differences)].tolist()
             interval = sign_flip_interval(known)
-            print(f"    {metric} {interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}], p {sign_flip_test(known):.3f}")
+            print(
+                f"    {metric} {interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}], p {sign_flip_test(known):.3f}"
+            )
 
 
 if __name__ == "__main__":
