@@ -1,6 +1,7 @@
 """Exports: every name that the tools know, the strength that was trained, and the same image without our code."""
 
 import json
+import lzma
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,6 +26,11 @@ from magictailor.training.run_folder import LORA_FILE, WORDS_FILE
 from tiny import PROMPT, drawn, opened, pair, recipe
 
 NAMES = Path(__file__).parent / "names"
+
+
+def names_of(family: str) -> list[str]:
+    """Lines of a module's name in diffusers and in the original code."""
+    return lzma.open(NAMES / f"{family}.txt.xz", "rt").read().splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +140,7 @@ def test_every_trained_layer_gains_what_was_trained(
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_names_are_the_tools_own(family: str) -> None:
     """The lists come from ComfyUI's published rule (comfy/utils.py, unet_to_diffusers, 2026-02); SD 2 has SD 1's."""
-    known = dict(line.split() for line in (NAMES / f"{family}.txt").read_text().splitlines())
+    known = dict(line.split() for line in names_of(family))
     for module, native in known.items():
         assert comfyui_name(module, 2) == f"diffusion_model.{native}"
         assert kohya_name(module, 2, sgm=True) == f"lora_unet_{native.replace('.', '_')}"
@@ -145,7 +151,7 @@ def test_names_are_the_tools_own(family: str) -> None:
 @pytest.mark.parametrize(("family", "listed"), [("sd1", "sd1"), ("sd2", "sd1"), ("sd2-v", "sd1"), ("sdxl", "sdxl")])
 def test_the_tools_know_every_layer_that_is_trained(family: str, listed: str) -> None:
     """Of the full models, by the tools' lists; nothing is allocated. Attention, its projections, the feed-forward's end."""
-    known = {line.split()[0] for line in (NAMES / f"{listed}.txt").read_text().splitlines()}
+    known = {line.split()[0] for line in names_of(listed)}
     with init_empty_weights():
         unet = UNet2DConditionModel(**CONFIGURATIONS[family].unet)
     trained = {n for n, m in unet.named_modules() if n.endswith(LORA_TARGETS) and hasattr(m, "weight")}
