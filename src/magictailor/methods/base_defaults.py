@@ -40,7 +40,8 @@ class BaseDefaults:
 
 
 PAPER = BaseDefaults(steps=(200, 300), lr=(1e-4, 1e-5), rank=32, guidance=7.5, sampling_steps=50)
-# By docs/experiments/rates.md. With these batches, all methods see as many photos as MagicTailor: 900 of a pair with six.
+# MagicTailor's by docs/experiments/rates.md; the scales were searched on an earlier world, with the published batches. With
+# these batches, all methods see about as many images as MagicTailor: 900 of a pair with six photos.
 EMBEDDED = BaseDefaults(
     steps=(60, 90), lr=(5e-4, 5e-4), rank=16, guidance=4.0, sampling_steps=25, word_lr_scale=3.0,
     lr_scales={
