@@ -31,6 +31,16 @@ def test_the_comparison_has_four_pairs_of_each_difficulty_and_names_its_endpoint
     assert str(spec.primary) == "identity of magictailor against clic"
 
 
+def test_all_pairs_have_one_training_before_any_has_a_second() -> None:
+    spec = Spec(
+        pairs=("world:6+3",), methods=("magictailor", "clic"), training_seeds=2, repeated_pairs=2, anchors=False
+    )
+    trials = list(make_trials(spec, sources(spec, Path())))
+    assert [trial.training_seed for trial in trials] == [0] * 6 + [1] * 4
+    repeated = [trial.source.name for trial in trials if trial.training_seed]
+    assert repeated == ["world-6", "world-6", "world-7", "world-7"]
+
+
 def test_a_forecast_adds_up_what_is_missing() -> None:
     """Two pairs; a training of 100 s on one core, images of 2 s, scores of 1 s; three rendered anchors have no noise."""
     spec = Spec(pairs=("world:6+2",), prompts=("a photo of {concept} with {component}",), seeds=3)

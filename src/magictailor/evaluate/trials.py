@@ -101,13 +101,13 @@ class Unit:
 
 
 def make_trials(spec: Spec, sources: Sequence[Source]) -> Iterator[Trial]:
-    """All trials, pair after pair; of each pair the anchors first, if it has a ground truth."""
-    for number, source in enumerate(sources):
-        repeated = spec.repeated_pairs is None or number < spec.repeated_pairs
+    """All trials, pair after pair; of each pair the anchors first, if it has a ground truth. Further training seeds last."""
+    for source in sources:
         if spec.anchors and source.seed is not None:
             yield from (Trial(source, anchor) for anchor in ANCHORS)
-        for method in spec.methods:
-            yield from (Trial(source, method, seed) for seed in range(spec.training_seeds if repeated else 1))
+        yield from (Trial(source, method) for method in spec.methods)
+    for seed in range(1, spec.training_seeds):
+        yield from (Trial(source, method, seed) for source in sources[: spec.repeated_pairs] for method in spec.methods)
 
 
 def make_units(trials: Sequence[Trial]) -> list[Unit]:
