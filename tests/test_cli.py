@@ -158,7 +158,7 @@ def test_a_damaged_run_is_one_line(damage: str, call: Call, tmp_path: Path) -> N
     [
         (RunError("the disk is full"), 1, "error: the disk is full"),
         (RunStopped("stopped after step 3"), 130, "stopped after step 3"),
-        (KeyboardInterrupt(), 130, "the same command goes on"),
+        (KeyboardInterrupt(), 130, "the same command resumes"),
     ],
 )
 def test_a_run_that_cannot_go_on_is_one_line(

@@ -53,6 +53,6 @@ def test_a_name_of_the_hub_is_looked_up_in_the_cache_alone_where_the_hub_does_no
 ) -> None:
     monkeypatch.setattr(pretrained, "hub_answers", lambda: answers)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="owner/name: not to be had"):
+    with pytest.raises(InputError, match="owner/name: cannot be found or downloaded"):
         pretrained.load_pretrained(Remembering, "owner/name", "check the name")
     assert Remembering.asked["local_files_only"] is not answers

@@ -241,7 +241,7 @@ def test_what_a_base_predicts_survives_its_export(
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", "a transformer alone"),
+        ("model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", "holds only a transformer"),
         ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "after an @"),
         ("conditioner.embedders.0.model.ln_final.weight", "SDXL's refiner"),
         ("lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight", "a LoRA, which needs a base next to it"),

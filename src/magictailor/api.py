@@ -68,7 +68,7 @@ class Run:
         attachments: Sequence[Request] = (),
         listen: Listener = ignore,
     ) -> Iterator[Generated]:
-        """Images of the prompts, lazily: ``number`` of each, image i from seed ``seed + i``, whatever the batch.
+        """Images of the prompts, lazily: ``number`` of each, image i from seed ``seed + i``, for any batch size.
 
         Args:
             steps: of the denoising; the recipe's, unless given.
@@ -153,7 +153,7 @@ def personalize(
     listen: Listener = ignore,
     **options: Unpack[RuntimeOptions],
 ) -> Run:
-    """Fine-tune on a pair; the same call goes on after any interruption.
+    """Fine-tune on a pair; the same call resumes after any interruption.
 
     Args:
         pair: a `Pair`, or the path of a folder or TOML file.

@@ -152,8 +152,8 @@ def test_what_does_not_fit_is_one_line(backbone: Backbone, checkout: Path, tmp_p
     (tmp_path / "csgo_4_32.bin").write_bytes(b"")
     cases: list[tuple[Backbone, Request, str]] = [
         (wrapped("sd1", built("sd1")), CSGO(picture, checkout), "CSGO is for SDXL, not for embedded"),
-        (full, CSGO(picture, checkout), "computes in fp16 alone, not in fp32; choose precision fp16"),
-        (backbone, CSGO(picture, tmp_path), "so it is no checkout of CSGO; git clone"),
+        (full, CSGO(picture, checkout), "computes only in fp16, not in fp32; choose precision fp16"),
+        (backbone, CSGO(picture, tmp_path), "so it is not a checkout of CSGO; git clone"),
         (backbone, CSGO(picture, checkout, model=str(tmp_path / "csgo_4_32.bin")), "a pickle, which can run code"),
         (backbone, CSGO(picture, checkout, model=str(tmp_path / "no.safetensors")), "no.safetensors"),
         (backbone, CSGO(picture, checkout, model=str(tmp_path / "few.safetensors")), r"not CSGO's weights \(no style"),

@@ -110,7 +110,7 @@ def test_broken_files_are_refused_by_name(tmp_path: Path) -> None:
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=f"{name}: not a readable image.*save it anew") as caught:
+        with pytest.raises(InputError, match=f"{name}: not a readable image.*save it again") as caught:
             load_image(tmp_path / name)
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"none\.png: does not exist"):

@@ -79,7 +79,7 @@ def test_another_size_is_refused_with_a_hint_at_exif(tmp_path: Path) -> None:
 @pytest.mark.parametrize("brightest", [0, 1, 127])
 def test_an_empty_mask_is_refused(tmp_path: Path, brightest: int) -> None:
     path = saved(Image.new("L", SIZE, brightest), tmp_path / "m.png")
-    with pytest.raises(InputError, match=rf"m\.png: an empty mask \(at most {brightest} of 255\); paint white"):
+    with pytest.raises(InputError, match=rf"m\.png: an empty mask \(at most {brightest} of 255\); paint the region"):
         mask_of(Path("a.jpg"), SIZE, path)
     with pytest.raises(InputError, match=r"a\.jpg \(alpha channel\): an empty mask"):
         mask_of(Path("a.jpg"), SIZE, Image.new("L", SIZE, brightest))
@@ -98,7 +98,7 @@ def test_an_excluded_mask_is_subtracted(tmp_path: Path) -> None:
 
 def test_excluding_everything_is_refused(tmp_path: Path) -> None:
     path = saved(half(), tmp_path / "hair.png")
-    with pytest.raises(InputError, match=r"hair\.png: empty without hair\.png"):
+    with pytest.raises(InputError, match=r"hair\.png: nothing is left after subtracting hair\.png"):
         mask_of(Path("a.jpg"), SIZE, path, [path])
 
 

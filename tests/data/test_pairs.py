@@ -159,7 +159,7 @@ def test_toml_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("labels = [", "pair.toml: no TOML at end of document"),
+        ("labels = [", "pair.toml: not valid TOML at end of document"),
         ("", "describes no samples; begin each with a line [[samples]]"),
         ("sampels = 1", "unknown key sampels; write samples"),
         ("name = 3\n" + sample(label='"x"', images='"a.jpg"'), 'name must be text; write name = "..."'),
@@ -223,13 +223,13 @@ def empty(folder: Path) -> Path:
         ),
         (empty, "holds no images; expected 0_person_a1.jpg"),
         (hollow, "1_hair: holds no images; add some, or remove the folder"),
-        (unnumbered, "0 is the concept, like 0_person/ and 1_hair/, or write a pair.toml"),
+        (unnumbered, "from 0 (the concept), like 0_person/ and 1_hair/, or write a pair.toml"),
         (doubled, "00_hair: 0_person has the same number; give each sample its own"),
         (mixed, "has 0_person_a1.jpg and 1_hair/; move all images into folders"),
         (two_tomls, "holds 2 TOML files; name the one to use pair.toml"),
         (
             lambda folder: named(folder, "IMG_1.jpg"),
-            "IMG_1.jpg: no number of a sample in its name; number them, 0 is the concept, like 0_person_1.jpg",
+            "IMG_1.jpg: no sample number in its name; number them from 0 (the concept), like 0_person_1.jpg",
         ),
         (
             lambda folder: named(folder, "1_hair_a1.jpg"),

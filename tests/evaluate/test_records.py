@@ -36,11 +36,11 @@ def test_scores_that_are_no_numbers_are_refused_by_name(value: float, tmp_path: 
     ("key", "content", "words"),
     [
         ("scored", "[" * 5000, "nested too deeply"),
-        ("scored", "[]", "right is a table"),
+        ("scored", "[]", "expected a table"),
         ("scored", '{"judge": 3}', "judge: 3"),
         ("scored", '{"judge": {"model": "j", "images": {"p": [5]}}}', "judge.images.p.0: 5"),
         ("scored", '{"judge": {"model": "j", "images": {"p": [[1, 1000000000000]]}}}', "more images than it has rows"),
-        ("words", "3", "right is a list"),
+        ("words", "3", "expected a list"),
         ("words", "{", "damaged"),
         ("format", "9" * 5000, "newer version"),
     ],

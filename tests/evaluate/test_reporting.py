@@ -162,7 +162,7 @@ def test_a_report_says_how_many_of_the_planned_pairs_it_is_a_look_at(tmp_path: P
             write_rows(tmp_path / "results" / str(pair) / f"{method}.parquet", rows, {})
     page = write_report(tmp_path, tmp_path / "report.html").read_text()
     assert "before there were scores" in page
-    assert "a look at 7 of 24 planned pairs" in page
+    assert "an interim look at 7 of 24 planned pairs" in page
 
 
 def test_a_mixed_model_takes_clauses_and_not_words_as_prompts(tmp_path: Path) -> None:
@@ -273,8 +273,8 @@ def test_claims_of_the_paper_hold_do_not_hold_or_cannot_be_told(tmp_path: Path, 
     assert results == {
         ("clic", "identity"): "holds",
         ("dreambooth", "identity"): "does not hold",
-        ("mask-out", "identity"): "cannot be told",
-        ("without-dm-deg", "identity"): "cannot be told",
+        ("mask-out", "identity"): "undecided",
+        ("without-dm-deg", "identity"): "undecided",
         ("without-dm-deg", "pollution"): "holds",  # lower is better
     }
     clic = next(v for v in verdicts(tmp_path) if v.claim.worse == "clic" and v.claim.metric == "identity")

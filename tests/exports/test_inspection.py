@@ -68,9 +68,9 @@ KNOWN: dict[str, tuple[Shapes, str, str, str]] = {
     "ComfyUI, SDXL": (
         ab("diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k", 2048, 640), "LoRA, ComfyUI", "SDXL", "OneTrainer",
     ),
-    "PEFT": (ab(f"base_model.model.{CROSS[5:]}", 768, 320), "LoRA, PEFT", "Stable Diffusion 1.x", "peft alone"),
+    "PEFT": (ab(f"base_model.model.{CROSS[5:]}", 768, 320), "LoRA, PEFT", "Stable Diffusion 1.x", "peft only"),
     "PEFT with its adapter's name": (
-        ab(f"base_model.model.{CROSS[5:]}", 768, 320, default=".default"), "LoRA, PEFT", "Stable Diffusion 1.x", "peft alone",
+        ab(f"base_model.model.{CROSS[5:]}", 768, 320, default=".default"), "LoRA, PEFT", "Stable Diffusion 1.x", "peft only",
     ),
     "DoRA of kohya": (
         kohya(f"lora_unet_{UP}2_to_k", 768, 320) | {f"lora_unet_{UP}2_to_k.dora_scale": (320, 1)}, "DoRA", "1.x", "ComfyUI",
@@ -149,7 +149,7 @@ KNOWN: dict[str, tuple[Shapes, str, str, str]] = {
     "checkpoint, FLUX.1's denoiser": (
         {"model.diffusion_model.double_blocks.0.img_attn.qkv.weight": (9216, 3072),
          "model.diffusion_model.single_blocks.0.linear1.weight": (21504, 3072)},
-        "checkpoint, the denoiser alone", "FLUX.1", "",
+        "checkpoint, the denoiser only", "FLUX.1", "",
     ),
     "ControlNet": ({"control_model.input_blocks.0.0.weight": (320, 4, 3, 3)}, "ControlNet", "unknown", "not known"),
     "IP-Adapter": ({"ip_adapter.1.to_k_ip.weight": (320, 768), "image_proj.norm.weight": (768,)}, "IP-Adapter", "", ""),

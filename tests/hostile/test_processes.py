@@ -133,7 +133,7 @@ def test_two_trainings_in_one_folder_and_a_polite_end(photos: Path, tmp_path: Pa
     finally:
         first.kill()
     assert first.returncode == 143
-    assert error == "stopped; the same command goes on from the last checkpoint\n"
+    assert error == "stopped; the same command resumes from the last checkpoint\n"
     assert not [name for name in tree(folder) if name.endswith(".tmp")]
     steps = [line.split(",")[0] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert len(set(steps)) == len(steps)
@@ -187,7 +187,7 @@ def test_a_polite_end_of_the_worlds_training_takes_its_workers_along(tmp_path: P
         _, error = process.communicate(timeout=SECONDS)
     finally:
         process.kill()
-    assert (process.returncode, error) == (143, "stopped; the same command goes on from the last checkpoint\n")
+    assert (process.returncode, error) == (143, "stopped; the same command resumes from the last checkpoint\n")
     deadline = time.monotonic() + SECONDS
     while any(Path(f"/proc/{worker}").exists() for worker in workers):
         assert time.monotonic() < deadline, "a worker is left behind"

@@ -214,7 +214,7 @@ def test_a_cutout_is_a_square_around_the_thing(picture: Path) -> None:
     assert (alpha[:, 0] == 0).all()
     assert 0.1 < (alpha > 127).mean() < 0.8
     wall = Image.new("RGB", (128, 128), (200, 220, 240))
-    with pytest.raises(InputError, match="no thing is found"):
+    with pytest.raises(InputError, match="no object was found"):
         cut_out(wall, "judge", False, None, "wall.png")
 
 
@@ -232,8 +232,8 @@ def test_bad_input_is_one_line(picture: Path, tmp_path: Path, call: Call) -> Non
         ((picture, *out, "--background", "judge", "--model", tmp_path), "holds no ShapEImg2ImgPipeline"),
         ((picture, *out), "pip install 'rembg[cpu]'"),
         ((picture, *out, "--background", "colour"), "--background colour: unknown"),
-        ((picture, *out, "--mask", tmp_path / "mask.png"), "make them one size"),
-        ((tmp_path / "wall.png", *out, "--background", "judge"), "no thing is found"),
+        ((picture, *out, "--mask", tmp_path / "mask.png"), "make them the same size"),
+        ((tmp_path / "wall.png", *out, "--background", "judge"), "no object was found"),
         ((tmp_path / "none.png", *out), "none.png"),
         ((picture, "a prompt", *out), "PROMPT has no effect next to a picture"),
     ):

@@ -230,7 +230,7 @@ def test_a_checkout_is_needed_and_its_own_python_is_used(made_by: Maker, tmp_pat
     for kind in KINDS.values():
         with pytest.raises(InputError, match=f"{kind.name} is not a package; git clone"):
             kind(None, "cuda", None)
-        with pytest.raises(InputError, match=f"has no {kind.holds}, so it is no checkout of {kind.name}"):
+        with pytest.raises(InputError, match=f"has no {kind.holds}, so it is not a checkout of {kind.name}"):
             kind(None, "cuda", str(tmp_path))
     python = tmp_path / "checkout" / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
@@ -248,4 +248,4 @@ def test_without_cuda_it_is_refused_first(tmp_path: Path, call: Call, monkeypatc
     for backend in KINDS:
         result = call("mesh", tmp_path / "none.png", "--output", tmp_path / "thing.glb", "--backend", backend)
         assert (result.code, result.err.count("\n")) == (2, 1), result
-        assert f"--device cpu: {backend} runs on CUDA alone; choose cuda" in result.err
+        assert f"--device cpu: {backend} runs only on CUDA; choose cuda" in result.err

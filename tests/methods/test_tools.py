@@ -109,11 +109,11 @@ def test_bad_transfers_are_one_line(clic: Path, target: tuple[Path, Path], tmp_p
     before = sorted(tmp_path.rglob("*"))
     for arguments, words in (
         ((clic, image, tmp_path / "black.png"), "no white"),
-        ((clic, image, tmp_path / "wide.png"), "one size"),
+        ((clic, image, tmp_path / "wide.png"), "the same size"),
         ((clic, image, tmp_path / "none.png"), "none.png"),
         ((tmp_path, image, region), "not a run"),
         ((clic, image, region, "--word", "<hat>"), "--word <hat>"),
-        ((clic, image, region, "--prompt", "a photo of <person>"), "--prompt 'a photo of <person>' is without <hair>"),
+        ((clic, image, region, "--prompt", "a photo of <person>"), "--prompt 'a photo of <person>' lacks <hair>"),
         ((clic, image, region, "--start", "1"), "--start"),
         ((clic, image, region, "--number", "0"), "--number"),
         ((clic, image, region, "--steps", "0"), "--steps"),

@@ -169,7 +169,7 @@ def test_a_mask_of_another_kind_of_file_is_replaced_not_doubled(bare: Path) -> N
     make_masks(bare, Known(cat=[BODY], hair=[HEAD]), overwrite=True)
     assert sorted(p.name for p in (bare / "masks").glob("0_cat*")) == ["0_cat_1.png"]
     nothing = make_masks(bare, Known(hair=[HEAD]), overwrite=True)
-    assert nothing[0].note.endswith("the mask before is kept")
+    assert nothing[0].note.endswith("the existing mask is kept")
     assert (bare / "masks" / "0_cat_1.png").exists()
 
 

@@ -107,7 +107,7 @@ def photos_dropped_in(page: Any, site: Site, tmp_path: Path) -> Path:
     page.get_by_role("button", name="New pair").click()
     for label, text in zip(("Name", "What is the concept?", "What is the component?"), ("Mine", *labels), strict=True):
         page.get_by_label(label).fill(text)
-    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("button", name="Create").click()
     page.get_by_role("heading", name=f"Concept: {labels[0]}").wait_for()
     drop(page, ".sample.concept", *concept[:2])
     page.wait_for_selector(".sample.concept .photo >> nth=1")
@@ -182,7 +182,7 @@ def draw_both_checkpoints(page: Any, prompt: str) -> None:
     page.get_by_label("Prompts").fill(prompt)
     page.get_by_text("Guidance, steps, sampler").click()
     page.get_by_role("spinbutton", name="Steps").fill("2")
-    page.get_by_label("Pictures of each").fill("1")
+    page.get_by_label("Pictures per prompt").fill("1")
     page.locator("form button[type=submit]").click()
     page.wait_for_selector(".compare tbody tr:nth-child(2) img", timeout=SLOW)
     heads = page.locator(".compare tbody th").all_inner_texts()

@@ -207,7 +207,7 @@ def test_jobs_outlive_a_killed_server_and_their_pictures_stay(studio: Studio) ->
     """Depends on the trainings above. The studio's own runner is quiet: its lanes are taken by the other server's jobs."""
     train = next(s.job.id for s in studio.jobs.statuses() if s.state == "done")
     studio.runner.close()
-    with pytest.raises(InputError, match="kept no checkpoint of step 5"):
+    with pytest.raises(InputError, match="has no checkpoint of step 5"):
         studio.submit(GenerateSpec(runs=(f"{train}@5",), prompts=("<figure> with <hat>",)))
     spec = GenerateSpec(runs=(train,), prompts=("<figure> with <hat>",), number=3, steps=2)
     job = studio.submit(spec).job.id

@@ -101,7 +101,7 @@ def test_bombs_and_other_files_are_refused_in_a_process_of_their_own(studio: Stu
         with pytest.raises(InputError):
             studio.pairs.add(id, 0, "x.png", content)
     assert studio.pairs.read(id).samples[0].photos == ()
-    with pytest.raises(InputError, match="make the mask at the photo's size"):
+    with pytest.raises(InputError, match="make the mask the same size as the photo"):
         save_mask(studio.pairs, id, studio.pairs.add(id, 0, "a.png", png()), png((10_0, 50)))
 
 

@@ -204,8 +204,8 @@ def file_in_place_of(name: str) -> Callable[[Path], object]:
 
 ROOTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file": (lambda root: root.write_text("theirs"), "is a file; choose another folder"),
-    "a run": (file_in_place_of("run.json"), "holds other things than a studio; choose a new or empty folder"),
-    "a pair": (file_in_place_of("0_person_a.png"), "holds other things than a studio; choose a new or empty folder"),
+    "a run": (file_in_place_of("run.json"), "holds something other than a studio; choose a new or empty folder"),
+    "a pair": (file_in_place_of("0_person_a.png"), "holds something other than a studio; choose a new or empty folder"),
     "jobs is a file": (file_in_place_of("jobs"), "jobs: not a folder; move it away"),
     "the token is a folder": (folder_in_place_of("token"), "token: not a file; move it away"),
     "the lock is a folder": (folder_in_place_of("studio.lock"), "studio.lock: not a file; move it away"),
@@ -228,8 +228,8 @@ def test_a_refused_studio_leaves_nothing(tmp_path: Path, call: Call) -> None:
         taken.listen()
         refused = {
             ("--port", taken.getsockname()[1]): "taken by another program; choose another",
-            ("--port", -1): "--port -1: no port; choose",
-            ("--port", 70000): "--port 70000: no port; choose",
+            ("--port", -1): "--port -1: not a port; choose",
+            ("--port", 70000): "--port 70000: not a port; choose",
             ("--host", "nope.invalid"): "--host nope.invalid: not an address of this computer; try",
             ("--models", tmp_path / "none"): "none: no such folder; make it first",
             ("--export-to", f"../x={tmp_path}"): "--export-to ../x: not a folder's name; write a plain word",

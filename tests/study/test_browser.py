@@ -165,7 +165,7 @@ def test_a_closed_tab_goes_on_where_it_was(browser: Any, home: Path, study: Stud
     visit.page.close()
     visit.page = visit.context.new_page()  # the same browser, by its cookie
     visit.page.goto(address)
-    visit.page.get_by_role("heading", name="Go on", exact=True).wait_for()
+    visit.page.get_by_role("heading", name="Continue", exact=True).wait_for()
     assert visit.page.locator(".begun").count() == 1
     elsewhere = Visit(browser, DESK, address)  # another device, by the link
     elsewhere.page.goto(f"{address}/r/{token}")
@@ -249,7 +249,7 @@ def test_a_folder_of_files_asks_and_saves_without_any_server(
     visit.page.get_by_role("link", name="Start with the practice").click()
     visit.choose("text", 0)
     visit.page.goto(site)  # closed and opened again: what was answered is kept in the browser
-    visit.page.get_by_role("link", name="Go on with practice").click()
+    visit.page.get_by_role("link", name="Continue with practice").click()
     visit.choose("identity", 1)
     visit.choose("quality", 2)
     for _ in range(4):

@@ -50,7 +50,7 @@ def test_texts_and_rules_can_be_changed(study: Study) -> None:
         ('kind = "study"', 'kind = "stud"', r"groups\.\d+\.kind: 'stud'; choose one of 'study', 'practice' or 'check'"),
         ('kind = "practice"', 'kind = "check"', r"groups\.\d+: a check needs an answer"),
         ('method = "clic"', 'method = "dreambooth"', r"group group-\d\d has two pictures of dreambooth"),
-        ("format = 1", "format = ", r"no TOML .*line 4"),
+        ("format = 1", "format = ", r"not valid TOML .*line 4"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key_and_a_fix(study: Study, old: str, new: str, line: str) -> None:
@@ -67,7 +67,7 @@ def test_groups_of_one_study_compare_the_same_methods(study: Study) -> None:
     changed = text.replace(
         f'{{file = "{first.file}", method = "{first.method}"}}', f'{{file = "{first.file}", method = "other"}}'
     )
-    with pytest.raises(InputError, match="has other methods than"):
+    with pytest.raises(InputError, match="has different methods from"):
         parse_study(changed)
 
 

@@ -75,11 +75,11 @@ def test_a_file_counts_once_and_a_newer_one_adds_what_is_new(study: Study, store
     ("changes", "line"),
     [
         ({"study": "0" * 16}, "answers to another study"),
-        ({"rater": "../../x"}, "no answers of a study, rater is not as the page writes it"),
-        ({"version": 2}, "no answers of a study, version 2 is unknown"),
-        ({"format": "run"}, "no answers of a study, but another kind of JSON file"),
-        ({"consented": "yesterday"}, "no answers of a study, consented is not as the page writes it"),
-        ({"more": 1}, "no answers of a study, more is nothing that the page writes"),
+        ({"rater": "../../x"}, "not a study's answers .rater is not as the page writes it"),
+        ({"version": 2}, "not a study's answers .version 2 is unknown"),
+        ({"format": "run"}, "not a study's answers .another kind of JSON file"),
+        ({"consented": "yesterday"}, "not a study's answers .consented is not as the page writes it"),
+        ({"more": 1}, "not a study's answers .more is nothing that the page writes"),
         ({"answers": [{"group": "group-01", "question": "text", "choice": "0000000000000000.png", "revision": 1, "seconds": 1.0, "answered": "2026-01-01T00:00:00Z"}]}, "cannot have answered"),
         ({"answers": [{"group": "group-01", "question": "text", "choice": "x", "revision": 0, "seconds": 1.0, "answered": "2026-01-01T00:00:00Z"}]}, r"answers\.0\.revision is not as the page writes it"),
     ],
@@ -99,15 +99,15 @@ def test_a_file_that_is_not_right_changes_nothing(
     ("text", "line"),
     [
         ("", "it is not JSON"),
-        ("[1]", "but another kind of JSON file"),
-        ("{}", "but another kind of JSON file"),
+        ("[1]", "another kind of JSON file"),
+        ("{}", "another kind of JSON file"),
         ('{"format": "study answers"}', "version is missing"),
     ],
 )
 def test_another_file_is_described_in_words(home: Path, tmp_path: Path, call: Call, text: str, line: str) -> None:
     (tmp_path / "a.json").write_text(text)
     result = call("study", "add", home / "study", tmp_path / "a.json")
-    assert (result.code, f"a.json: no answers of a study, {line}; ask the rater" in result.err) == (2, True), result.err
+    assert (result.code, f"a.json: not a study's answers ({line}); ask the" in result.err) == (2, True), result.err
     assert not (home / "study" / "answers.sqlite").exists()
 
 
@@ -221,7 +221,7 @@ def test_the_commands_print_the_table_and_draw_it(tmp_path: Path, call: Call) ->
     rater = json.loads((tmp_path / "a.json").read_text())["raters"][0]["rater"]
     assert "1 of 1 raters removed" in call("study", "erase", folder, rater).out
     assert "0 of 1 raters removed" in call("study", "erase", folder, rater).out
-    assert "RATERS nobody: no rater" in call("study", "erase", folder, "nobody").err
+    assert "RATERS nobody: not a rater" in call("study", "erase", folder, "nobody").err
     assert "--format pdf: no such format" in call("study", "table", folder, "--format", "pdf").err
 
 
@@ -234,8 +234,8 @@ def test_what_cannot_be_served_is_refused_before_anything_is_written(tmp_path: P
         taken.listen()
         refused = {
             ("--port", taken.getsockname()[1]): "taken by another program; choose another",
-            ("--port", -1): "--port -1: no port; choose",
-            ("--port", 70000): "--port 70000: no port; choose",
+            ("--port", -1): "--port -1: not a port; choose",
+            ("--port", 70000): "--port 70000: not a port; choose",
             ("--host", "nope.invalid"): "--host nope.invalid: not an address of this computer; try",
         }
         for option, line in refused.items():

@@ -125,7 +125,7 @@ def test_answers_of_another_study_are_refused(study: Study, tmp_path: Path) -> N
     ("url", "line"),
     [
         ("mysql://x", "database mysql: no such database; give postgresql://"),
-        ("nonsense", "database no database's address; write postgresql://"),
+        ("nonsense", "database is not a PostgreSQL address; write postgresql://"),
         ("postgresql://u:hidden@127.0.0.1:1/x", r"cannot be used .*; start the server"),
     ],
 )
@@ -146,7 +146,7 @@ def other_database(path: Path) -> None:
 OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "garbage": (lambda path: path.write_bytes(b"no database, but text" * 100), "is damaged, or not a study's answers"),
     "folder": (Path.mkdir, "is not a file"),
-    "other columns": (other_database, "holds something else than a study's answers"),
+    "other columns": (other_database, "holds something other than a study's answers"),
 }
 
 
@@ -167,7 +167,7 @@ def test_tables_of_others_in_a_server_are_left_as_they_are(study: Study, tmp_pat
         connection.execute("CREATE TABLE theirs.answers (id INTEGER)")
         url = f"{server}?options=-csearch_path%3Dtheirs"
         with pytest.raises(
-            InputError, match=r"database .* holds something else than a study's answers; choose another"
+            InputError, match=r"database .* holds something other than a study's answers; choose another"
         ):
             Store(study, tmp_path, url)
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'theirs'").fetchall()

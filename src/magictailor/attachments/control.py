@@ -28,8 +28,8 @@ def load(request: Control, backbone: Backbone) -> Attachment:
     size = backbone.size
     if request.ready and picture.size != (size, size):
         raise InputError(
-            f"{request.image}: a map of {picture.width} x {picture.height}, and pictures are {size} x {size}",
-            "make it that size, or give the picture itself",
+            f"{request.image}: the map is {picture.width} x {picture.height}, but pictures are {size} x {size}",
+            "resize it, or give the picture itself",
             field="control_map",
         )
     (square,) = to_images(unmasked_image(picture, size).pixels[None])

@@ -75,7 +75,7 @@ def load_controlnet(backbone: Backbone, kind: str, model: str | None) -> tuple[s
         model: a folder in diffusers format, a .safetensors file, or a hub's name; None: the family's usual one.
 
     Raises:
-        InputError: none is usual, it cannot be read, or it belongs to another family.
+        InputError: there is no standard one, it cannot be read, or it belongs to another family.
     """
     import diffusers
 
@@ -86,7 +86,7 @@ def load_controlnet(backbone: Backbone, kind: str, model: str | None) -> tuple[s
     if name is None:
         known = ", ".join(USUAL.get(backbone.family, Usual()).by_kind) or "none"
         raise InputError(
-            f"{kind}: no ControlNet is usual for it on {backbone.family} (kinds that have one: {known})",
+            f"{kind}: there is no standard ControlNet for it on {backbone.family} (kinds that have one: {known})",
             "name one (control_model), on the embedded base one that `magictailor world train-control` made",
             field="control",
         )

@@ -52,7 +52,7 @@ def load(request: CSGO, backbone: Backbone) -> Attachment:
             field=FIELD,
         )
     if backbone.runtime.precision != "fp16":
-        problem = f"CSGO computes in fp16 alone, not in {backbone.runtime.precision}"
+        problem = f"CSGO computes only in fp16, not in {backbone.runtime.precision}"
         raise InputError(problem, "choose precision fp16", field=FIELD)
     checkout = check_checkout(request.checkout, CODE, "CSGO", INSTALL, FIELD)
     parts = read_weights(Path(request.model or checkout / WEIGHTS).expanduser())

@@ -17,7 +17,7 @@ def _cv2() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise InputError("lines need OpenCV", "pip install 'magictailor[control]'", field="control") from error
+        raise InputError("lines need OpenCV", "run `pip install 'magictailor[control]'`", field="control") from error
     return cv2
 
 

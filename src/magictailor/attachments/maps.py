@@ -24,7 +24,7 @@ def _detected(name: str) -> Callable[[Image.Image], Image.Image]:
         except ImportError as error:
             raise InputError(
                 "needs controlnet-aux",
-                "pip install controlnet-aux, or give a ready map",
+                "run `pip install controlnet-aux`, or give a ready map",
                 field="control",
             ) from error
         try:

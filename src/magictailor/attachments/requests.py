@@ -85,7 +85,7 @@ class Style(Request):
     Attributes:
         image: the picture.
         strength: how strongly, 0 to 2.
-        layers: ``style``: InstantStyle's layers alone (U-Nets); ``all``: what is in the picture comes along. None: style,
+        layers: ``style``: only InstantStyle's layers (U-Nets); ``all``: what is in the picture comes along. None: style,
             but all for the embedded base's own IP-Adapter, which knows nothing but styles.
         model: the IP-Adapter, a .safetensors file or owner/name/file of the hub; None: the family's usual one.
         encoder: its image encoder, a folder or owner/name of the hub; None: the usual one.
@@ -139,7 +139,7 @@ def read_region(region: Path | str, picture: Image.Image, name: Path | str) -> I
     mask = load_grey(region)
     if picture.size != mask.size:
         sizes = f"{mask.size[0]} x {mask.size[1]}, {name} {picture.size[0]} x {picture.size[1]}"
-        raise InputError(f"{region} is {sizes}", "make them one size")
+        raise InputError(f"{region} is {sizes}", "make them the same size")
     if mask.point(lambda v: 255 * (v > 127)).getbbox() is None:
         raise InputError(f"{region}: has no white in it", "paint the region white")
     return mask

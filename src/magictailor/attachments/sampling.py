@@ -33,7 +33,7 @@ def load_attachments(backbone: Backbone, requests: Sequence[Request], steps: int
     if len(starts) > 1:
         raise InputError("two pictures to start from", "give one", field="image")
     if starts and int(steps * starts[0].strength) < 1:
-        raise InputError(f"{starts[0].strength}: no step of {steps} is left", "choose more", field="strength")
+        raise InputError(f"{starts[0].strength}: leaves none of the {steps} steps", "choose more", field="strength")
     _check_controls(backbone, [a for a in loaded if isinstance(a, LoadedControl)])
     if loaded:
         kind = joint_class(backbone, loaded)

@@ -29,7 +29,7 @@ def load(request: Style, backbone: Backbone) -> Attachment:
     encoder = request.encoder or (usual.encoder if usual else None)
     if model is None or encoder is None:
         raise InputError(
-            f"no IP-Adapter is usual on {backbone.family}",
+            f"there is no standard IP-Adapter for {backbone.family}",
             "name one and its image encoder (style_model, style_encoder)",
             field="style",
         )

@@ -36,7 +36,7 @@ def community_lora(text: str) -> CommunityLoRA:
     """``FILE`` or ``FILE=STRENGTH``.
 
     Raises:
-        InputError: no such file, or a strength that is no number.
+        InputError: no such file, or a strength that is not a number.
     """
     name, equals, number = text.rpartition("=")
     name, number = (name, number) if equals else (text, "1")
@@ -49,7 +49,7 @@ def community_lora(text: str) -> CommunityLoRA:
     try:
         file = Path(name).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"{name}: no path ({error})", FIX, field="loras") from error
+        raise InputError(f"{name}: not a path ({error})", FIX, field="loras") from error
     read_header(file, FIX, field="loras")  # before gigabytes of something else are read
     return CommunityLoRA(str(file), _digest(file), strength)
 
@@ -74,7 +74,7 @@ def _readable(pipeline: Any, file: Path) -> "dict[str, Tensor] | str":
     spellings = UNetSpellings(unet.config.layers_per_block, sgm=False)
     adapter = spellings.read(tensors, modules)
     if 2 * len(adapter) < sum(".lora_" in key for key in tensors):
-        raise ValueError("it has layers that this model has not")
+        raise ValueError("it has layers that this model does not have")
     return spellings.diffusers(adapter)
 
 
@@ -82,7 +82,7 @@ def merge(pipeline: Any, loras: Iterable[CommunityLoRA]) -> None:
     """Add each LoRA to the pipeline's weights, in kohya's, diffusers' or ComfyUI's spelling.
 
     Raises:
-        InputError: a file that has changed since, is no LoRA, or is one for another family.
+        InputError: a file that has changed since, is not a LoRA, or is one for another family.
     """
     for lora in loras:
         file = Path(lora.file)
@@ -91,12 +91,15 @@ def merge(pipeline: Any, loras: Iterable[CommunityLoRA]) -> None:
         try:
             pipeline.load_lora_weights(_readable(pipeline, file), local_files_only=True)
             if not pipeline.get_list_adapters():
-                raise ValueError("nothing was taken")
+                raise ValueError("none of its layers could be loaded")
             pipeline.fuse_lora(lora_scale=lora.strength)
             pipeline.unload_lora_weights()
         except InputError:
             raise
         except Exception as error:  # another family's sizes, a picture: the library raises nearly anything
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
             raise InputError(
-                f"{file}: not a LoRA for this model", f"`magictailor inspect {file}` says what it is", field="loras"
+                f"{file}: not a LoRA for this model ({reason})",
+                f"`magictailor inspect {file}` says what it is",
+                field="loras",
             ) from error

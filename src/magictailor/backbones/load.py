@@ -177,7 +177,8 @@ def _move(backbone: Backbone, runtime: Runtime) -> None:
         backbone.to(runtime)
     except torch.OutOfMemoryError as error:
         raise InputError(
-            f"{backbone.name}: does not fit on {runtime.device} in {runtime.precision} (preset {runtime.preset.name})",
+            f"{backbone.name}: too large for the memory of {runtime.device} in {runtime.precision} "
+            f"(preset {runtime.preset.name})",
             "try preset 8gb or device cpu",
             field="model",
         ) from error

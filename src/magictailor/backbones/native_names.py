@@ -78,4 +78,4 @@ def native_layer(module: str, table: Table) -> Native:
         modules = tuple(layer.format(number) for layer in layers)
         if module in modules:
             return Native(name.format(number), modules)
-    raise ValueError(f"{module}: no layer of the original code")
+    raise ValueError(f"{module}: not a layer of the original code")

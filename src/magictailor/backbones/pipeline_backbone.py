@@ -278,7 +278,7 @@ class PipelineBackbone(Guided):
             torch.compile(torch.neg, backend=COMPILER)(torch.zeros(1, device=self.device))
         except Exception as error:  # no compiler, or none that works: the library raises nearly anything
             reason = " ".join(str(error).split())[:160]
-            raise InputError(f"no compiler that works here ({reason})", "leave it out", field="compiled") from error
+            raise InputError(f"no working compiler found ({reason})", "leave it out", field="compiled") from error
         denoiser: Any = self.denoiser
         denoiser.compile_repeated_blocks(backend=COMPILER)
 

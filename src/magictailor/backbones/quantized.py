@@ -35,7 +35,7 @@ def quantize(denoiser: nn.Module, bits: int, dtype: torch.dtype, blocks: tuple[s
     except ImportError as error:
         raise InputError(
             "int8 and nf4 (in preset 8gb for SDXL) need bitsandbytes",
-            "pip install 'magictailor[quantize]'",
+            "run `pip install 'magictailor[quantize]'`",
             field="precision",
         ) from error
     for name, module in list(denoiser.named_modules()):

@@ -108,7 +108,7 @@ def family_of(file: Path) -> Detected:
     shapes, header = _header(file)
     if any(part in key for key in shapes for part in TRANSFORMERS):
         raise InputError(
-            f"{file}: a transformer alone",
+            f"{file}: holds only a transformer",
             f"name the model with its text encoder and VAE after an @: {file.name}@black-forest-labs/FLUX.2-klein-base-4B",
             field="model",
         )

@@ -54,7 +54,7 @@ def read_index(folder: Path | str) -> dict[str, Any]:
 
 
 def check_source(model: str) -> None:
-    """Refuse what is no model's name, and a file that is cut short.
+    """Refuse what is not a model's name, and a file that is cut short.
 
     Raises:
         InputError: it says what there could be.
@@ -69,8 +69,8 @@ def check_source(model: str) -> None:
         read_index(local_path(model))
     elif model not in BASES and (os.path.exists(local_path(model)) or not HUB.fullmatch(model)):
         raise InputError(
-            f"{model}: not {' or '.join(map(repr, BASES))}, no diffusers folder (no model_index.json there), "
-            f"no .safetensors file and no name of the hub's",
+            f"{model}: not {' or '.join(map(repr, BASES))}, not a diffusers folder (no model_index.json there), "
+            f"not a .safetensors file and not a name on the hub",
             f"check the path, or write a name like {PAPERS_BASE}",
             field="model",
         )

@@ -16,7 +16,12 @@ from magictailor.common.errors import RunError
 from magictailor.common.launcher import launched_processes
 from magictailor.common.logging import quiet_libraries
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Component-controllable personalization of text-to-image diffusion models.",
+)
 app.add_typer(work.app)
 app.add_typer(files.app)
 app.add_typer(research.app)
@@ -90,7 +95,7 @@ def _run() -> int:
 
 
 def main() -> None:
-    """Errors become one line: exit code 2 for bad input, 1 for a run that cannot go on, 70 for a bug of ours."""
+    """Errors become one line: exit code 2 for bad input, 1 for a run that cannot continue, 70 for a bug of ours."""
     quiet_libraries()
     with _outputs() as out:
         with _ended_politely():
@@ -99,5 +104,5 @@ def main() -> None:
             stop(KeyboardInterrupt())
         out.flush()
         if out.is_lost:
-            stop(RunError(f"the output could not be written ({out.failure}); what else the command did is complete"))
+            stop(RunError(f"the output could not be written ({out.failure}); all else the command did is complete"))
     sys.exit(code)

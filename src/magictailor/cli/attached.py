@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from magictailor.attachments import Request
 
 ImageOption = Annotated[Path | None, typer.Option("--image", help="Start from this picture.")]
-Strength = Annotated[float | None, typer.Option(help="How much of it may change, 0 .. 1; default: 0.6.")]
+Strength = Annotated[float | None, typer.Option(help="How much of the picture may change, 0 .. 1; default: 0.6.")]
 Region = Annotated[Path | None, typer.Option(help="A mask of the picture's size: only what is white changes.")]
 Controls = Annotated[
     list[str] | None,
-    typer.Option("--control", help="Follow a picture: KIND=FILE, many times; canny, depth, pose or lines."),
+    typer.Option("--control", help="Follow a picture: KIND=FILE, repeatable; canny, depth, pose or lines."),
 ]
-ControlMaps = Annotated[list[str] | None, typer.Option("--control-map", help="The same with a ready map.")]
+ControlMaps = Annotated[list[str] | None, typer.Option("--control-map", help="Like --control, with a ready map.")]
 ControlModel = Annotated[str | None, typer.Option(help="The ControlNet; default: the family's usual one.")]
 ControlStrength = Annotated[float, typer.Option(help="How strongly, 0 .. 2.")]
 ControlStart = Annotated[float, typer.Option(help="From this part of the denoising on, 0 .. 1.")]
-ControlEnd = Annotated[float, typer.Option(help="Until this part of it.")]
+ControlEnd = Annotated[float, typer.Option(help="Until this part of the denoising.")]
 
 StyleImage = Annotated[Path | None, typer.Option("--style", help="Take the style of this picture.")]
 StyleStrength = Annotated[float | None, typer.Option(help="How strongly, 0 .. 2; default: 1.")]
 StyleLayers = Annotated[str | None, typer.Option(help="style (InstantStyle's) or all; default: style.")]
 StyleModel = Annotated[str | None, typer.Option(help="The IP-Adapter; default: the family's usual one.")]
-StyleEncoder = Annotated[str | None, typer.Option(help="Its image encoder; default: the usual one.")]
+StyleEncoder = Annotated[str | None, typer.Option(help="The IP-Adapter's image encoder; default: the usual one.")]
 StyleCheckout = Annotated[
     Path | None, typer.Option(help="A checkout of CSGO, which restyles the picture instead of an IP-Adapter; on SDXL.")
 ]

@@ -24,15 +24,15 @@ def split(text: str) -> list[str]:
 def run(
     spec: SpecFile,
     output: Bench,
-    workers: Annotated[int, typer.Option(help="Processes of this machine.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
     ray: Annotated[
         str | None, typer.Option(help="A Ray cluster: HOST:PORT, auto, or local to start one here.", show_default=False)
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="Of the CPU for each unit; with the same number, the bytes are the same.")
+        int | None, typer.Option(help="CPU threads for each unit; the same number gives the same bytes.")
     ] = None,
     card_gb: Annotated[
-        float | None, typer.Option(help="Memory of each card of the cluster, to share it among units.")
+        float | None, typer.Option(help="Memory of each card of the cluster, in GB, so that units can share cards.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show what is missing and its cost, and write nothing.")
@@ -152,7 +152,7 @@ def figure(
     number: Annotated[
         str,
         typer.Argument(
-            help="Of the paper: 4, 8a, 8b, 9, 12 or 16; or images of a table's methods: table-1.",
+            help="A figure of the paper: 4, 8a, 8b, 9, 12 or 16; or images of a table's methods: table-1.",
             show_default=False,
         ),
     ],

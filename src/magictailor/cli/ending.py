@@ -98,7 +98,7 @@ def ending(error: BaseException) -> tuple[int, str]:
             return FAILED, str(error)
         case KeyboardInterrupt() | Terminated():
             code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else TERMINATED
-            return code, "stopped" + "; the same command goes on from the last checkpoint" * _resumed()
+            return code, "stopped" + "; the same command resumes from the last checkpoint" * _resumed()
         case MemoryError():
             return FAILED, SHORT
         case ImportError() if "failed to map segment" in str(error):  # of a shared library
@@ -109,7 +109,7 @@ def ending(error: BaseException) -> tuple[int, str]:
         message = str(error.format_message())
         for theirs, ours in TYPER.items():
             message = message.replace(theirs, ours)
-        return MISTAKE, f"{message} (magictailor --help lists what there is)"
+        return MISTAKE, f"{message} (magictailor --help lists all commands)"
     details = _write_details(error)
     where = f"details in {details}" if details else "no file for details could be written"
     return BUG, f"this is a bug: {type(error).__name__}: {error or 'no message'}; {where}"

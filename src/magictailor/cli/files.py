@@ -17,7 +17,7 @@ def export(
     output: Output,
     format: Annotated[str, typer.Option(help="diffusers, kohya, comfyui, merged or checkpoint.")] = "diffusers",
     bundle: Annotated[
-        bool, typer.Option("--bundle", help="kohya: embeddings also in the LoRA file, for A1111 alone.")
+        bool, typer.Option("--bundle", help="With kohya: embeddings in the LoRA file too, for A1111 only.")
     ] = False,
     half: Annotated[bool, typer.Option("--half", help="Half precision.")] = False,
 ) -> None:
@@ -46,19 +46,19 @@ def inspect(file: Annotated[Path, typer.Argument(help="A LoRA or an embedding.",
 def mesh(
     source: Annotated[Path, typer.Argument(help="A picture, or a finished run.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .glb, .obj or .ply file.", show_default=False)],
-    prompt: Annotated[str | None, typer.Argument(help="Of a run: what it generates.", show_default=False)] = None,
+    prompt: Annotated[str | None, typer.Argument(help="For a run: what to generate.", show_default=False)] = None,
     backend: Annotated[str, typer.Option(help="shap-e, triposr, instantmesh, hunyuan3d-2 or trellis-2.")] = "shap-e",
     background: Annotated[
-        str, typer.Option(help="How it is removed: judge, rembg or keep; auto: judge on the embedded base.")
+        str, typer.Option(help="How to remove the background: judge, rembg or keep; auto: judge on the embedded base.")
     ] = "auto",
-    mask: Annotated[Path | None, typer.Option(help="White on the thing, instead.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="A mask to use instead, white on the object.")] = None,
     model: Annotated[str | None, typer.Option(help="The backend's weights; default: the usual ones.")] = None,
     checkout: Annotated[str | None, typer.Option(help="The folder of the backend's own code.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Of the picture and of the mesh.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the picture and of the mesh.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the backend's.")] = None,
 ) -> None:
-    """Make a mesh of the thing in a picture, and pictures of it from all sides."""
+    """Make a mesh of the object in a picture, and pictures of it from all sides."""
     with started("loading"):
         from magictailor.mesh import make_mesh
     with progress_bars(console) as listen:

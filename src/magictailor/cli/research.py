@@ -81,14 +81,18 @@ def merge(runs: Runs, output: Output) -> None:
 def transfer(
     run: Annotated[Path, typer.Argument(help="A finished run.", show_default=False)],
     image: Annotated[Path, typer.Argument(help="The image to generate in.", show_default=False)],
-    region: Annotated[Path, typer.Argument(help="A mask of its size, white where to generate.", show_default=False)],
+    region: Annotated[
+        Path, typer.Argument(help="A mask of the image's size, white where to generate.", show_default=False)
+    ],
     output: Output,
     word: Annotated[str | None, typer.Option(help="Which pseudo-word; default: the last.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Default: the word's training prompt.")] = None,
-    number: Annotated[int, typer.Option(help="Images.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of the first image.")] = 0,
+    number: Annotated[int, typer.Option(help="Number of images.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of the first image.")] = 0,
     start: Annotated[float, typer.Option(help="Share of the denoising left out: more keeps more of the image.")] = 0.2,
-    strength: Annotated[float, typer.Option(help="Of the attention's pull into the region; 0: blending alone.")] = 0.5,
+    strength: Annotated[
+        float, typer.Option(help="Strength of the attention's pull into the region; 0: blending only.")
+    ] = 0.5,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the recipe's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     device: Device = None,

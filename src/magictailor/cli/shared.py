@@ -16,10 +16,10 @@ on_stderr = PlainConsole(stderr=True, soft_wrap=True)
 PairPath = Annotated[Path, typer.Argument(help="A folder of images and masks, or a pair.toml.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="A new or empty folder.", show_default=False)]
 OwnOutput = Annotated[
-    Path, typer.Option("--output", "-o", help="Its folder; the same command goes on in it.", show_default=False)
+    Path, typer.Option("--output", "-o", help="The folder; the same command resumes in it.", show_default=False)
 ]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: key=value, many times.")]
-LoRAs = Annotated[list[str] | None, typer.Option("--lora", help="A community LoRA: FILE or FILE=0.8, many times.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: key=value, repeatable.")]
+LoRAs = Annotated[list[str] | None, typer.Option("--lora", help="A community LoRA: FILE or FILE=0.8, repeatable.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best there is.")]
 Precision = Annotated[str | None, typer.Option(help="fp32, bf16, fp16, int8 or nf4; default: half on CUDA, else full.")]
 Preset = Annotated[str | None, typer.Option(help="8gb, 12gb, 16gb, 24gb or fast; default: the card's.")]

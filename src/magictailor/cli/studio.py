@@ -31,12 +31,12 @@ def studio(
     host: Annotated[str, typer.Option(help="0.0.0.0 serves other computers, too.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any free one.")] = 7860,
     no_token: Annotated[
-        bool, typer.Option("--no-token", help="No secret in the address; this computer alone.")
+        bool, typer.Option("--no-token", help="No secret in the address; for this computer only.")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume interrupted jobs.")] = False,
     models: Annotated[Path | None, typer.Option(help="Where bases lie; default: ROOT/models.")] = None,
     loras: Annotated[Path | None, typer.Option(help="Where community LoRAs lie; default: ROOT/loras.")] = None,
-    export_to: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: exports may go there; many times.")] = None,
+    export_to: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: exports may go there; repeatable.")] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
 ) -> None:
     """Open the studio in the browser: photos, masks, training, pictures and exports on one page."""
@@ -47,7 +47,7 @@ def studio(
         from magictailor.studio.serving import serve_studio
 
     def ready(address: str) -> None:
-        console.print(f"the studio is at\n{address}\nCtrl-C closes it; trainings go on", soft_wrap=True)
+        console.print(f"the studio is at\n{address}\nCtrl-C closes it; trainings continue", soft_wrap=True)
         if not no_open:
             webbrowser.open(address)
 

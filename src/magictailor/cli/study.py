@@ -37,17 +37,17 @@ def make(
     bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
     output: Output,
     groups: Annotated[int, typer.Option(help="Screens that count: a pair with a prompt each.")] = 20,
-    seed: Annotated[int, typer.Option(help="Of the choice of groups, alike for each pair.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for choosing groups, evenly from all pairs.")] = 0,
     methods: Annotated[str, typer.Option(help="Only these: magictailor,clic.")] = "",
     questions: Annotated[
         str, typer.Option(help="paper (three), or fine (identity of concept and component apart).")
     ] = "paper",
-    choose: Annotated[str, typer.Option(help="best of all methods' pictures, or the better of a drawn pair.")] = "best",
+    choose: Annotated[str, typer.Option(help="best (of all pictures), or pair (the better of a random two).")] = "best",
     tie: Annotated[bool, typer.Option("--tie", help='Allow "no difference".')] = False,
     cannot_say: Annotated[bool, typer.Option("--cannot-say", help='Allow "I cannot say".')] = False,
     checks: Annotated[int, typer.Option(help="Attention checks, whose answer is known.")] = 2,
     practice: Annotated[int, typer.Option(help="Practice screens, which do not count.")] = 1,
-    invite: Annotated[int, typer.Option(help="A link for each of so many raters; 0: anybody with the one link.")] = 0,
+    invite: Annotated[int, typer.Option(help="Number of raters who get their own link; 0: one link for all.")] = 0,
     code: Annotated[bool, typer.Option("--code", help="A code at the end, as crowd platforms want it.")] = False,
     size: Annotated[int, typer.Option(help="Longest side of a picture, in pixels.")] = 768,
     spec: Annotated[Path | None, typer.Option(help="The bench's TOML file, if pairs are not of the world.")] = None,
@@ -81,7 +81,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 for other computers.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any free one.")] = 8000,
     database: Database = None,
-    name: Annotated[list[str] | None, typer.Option(help="A host name that raters use, many times.")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="A host name that raters use, repeatable.")] = None,
     address: Annotated[str | None, typer.Option(help="What links begin with: https://study.example.org.")] = None,
 ) -> None:
     """Serve a study's pages. Every answer is on disk before it is acknowledged."""
@@ -147,15 +147,15 @@ def plan(
         Path | None,
         typer.Argument(help="A study whose answers say how raters differ.", show_default=False, metavar="[STUDY]"),
     ] = None,
-    difference: Annotated[float, typer.Option(help="Between two methods' shares, in points.")] = 10,
+    difference: Annotated[float, typer.Option(help="Difference between two methods' shares, in points.")] = 10,
     methods: Annotated[int, typer.Option(help="Pictures to choose from.")] = 6,
     groups: Annotated[int, typer.Option(help="10, 20, 30, 40 or 60.")] = 20,
-    power: Annotated[float, typer.Option(help="Wanted, 0.5 .. 0.99.")] = 0.8,
-    rater_spread: Annotated[float, typer.Option(help="How much raters differ; chance has 1.28.")] = 0.5,
-    group_spread: Annotated[float, typer.Option(help="How much groups differ; chance has 1.28.")] = 0.5,
+    power: Annotated[float, typer.Option(help="Desired power, 0.5 .. 0.99.")] = 0.8,
+    rater_spread: Annotated[float, typer.Option(help="How much raters differ; pure chance: 1.28.")] = 0.5,
+    group_spread: Annotated[float, typer.Option(help="How much groups differ; pure chance: 1.28.")] = 0.5,
     database: Database = None,
 ) -> None:
-    """Print how many raters and groups show a difference between two methods."""
+    """Print how many raters and groups are needed to show a difference between two methods."""
     from magictailor.study.plan import plan_study
     from magictailor.study.results import Results
 

@@ -69,11 +69,11 @@ def pair(path: PairPath, sheet: Annotated[Path | None, typer.Option(help="Write 
 def masks(
     path: PairPath,
     model: Annotated[str, typer.Option(help="clipseg, dino+sam, dino+sam2, sam3, embedded, or grabcut with boxes.")],
-    box: Annotated[list[str] | None, typer.Option(help="grabcut: FILE=left,top,right,bottom, one an image.")] = None,
+    box: Annotated[list[str] | None, typer.Option(help="grabcut: FILE=left,top,right,bottom, one per image.")] = None,
     threshold: Annotated[float, typer.Option(help="How sure a region must be, 0 .. 1.")] = 0.25,
     count: Annotated[list[str] | None, typer.Option(help="LABEL=2: how many regions make its mask.")] = None,
     soft: Annotated[bool, typer.Option("--soft", help="Keep soft edges.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make existing masks anew.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing masks.")] = False,
     weights: Annotated[str | None, typer.Option(help="The model's folder or hub id.")] = None,
     detector: Annotated[str | None, typer.Option(help="dino+sam: GroundingDINO's folder or hub id.")] = None,
 ) -> None:
@@ -96,7 +96,7 @@ def masks(
     missing = [m for m in made if m.missing]
     if missing:
         notes = "; ".join(f"{m.image.name}: {m.note}" for m in missing)
-        raise InputError(f"{len(missing)} of {len(made)} masks are missing, the others are kept. {notes}")
+        raise InputError(f"{len(missing)} of {len(made)} masks are missing; the others are saved. {notes}")
 
 
 @app.command()
@@ -114,7 +114,7 @@ def train(
     start: Annotated[Path | None, typer.Option(help="Start from a finished run or an exported folder.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole recipe and stop.")] = False,
 ) -> None:
-    """Fine-tune on a pair. The same command goes on after any interruption."""
+    """Fine-tune on a pair. The same command resumes after any interruption."""
     with started("reading"):
         from magictailor.common.files import output_folder
         from magictailor.data import describe, read_pair
@@ -176,11 +176,11 @@ def generate(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: RUN/images.")] = None,
     study: Annotated[str | None, typer.Option(help="Prompts of the paper: see magictailor recipes.")] = None,
-    number: Annotated[int, typer.Option(help="Images of each prompt.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of the first image; the next ones count on.")] = 0,
+    number: Annotated[int, typer.Option(help="Images per prompt.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of the first image; the next ones count up.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the recipe's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
-    emphasis: Annotated[float | None, typer.Option(help="Of the component, 0 to 2; default: the recipe's.")] = None,
+    emphasis: Annotated[float | None, typer.Option(help="Component emphasis, 0 to 2; default: the recipe's.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="ddim, dpm++, dpm++-karras or sde-dpm++; for flow matching own, euler or dpm++.")
     ] = None,
@@ -222,7 +222,7 @@ def generate(
         words = list(finished_run(run)[1].words)
         asked = [*(prompts or ()), *(study_prompts(study, words) if study is not None else ())]
         if not asked:
-            raise InputError('no prompt: write one, for instance "<person> with <hair>"', "or choose a study")
+            raise InputError("no prompt", 'write one, for instance "<person> with <hair>", or choose a --study')
         for request in requests:  # before torch is imported
             request.check()
         for text in loras or ():

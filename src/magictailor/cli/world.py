@@ -12,7 +12,7 @@ from magictailor.common.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Synthetic pairs with known ground truth, and the embedded models.")
 Start = Annotated[str | None, typer.Option(help="scratch, embedded, or the folder of an earlier training.")]
-Minutes = Annotated[float | None, typer.Option(help="Train for so long, whatever the number of steps.")]
+Minutes = Annotated[float | None, typer.Option(help="Train for so many minutes, regardless of the number of steps.")]
 Steps = Annotated[int | None, typer.Option(help="Number of steps.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads.")]

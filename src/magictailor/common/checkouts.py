@@ -17,11 +17,11 @@ def check_checkout(folder: Path | str, holds: str, name: str, install: str, fiel
         install: the command that makes one.
 
     Raises:
-        InputError: it is no checkout of ``name``.
+        InputError: it is not a checkout of ``name``.
     """
     path = Path(folder).expanduser().absolute()
     if not (path / holds).exists():
-        raise InputError(f"{folder}: has no {holds}, so it is no checkout of {name}", install, field=field)
+        raise InputError(f"{folder}: has no {holds}, so it is not a checkout of {name}", install, field=field)
     return path
 
 

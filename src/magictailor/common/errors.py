@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """Bad input: what is wrong, how to mend it, and which argument it is about. The command line exits with code 2.
+    """Bad input: what is wrong, how to fix it, and which argument it is about. The command line exits with code 2.
 
     Args:
         problem: begins with the value, for instance ``"runs/a: exists and is not a run"``.
@@ -28,7 +28,7 @@ class InputError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A run that cannot go on (non-finite loss, full disk). The command line exits with code 1."""
+    """A run that cannot continue (non-finite loss, full disk). The command line exits with code 1."""
 
 
 class RunStopped(RunError):

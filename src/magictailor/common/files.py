@@ -65,7 +65,7 @@ def output_folder(path: Path | str, *, outside: Path | None = None) -> Path:
     try:  # permission bits do not say it: root may not write in /proc
         TemporaryFile(dir=nearest).close()
     except OSError as error:
-        raise refuse(f"nothing may be written in {nearest}", "choose another folder") from error
+        raise refuse(f"{nearest} is not writable", "choose another folder") from error
     if outside is not None and folder.is_relative_to(outside.resolve()):
         raise refuse("lies in the folder of the photos", f"choose one outside {outside}")
     return folder
@@ -113,7 +113,7 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     What a killed process left of the same folder is removed.
 
     Raises:
-        InputError: ``path`` is not empty, or cannot be made, or another process has made it meanwhile.
+        InputError: ``path`` is not empty, or cannot be made, or another process has created it in the meantime.
     """
     folder = check_new(path)
     prefix = f".{short_name(folder.name, 80)}-"
@@ -136,7 +136,7 @@ def new_folder(path: Path | str) -> Iterator[Path]:
             work.rename(folder)
         except OSError as error:
             raise InputError(
-                f"{path}: another process has made it meanwhile", "choose a new folder", field="output"
+                f"{path}: another process has created it in the meantime", "choose a new folder", field="output"
             ) from error
     finally:
         rmtree(work, ignore_errors=True)

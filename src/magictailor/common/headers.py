@@ -89,7 +89,7 @@ def _parse(file: BinaryIO) -> Header:
         raise _Damaged("not safetensors")
     metadata = tree.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise _Damaged("its header's metadata are no strings")
+        raise _Damaged("its header's metadata are not all strings")
     if len(tree) > MAX_TENSORS:
         raise _Damaged(f"{len(tree)} tensors")
     entries = {name: _entry(name, value, 8 + length) for name, value in tree.items()}

@@ -13,7 +13,7 @@ def open_regular(path: Path) -> BinaryIO:
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: it is no regular file, or no name that a file can have.
+        ValueError: it is not a regular file, or not a name that a file can have.
     """
     # Without O_NONBLOCK, opening a named pipe waits for a writer.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -28,7 +28,7 @@ def read_text(path: Path) -> str:
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: no regular file, too large, or not UTF-8.
+        ValueError: not a regular file, too large, or not UTF-8.
     """
     with open_regular(path) as file:
         data = file.read(MAX_TEXT + 1)

@@ -66,7 +66,7 @@ def load_pretrained(
             raise InputError(
                 f"{source}: has no tokenizer", fix, field=field
             )  # transformers would make one without words
-    missing = "not on this machine" if local else "not to be had"
+    missing = "not on this machine" if local else "cannot be found or downloaded"
     problem = f"{source}: {f'holds no {name}' if path.exists() else missing}"
     if hasattr(model_class, "load_state_dict") or hasattr(model_class, "from_pipe"):  # what has weights
         options |= {"use_safetensors": True}

@@ -26,14 +26,14 @@ EXPECTED = {
     "tuple_type": 'a list, for instance [0.9, 0.999] or ["sks", "ktn"]', "list_type": 'a list, for instance ["a", "b"]',
     "dict_type": 'a table, for instance {"kind": "lora"}', "model_type": 'a table, for instance {"weight": 0.5}',
     "model_attributes_type": 'a table, for instance {"kind": "lora"}', "missing": "it is missing",
-    "extra_forbidden": "there is no such key", "string_unicode": "text in UTF-8",
+    "extra_forbidden": "a known key", "string_unicode": "text in UTF-8",
     "string_pattern_mismatch": "a text in the form that magictailor writes",
     "json_invalid": "text in UTF-8, in tables of a few levels", "union_tag_not_found": 'a table with its kind, for instance {"kind": "lora"}',
 }  # fmt: skip
 
 
 def explained(error: ValidationError) -> tuple[str, str]:
-    """The first mistake: its key with what was found, and how to mend it (empty where the first says it)."""
+    """The first mistake: its key with what was found, and how to fix it (empty where the first says it)."""
     first = error.errors(include_url=False)[0]
     kind, limits = first["type"], first.get("ctx", {})
     key = ".".join(str(part) for part in first["loc"])
@@ -53,7 +53,7 @@ def explained(error: ValidationError) -> tuple[str, str]:
             expected = EXPECTED.get(kind, first["msg"])
     if kind == "missing":
         return key, expected
-    return f"{key}: {shortened(first['input'])}" if key else shortened(first["input"]), f"right is {expected}"
+    return f"{key}: {shortened(first['input'])}" if key else shortened(first["input"]), f"expected {expected}"
 
 
 def shortened(value: Any) -> str:
@@ -97,7 +97,7 @@ def parsed_json(data: bytes, *, finite: bool = True) -> Any:
             raise ValueError("empty") from error
         cut = not error.doc[error.pos :].strip()
         where = f"line {error.lineno}, column {error.colno}"
-        raise ValueError("cut short" if cut else f"no JSON from {where} on") from error
+        raise ValueError("cut short" if cut else f"not valid JSON from {where} on") from error
 
 
 def parsed_toml(text: str) -> dict[str, Any]:
@@ -109,14 +109,14 @@ def parsed_toml(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except RecursionError as error:
-        raise ValueError("no TOML that can be read: nested too deeply") from error
+        raise ValueError("not valid TOML: nested too deeply") from error
     except tomllib.TOMLDecodeError as error:
         where = re.search(r"\(at (line \d+, column \d+|end of document)\)", str(error))
-        raise ValueError(f"no TOML {'' if where is None else f'at {where[1]}'}".strip()) from error
+        raise ValueError(f"not valid TOML {'' if where is None else f'at {where[1]}'}".strip()) from error
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def checked(kind: type[Record], tree: Any, path: Path | str, fix: str, *, field: str = "") -> Record:

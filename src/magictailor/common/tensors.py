@@ -58,9 +58,9 @@ def _check_shapes(path: Path, header: Header, shapes: Mapping[str, Sequence[int]
         if name not in header.entries:
             raise InputError(f"{path}: damaged (it has no tensor {name!r})", fix)
         if (found := header.entries[name].shape) != tuple(shape):
-            raise InputError(f"{path}: damaged ({name!r} is {list(found)}, right is {list(shape)})", fix)
+            raise InputError(f"{path}: damaged ({name!r} is {list(found)}, expected {list(shape)})", fix)
     if unknown := [name for name in header.entries if name not in shapes]:
-        raise InputError(f"{path}: damaged (nothing is called {unknown[0]!r})", fix)
+        raise InputError(f"{path}: damaged (unexpected tensor {unknown[0]!r})", fix)
 
 
 def read_tensors(

@@ -46,7 +46,7 @@ def image_files(folder: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed ({error.strerror})", "check its permissions") from error
     if dangling:
-        raise InputError(f"{dangling[0]}: cannot be opened (a link to nothing, or not a file)", "mend or remove it")
+        raise InputError(f"{dangling[0]}: cannot be opened (a link to nothing, or not a file)", "repair or remove it")
     for file in files:
         if file.suffix.lower() in UNSUPPORTED and not file.name.startswith("."):
             raise InputError(f"{file}: cannot read this kind of image", "save it as JPEG or PNG, or remove it")
@@ -94,7 +94,7 @@ def decode_image(path: Path) -> Image.Image:
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
         raise InputError(
             f"{path}: not a readable image (broken, cut short, or another kind of file)",
-            "save it anew as JPEG or PNG, or remove it",
+            "save it again as JPEG or PNG, or remove it",
         ) from error
 
 

@@ -119,7 +119,7 @@ def _from_toml(file: Path) -> tuple[str, list[Draft]]:
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}", "choose a file that can be read") from error
     except ValueError as error:
-        raise InputError(f"{file}: {error}", "mend that line") from error
+        raise InputError(f"{file}: {error}", "correct that line") from error
     _refuse_unknown(table, KEYS, str(file))
     samples = table.get("samples")
     if not isinstance(samples, list) or not samples or not all(isinstance(item, dict) for item in samples):
@@ -155,7 +155,7 @@ def _indexed(folder: Path, entries: Iterable[Path], example: str) -> list[list[P
         match = INDEX.match(entry.name)
         if not match:
             raise InputError(
-                f"{entry}: no number of a sample in its name", f"number them, 0 is the concept, like {example}"
+                f"{entry}: no sample number in its name", f"number them from 0 (the concept), like {example}"
             )
         groups[int(match[1])].append(entry)
     order = sorted(groups)

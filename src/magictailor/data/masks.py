@@ -120,7 +120,7 @@ def read_mask(path: Path, image: Path, size: tuple[int, int]) -> Image.Image:
     if mask.size == size[::-1]:
         fix = "rotate the mask as the photo is shown: it lacks the photo's EXIF rotation"
     else:
-        fix = "make the mask at the image's size"
+        fix = "make the mask the same size as the image"
     raise InputError(f"{path}: is {found} but {image.name} is {wanted}", fix)
 
 
@@ -135,11 +135,13 @@ def mask_of(
     mask = read_mask(found, image, size) if isinstance(found, Path) else found
     source = str(found) if isinstance(found, Path) else f"{image} (alpha channel)"
     if _brightest(mask) < EMPTY_BELOW:
-        raise InputError(f"{source}: an empty mask (at most {_brightest(mask)} of 255)", "paint white what to train")
+        raise InputError(
+            f"{source}: an empty mask (at most {_brightest(mask)} of 255)", "paint the region to be learned in white"
+        )
     mask = without(mask, (read_mask(path, image, size) for path in excluded))
     if _brightest(mask) < EMPTY_BELOW:
         names = ", ".join(path.name for path in excluded)
-        raise InputError(f"{source}: empty without {names}", "correct one of these masks")
+        raise InputError(f"{source}: nothing is left after subtracting {names}", "correct one of these masks")
     return mask
 
 

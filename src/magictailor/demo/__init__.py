@@ -23,7 +23,7 @@ NUMBER = 4  # images of each prompt
 def run_demo(output: Path, pair_seed: int, listen: Listener = ignore, *, model: str = "embedded") -> Path:
     """Render the pair of this seed, train with the default recipe, generate, and write ``index.html``; returns its path.
 
-    After an interruption, the same call goes on.
+    After an interruption, the same call resumes.
 
     Args:
         model: an embedded base: no other knows the world.
@@ -41,7 +41,7 @@ def run_demo(output: Path, pair_seed: int, listen: Listener = ignore, *, model: 
     marker, content = output / "demo.json", {"pair": pair_seed, "method": METHOD, "model": model}
     if output.exists() and any(output.iterdir()):
         if not marker.is_file() or marker.read_bytes() != json_text(content).encode():
-            problem = f"{output}: holds something else than the demo of pair {pair_seed} on {model}"
+            problem = f"{output}: holds something other than the demo of pair {pair_seed} on {model}"
             raise InputError(problem, "choose another folder", field="output")
     else:
         write_json(marker, content)

@@ -80,7 +80,7 @@ def run_bench(
     """Do everything that is missing in a bench.
 
     A killed worker loses at most the work since its last checkpoint, and its unit goes to another one. A killed driver
-    takes its workers with it; the same call goes on. Scorers without their models are left out with a warning; a later
+    takes its workers with it; the same call resumes. Scorers without their models are left out with a warning; a later
     call adds their scores.
 
     Args:

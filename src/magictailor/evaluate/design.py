@@ -40,7 +40,7 @@ def check_metrics(spec: Spec, scorers: Mapping[str, Scorer]) -> None:
     for endpoint in (*filter(None, [spec.primary]), *spec.contrasts):
         if endpoint.metric not in known:
             key = "primary" if endpoint is spec.primary else "contrasts"
-            problem = f"{key}: {endpoint.metric!r} is no metric of this bench"
+            problem = f"{key}: {endpoint.metric!r} is not a metric of this bench"
             raise InputError(problem, f"choose from {', '.join(known)}, or add its scorer to metrics")
 
 

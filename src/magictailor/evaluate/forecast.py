@@ -119,6 +119,6 @@ def forecast_lines(spec: Spec, trials: Sequence[Trial], found: Forecast, workers
         yield "no unit of this model has been measured: run it on one pair first, and ask again"
         return
     parts = ", ".join(f"{kind} {hours(value or 0.0)}" for kind, value in found.seconds.items())
-    yield f"expected of one worker: {hours(found.total)} ({parts}), from units of {found.source}"
+    yield f"expected for one worker: {hours(found.total)} ({parts}), from units of {found.source}"
     if workers > 1:
-        yield f"of {workers}: {hours(found.total / workers)}, if they do not slow each other down"
+        yield f"for {workers} workers: {hours(found.total / workers)}, if they do not slow each other down"

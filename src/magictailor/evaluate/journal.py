@@ -102,4 +102,4 @@ class Journal:
 def read_progress(home: Path) -> Progress | None:
     """None if no bench has been started here. Raises InputError for a damaged file."""
     path = home / FILE
-    return read_record(Progress, path, "delete it; the next run writes it anew") if path.exists() else None
+    return read_record(Progress, path, "delete it; the next run writes it again") if path.exists() else None

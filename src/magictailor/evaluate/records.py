@@ -19,7 +19,7 @@ OLD_NAMES = {"scorer": "metric", "metric": "figure"}  # of columns before format
 FORMAT = 2
 FORMAT_KEY, SCORED_KEY, WORDS_KEY = b"magictailor.format", b"magictailor.scored", b"magictailor.words"  # of a footer
 MODELS_KEY = b"magictailor.judges"  # before format 2: each scorer's model
-NO_SCORES = "no whole Parquet file with the columns of scores"
+NO_SCORES = "not a complete Parquet file with the columns of scores"
 FIX = "delete it and run the bench again"
 Key = tuple[str, int]  # prompt and seed of an image
 
@@ -184,7 +184,7 @@ def read_table(path: Path) -> Any:
 
 
 def _check_finite(path: Path, table: Any) -> None:
-    """Raises InputError for a value that is no number, apart from the mark of an image without a metric, see `Row`."""
+    """Raises InputError for a value that is not a number, except the mark of an image without a metric, see `Row`."""
     values, metrics = table["value"].to_numpy(), table["metric"]
     for i in (~np.isfinite(values)).nonzero()[0].tolist():
         if (name := metrics[i].as_py()) or not np.isnan(values[i]):

@@ -70,14 +70,14 @@ def _no_pairs_of_the_world(text: str) -> InputError:
         "write world:SEED, world:SEED+NUMBER or world:SEED+NUMBER-CHALLENGE "
         f"with SEED below {2**32} and CHALLENGE one of {', '.join(CHALLENGES)}"
     )
-    return InputError(f"pairs: {shortened(text)}: no pairs of the world", fix)
+    return InputError(f"pairs: {shortened(text)}: not pairs of the world", fix)
 
 
 def _of_a_folder(text: str, base: Path) -> Source:
     try:
         folder = (base / Path(text).expanduser()).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # ~nobody, NUL, a loop of links
-        raise InputError(f"pairs: {text!r}: no path ({error})", "write a folder's path") from error
+        raise InputError(f"pairs: {text!r}: not a path ({error})", "write a folder's path") from error
     return Source(_name_of(folder), folder)
 
 
@@ -85,7 +85,8 @@ def sources(spec: Spec, base: Path) -> list[Source]:
     """The spec's pairs; folders are relative to ``base``.
 
     Raises:
-        InputError: equal names, a misspelt range of the world, a seed or a number of pairs out of range, or a text that is no path.
+        InputError: equal names, a misspelt range of the world, a seed or a number of pairs out of range,
+            or a text that is not a path.
     """
     found: list[Source] = []
     for text in spec.pairs:

@@ -59,7 +59,7 @@ class Spec(ConfigModel):
     batch: number of images generated at once.
     settings: ``key=value`` changes of every method's recipe.
     method_settings: ``key=value`` changes of one method's recipe, by method.
-    variants: methods of this bench alone: a name, a method that has one, and ``key=value`` changes of its recipe.
+    variants: methods of this bench only: a name, a method that has one, and ``key=value`` changes of its recipe.
     metrics: the scorers of the images, see docs/bench.md.
     weights: folders or hub ids of their models.
     segmenter: the model that cuts out concept and component for the scorers that need it (``masks --model``).
@@ -108,7 +108,7 @@ class Spec(ConfigModel):
         known = (*METHODS, REFERENCE_ONLY, *self.variants)
         if unknown := [m for m in (*self.methods, *self.method_settings) if m not in known]:
             raise ValueError(
-                f"{unknown[0]} is no method (`magictailor recipes` lists them) and no variant of this bench"
+                f"{unknown[0]} is not a method (`magictailor recipes` lists them) or a variant of this bench"
             )
         if unused := [m for m in self.method_settings if m not in self.methods]:
             raise ValueError(
@@ -124,7 +124,7 @@ class Spec(ConfigModel):
                 raise ValueError(f"{text!r}: write {{concept}} and {{component}} for the pseudo-words")
             if text not in STUDIES and not set(fields_of(text) or ["?"]) <= {"concept", "component"}:
                 raise ValueError(
-                    f"{text!r} is no study ({', '.join(STUDIES)}) and no text with {{concept}}, {{component}}"
+                    f"{text!r} is not a study ({', '.join(STUDIES)}) or a text with {{concept}}, {{component}}"
                 )
         return prompts
 
@@ -132,7 +132,7 @@ class Spec(ConfigModel):
     @classmethod
     def _check_segmenter(cls, segmenter: str | None) -> str | None:
         if segmenter is not None and segmenter not in MODELS:
-            raise ValueError(f"{segmenter!r} is no segmenter ({', '.join(MODELS)})")
+            raise ValueError(f"{segmenter!r} is not a segmenter ({', '.join(MODELS)})")
         return segmenter
 
     @model_validator(mode="after")

@@ -76,7 +76,7 @@ def _driver_line(progress: Progress) -> str:
     if progress.ended:
         return f"the last run has ended: {units} done, {len(progress.failed)} failed, {progress.skipped} left out"
     if not progress.at_work:
-        return f"{progress.driver} was last heard of {duration(progress.silent)} ago, after {units}; start it again"
+        return f"{progress.driver} last reported {duration(progress.silent)} ago, after {units}; start it again"
     left = "" if progress.seconds_left is None else f", about {duration(progress.seconds_left)} left"
     running = ", ".join(progress.running)
     return f"{progress.driver} is at work: {units} done{left}; now: {running}"

@@ -99,7 +99,7 @@ class RemoteStore:
             problem = f"{self.url}: the library for {kind}:// is not installed"
             raise InputError(problem, fix, field="output") from error
         except ValueError as error:
-            problem, fix = f"{self.url}: no URL of a store", "choose a folder, or for instance s3://bucket/bench"
+            problem, fix = f"{self.url}: not the URL of a store", "choose a folder, or for instance s3://bucket/bench"
             raise InputError(problem, fix, field="output") from error
         return system, str(root).rstrip("/")
 

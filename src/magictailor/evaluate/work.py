@@ -207,7 +207,7 @@ def scored_rows(
 ) -> Iterator[Row]:
     """The scorer's rows of a trial's images, at least one of each image.
 
-    Raises RunError for a value that is no number: tables cannot hold it.
+    Raises RunError for a value that is not a number: tables cannot hold it.
     """
     left = {(image.prompt, image.seed) for image in images}
     of = (trial.source.name, trial.method)

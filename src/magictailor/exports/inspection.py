@@ -118,7 +118,7 @@ def _lora_readers(naming: str, family: str) -> str:
     unet = any(name in family for name in UNETS)
     match naming:
         case "PEFT":
-            return "peft alone (diffusers and ComfyUI load nothing of it)"
+            return "peft only (diffusers and ComfyUI load nothing from it)"
         case "old diffusers":
             return "diffusers of 2023 (load_attn_procs)"
         case "ComfyUI" if unet:
@@ -145,7 +145,7 @@ def _readers(kind: str, naming: str, family: str) -> str:
     if kind == "LoRA":
         return _lora_readers(naming, family)
     if naming in ("PEFT", "unknown"):
-        return "peft alone" if naming == "PEFT" else NO_READER
+        return "peft only" if naming == "PEFT" else NO_READER
     webuis = "A1111, Forge, " if any(name in family for name in UNETS) and naming in ("kohya", "LyCORIS") else ""
     return {"IA3": "A1111" if webuis else NO_READER, "OFT": f"{webuis}ComfyUI of 2025 and later"}.get(
         kind, f"{webuis}ComfyUI"

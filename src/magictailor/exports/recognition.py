@@ -142,13 +142,13 @@ def whole_model(shapes: Shapes) -> tuple[str, str] | None:
         else:
             family = family_of_layers(widths)
         whole = any_starts("first_stage_model.", "vae.")
-        return ("checkpoint, a whole model" if whole else "checkpoint, the denoiser alone"), family
+        return ("checkpoint, a whole model" if whole else "checkpoint, the denoiser only"), family
     if any_starts("text_model.encoder.layers.", "transformer.resblocks.", "encoder.block.0.layer."):
         return "text encoder", UNKNOWN
     if any_starts("encoder.conv_in.", "decoder.conv_in.", "first_stage_model.encoder."):
         return "autoencoder", UNKNOWN
     family = family_of_layers(widths)
-    return ("denoiser alone", family) if family != UNKNOWN and len(keys) > 50 else None
+    return ("denoiser only", family) if family != UNKNOWN and len(keys) > 50 else None
 
 
 def _text_width(widths: Mapping[str, tuple[int, int]]) -> int:

@@ -29,7 +29,7 @@ class TransferOptions:
 
     start: the share of the denoising that is left out, 0 .. 1 (CLiC: 5 to 15 of 50 steps); the higher, the more of the
     image stays. strength: of the attention's pull into the region, in hundredths of the latents' own length per step; 0
-    is blending alone. steps, guidance: of the whole denoising; None takes the recipe's.
+    is blending only. steps, guidance: of the whole denoising; None takes the recipe's.
     """
 
     start: float = 0.2
@@ -61,9 +61,7 @@ def transfer(
     prompt = naming.training_prompts(word)[0] if prompt is None else naming.expand(prompt)
     check_prompt(prompt, list(info.words), "prompt")
     if word not in prompt:
-        raise InputError(
-            f"{prompt!r} is without {word}", "its attention is pulled into the region: name it", field="prompt"
-        )
+        raise InputError(f"{prompt!r} lacks {word}", "add it: its attention is pulled into the region", field="prompt")
     steps = config.steps if options.steps is None else options.steps
     guidance = config.guidance if options.guidance is None else options.guidance
     check_range("start", options.start, 0, 0.999)

@@ -38,5 +38,5 @@ def import_trimesh() -> Any:
     try:
         import trimesh
     except ImportError as error:
-        raise InputError("meshes need trimesh", "pip install 'magictailor[mesh]'") from error
+        raise InputError("meshes need trimesh", "run `pip install 'magictailor[mesh]'`") from error
     return trimesh

@@ -29,7 +29,7 @@ def _by_rembg(picture: Image.Image) -> NDArray[np.uint8]:
     except ImportError as error:
         raise InputError(
             "needs rembg to remove the background",
-            "pip install 'rembg[cpu]', give a mask, or choose background judge or keep",
+            "run `pip install 'rembg[cpu]'`, give a mask, or choose background judge or keep",
             field="background",
         ) from error
     return np.asarray(rembg.remove(picture, only_mask=True).convert("L"))
@@ -57,7 +57,7 @@ def cut_out(picture: Image.Image, background: str, embedded: bool, mask: Path | 
         judged = background == "judge" or (background == "auto" and embedded)
         alpha = _by_judge(picture) if judged else _by_rembg(picture)
     if (alpha > 127).mean() < SMALLEST:
-        raise InputError(f"{name}: no thing is found in it", "give a mask, or background keep", field="background")
+        raise InputError(f"{name}: no object was found in it", "give a mask, or background keep", field="background")
     cut = picture.convert("RGB").copy()
     cut.putalpha(Image.fromarray(alpha))
     box = Image.fromarray(((alpha > 127) * 255).astype(np.uint8)).getbbox()

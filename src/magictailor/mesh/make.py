@@ -96,16 +96,16 @@ def make_mesh(
     steps: int | None = None,
     listen: Listener = ignore,
 ) -> Made:
-    """Make a mesh of the thing in a picture, and pictures of it from all sides.
+    """Make a mesh of the object in a picture, and pictures of it from all sides.
 
     Args:
         source: a picture, or the folder of a finished run, which generates ``prompt``.
         output: a .glb, .obj or .ply file; the turntable goes next to it.
         backend: shap-e, triposr, instantmesh, hunyuan3d-2 or trellis-2.
         background: auto, judge, rembg or keep, see `magictailor.mesh.cutout`.
-        mask: white on the thing, in the picture's size; instead of ``background``.
+        mask: white on the object, in the picture's size; instead of ``background``.
         model: the backend's weights, a folder or a hub's name; None: the usual ones.
-        checkout: the folder of the backend's own code, where it is no package.
+        checkout: the folder of the backend's own code, where it is not a package.
 
     Raises:
         InputError: nothing in the picture, no such backend, checkout or weights; nothing has been written.
@@ -120,7 +120,7 @@ def make_mesh(
     if checkout is not None and backend == "shap-e":
         raise InputError("has no effect on shap-e", "leave it out", field="checkout")
     if backend in CUDA_ALONE and not device.startswith("cuda"):
-        raise InputError(f"{device}: {backend} runs on CUDA alone", "choose cuda", field="device")
+        raise InputError(f"{device}: {backend} runs only on CUDA", "choose cuda", field="device")
     _check_source(Path(source), prompt)
     import_trimesh()
     from magictailor.common.distributed import device_named

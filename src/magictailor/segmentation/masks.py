@@ -126,7 +126,7 @@ def make_mask(
     mask = mask if soft else (mask > 0.5).astype(float)
     score = max((r.score for r in found.get(task.label, [])), default=0.0)
     if mask.max() <= 0.5:
-        note = _advice(task.label, score, threshold) + ("; the mask before is kept" if task.existing else "")
+        note = _advice(task.label, score, threshold) + ("; the existing mask is kept" if task.existing else "")
         return mask, MaskResult(task.path, task.label, None, score, 0, 0.0, note)
     missing = [component for component in components if not best[component]]
     note = f"{' and '.join(missing)} not found, so not subtracted" if missing else ""

@@ -52,7 +52,7 @@ def save_mask(
     with decoded("mask", content, trusted=trusted) as (found, work):
         if (found["width"], found["height"]) != (width, height):
             problem = f"the mask is {found['width']} x {found['height']}, the photo {width} x {height}"
-            raise InputError(problem, "make the mask at the photo's size")
+            raise InputError(problem, "make the mask the same size as the photo")
         data = (work / "mask.png").read_bytes()
     write_atomically(mask_path(store.folder(id), photo, other), lambda path: path.write_bytes(data))
     return float(found["coverage"])

@@ -98,7 +98,9 @@ def checked_labels(labels: Sequence[str]) -> list[str]:
     if not 1 <= len(checked) <= MOST_SAMPLES:
         raise InputError(f"{len(checked)} samples", f"a pair has 1 to {MOST_SAMPLES}", field="labels")
     if "<>" in words:
-        raise InputError(f"{checked[words.index('<>')]}: no letter a-z or digit in it", "write it so", field="label")
+        raise InputError(
+            f"{checked[words.index('<>')]}: no letter a-z or digit in it", "use letters a-z or digits", field="label"
+        )
     if len(set(words)) < len(words):
         raise InputError(f"{checked[-1]}: two samples have this label", "give each its own", field="label")
     return checked

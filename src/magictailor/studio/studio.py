@@ -155,7 +155,7 @@ class Studio:
         if found.job.spec.kind != "train" or (not at and found.state != "done"):
             raise InputError(f"{id}: not a finished training", "wait for it, or choose another", field="run")
         if at and not result_folder(self.workspace.jobs, source).is_dir():
-            raise InputError(f"{id}: has kept no checkpoint of step {step}", "choose another", field="run")
+            raise InputError(f"{id}: has no checkpoint of step {step}", "choose another", field="run")
         return found
 
     def _check_training(self, spec: TrainSpec) -> str:

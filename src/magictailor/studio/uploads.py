@@ -50,7 +50,7 @@ def decoded(
 def _run(kind: str, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "magictailor.studio.decode", kind, str(folder / "source"), str(folder)]
     few = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # each thread takes address space
-    refused = InputError("the image could not be decoded", "save it anew as JPEG or PNG")
+    refused = InputError("the image could not be decoded", "save it again as JPEG or PNG")
     with _SLOTS:
         try:
             ended = subprocess.run(

@@ -57,7 +57,7 @@ class Places:
         """The owner's folders; those not named lie in the studio.
 
         Raises:
-            InputError: a folder that is not there, or a name that is no plain word.
+            InputError: a folder that is not there, or a name that is not a plain word.
         """
         for name in exports or {}:
             if not NAME.fullmatch(name) or ".." in name:
@@ -128,7 +128,7 @@ def studio_root(root: Path | str) -> Path:
         return folder
     parts = {path.name for path in folder.iterdir() if not TEMPORARY.fullmatch(path.name)}
     if not parts <= {*FOLDERS, *FILES} and not parts >= {"pairs", "jobs"}:
-        raise InputError(f"{folder}: holds other things than a studio", "choose a new or empty folder", field="root")
+        raise InputError(f"{folder}: holds something other than a studio", "choose a new or empty folder", field="root")
     for name, is_right in (*((n, Path.is_dir) for n in FOLDERS), *((n, Path.is_file) for n in FILES)):
         if name in parts and not is_right(folder / name):
             kind = "folder" if name in FOLDERS else "file"
@@ -156,7 +156,7 @@ class Workspace:
         """The path of something that exists in the studio, named part by part.
 
         Raises:
-            NotThere: no such file or folder, a part that is no plain name, or a link on the way.
+            NotThere: no such file or folder, a part that is not a plain name, or a link on the way.
         """
         path = self.root
         for name in names:

@@ -60,7 +60,7 @@ def _problem(error: ValidationError) -> str:
     first = error.errors()[0]
     place = re.sub(r"[^\w. -]", "?", ".".join(map(str, first["loc"])))[:80]
     if place in ("", "format"):
-        return "but another kind of JSON file"
+        return "another kind of JSON file"
     if place == "version" and first["type"] == "literal_error":
         return f"version {first['input']!r:.20} is unknown"
     problems = {"missing": "is missing", "extra_forbidden": "is nothing that the page writes"}
@@ -85,7 +85,7 @@ def read_answers(study: Study, path: Path) -> tuple[AnswersFile, list[Answer]]:
     except (ValidationError, ValueError, RecursionError) as error:
         problem = _problem(error) if isinstance(error, ValidationError) else "it is not JSON"
         raise InputError(
-            f"{path}: no answers of a study, {problem}", "ask the rater for the file that the page saved"
+            f"{path}: not a study's answers ({problem})", "ask the rater for the file that the page saved"
         ) from error
     if found.study != study.order_key:
         raise InputError(f"{path}: answers to another study", "take it in there")

@@ -51,7 +51,7 @@ def candidates(bench: Path, methods: Sequence[str] = (), spec: Path | None = Non
     rows = [row for row in rows if row.method not in ANCHORS]
     if not rows:
         raise InputError(
-            f"{bench}: no bench, or nothing of it is finished", "run one with `magictailor bench run`", field="bench"
+            f"{bench}: not a bench, or nothing in it is finished", "run one with `magictailor bench run`", field="bench"
         )
     present = list(dict.fromkeys(row.method for row in rows))
     if missing := [method for method in methods if method not in present]:

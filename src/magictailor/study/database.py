@@ -47,7 +47,7 @@ def make_engine(folder: Path, url: str | None) -> sql.Engine:
     """The engine of a PostgreSQL address, or of the SQLite file in ``folder``. Nothing is opened yet.
 
     Raises:
-        InputError: no address of PostgreSQL, or its driver is missing.
+        InputError: not a PostgreSQL address, or its driver is missing.
     """
     if url is None:
         return _sqlite_engine(folder / DATABASE_FILE)
@@ -65,7 +65,9 @@ def make_engine(folder: Path, url: str | None) -> sql.Engine:
     except InputError:
         raise
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
-        raise InputError("no database's address", "write postgresql://USER@HOST/DATABASE", field="database") from error
+        raise InputError(
+            "is not a PostgreSQL address", "write postgresql://USER@HOST/DATABASE", field="database"
+        ) from error
     except ModuleNotFoundError as error:
         fix = "run `pip install 'magictailor[postgresql]'`"
         raise InputError("PostgreSQL needs psycopg", fix, field="database") from error
@@ -115,7 +117,7 @@ def has_tables(engine: sql.Engine) -> bool:
         return True
     is_file = engine.dialect.name == "sqlite"  # a server's database may have other tables next to a study's
     if (is_file and found) or set(found) & set(ours):
-        raise refused(engine, "holds something else than a study's answers")
+        raise refused(engine, "holds something other than a study's answers")
     return False
 
 

@@ -120,7 +120,7 @@ class Group(ConfigModel):
         if (self.kind == "check") != (self.answer is not None):
             raise ValueError("a check needs an answer, and only a check has one")
         if self.answer is not None and self.answer not in self.files:
-            raise ValueError(f"the answer {self.answer} is none of its pictures")
+            raise ValueError(f"the answer {self.answer} is not one of its pictures")
         return self
 
 
@@ -156,9 +156,9 @@ class Study(ConfigModel):
             if name := _repeated(picture.method for picture in group.pictures):
                 raise ValueError(f"group {group.name} has two pictures of {name}")
             if {p.method for p in group.pictures} != set(self.methods):
-                raise ValueError(f"group {group.name} has other methods than {self.counted[0].name}")
+                raise ValueError(f"group {group.name} has different methods from {self.counted[0].name}")
         if self.answering.choose == "pair" and any(g.kind == "check" and len(g.pictures) != 2 for g in self.groups):
-            raise ValueError("a check has two pictures when pairs are chosen from")
+            raise ValueError('a check must have exactly two pictures when answering.choose is "pair"')
         return self
 
     @cached_property
@@ -234,7 +234,7 @@ def parse_study(text: str, path: Path | str = STUDY_FILE) -> Study:
     try:
         tree = parsed_toml(text)
     except ValueError as error:
-        raise InputError(f"{path}: {error}", "mend that line, or make the study anew") from error
+        raise InputError(f"{path}: {error}", "correct that line, or make the study again") from error
     try:
         return Study.model_validate(tree, strict=False)
     except ValidationError as error:
@@ -244,7 +244,7 @@ def parse_study(text: str, path: Path | str = STUDY_FILE) -> Study:
         context = {**first.get("ctx", {}), "example": EXAMPLES.get(last, "one line of text")}
         fix = FIXES.get(first["type"], "").format(**context)
         if first["type"] == "value_error":
-            raise InputError(f"{path}: {key}: {context['error']}", "mend it there") from error
+            raise InputError(f"{path}: {key}: {context['error']}", "correct it there") from error
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(last, _known_keys(), 1)
             fix = f"the nearest key is {near[0]}" if near else fix
@@ -278,7 +278,7 @@ def read_study(folder: Path | str) -> Study:
     study = parse_study(text, path)
     for file in sorted(study.files):
         if not (folder / PICTURES / file).is_file():
-            raise InputError(f"{folder / PICTURES / file}: missing", "copy it back, or make the study anew")
+            raise InputError(f"{folder / PICTURES / file}: missing", "copy it back, or make the study again")
     return study
 
 
@@ -286,7 +286,7 @@ def check_pictures(study: Study, folder: Path) -> None:
     """Before raters see them: each picture opens. PNGs are checked by their checksums, JPEGs are decoded small.
 
     Raises:
-        InputError: a file that is no PNG or JPEG, or is cut short.
+        InputError: a file that is not a PNG or JPEG, or is cut short.
     """
     for file in sorted(study.files):
         path = folder / PICTURES / file
@@ -299,4 +299,4 @@ def check_pictures(study: Study, folder: Path) -> None:
                     image.load()
         except Exception as error:  # Pillow's decoders raise nearly anything on broken data
             problem = f"{path}: not a PNG or JPEG that can be opened"
-            raise InputError(problem, "copy it back, or make the study anew") from error
+            raise InputError(problem, "copy it back, or make the study again") from error

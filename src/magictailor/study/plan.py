@@ -153,6 +153,6 @@ def plan_study(
         spread = assumed_spread(share, methods, rater_spread, group_spread)
         note = (
             f"Assumed: {methods} methods, a spread of utilities of {rater_spread:g} between raters and {group_spread:g} between "
-            "groups (chance has 1.28). With answers of a few raters, name the study, and theirs is used."
+            "groups (pure chance: 1.28). Once a few raters have answered, name the study to use their spread."
         )
     return plan_text(make_plan(share, spread, note), groups, wanted)

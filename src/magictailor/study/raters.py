@@ -69,5 +69,5 @@ def rater_named(text: str) -> str:
     if TOKEN.fullmatch(last):
         return rater_of(last)
     raise InputError(
-        f"{text}: no rater", "give the number that the rater sees at the end, or the rater's link", field="raters"
+        f"{text}: not a rater", "give the number that the rater sees at the end, or the rater's link", field="raters"
     )

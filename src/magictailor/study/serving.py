@@ -29,7 +29,7 @@ def serve_study(
     """Serve a study until Ctrl-C.
 
     Args:
-        host, port: where to listen. 127.0.0.1 is reached from this computer alone, and by a proxy on it.
+        host, port: where to listen. 127.0.0.1 is reached only from this computer, and by a proxy on it.
         database: see `Store`.
         names: host names that raters use; any, if it listens to other computers and none is given.
         address: what raters' links begin with, for instance ``https://study.example.org``; where it listens, unless given.
@@ -42,7 +42,7 @@ def serve_study(
         raise InputError("serving needs uvicorn", "run `pip install 'magictailor[study]'`")
     study = read_study(folder)
     if address is not None and not address.startswith(("http://", "https://")):
-        raise InputError(f"{address}: no address", "write it like https://study.example.org", field="address")
+        raise InputError(f"{address}: not an address", "write it like https://study.example.org", field="address")
     check_pictures(study, folder)
     named = frozenset(name.lower() for name in names)
     is_local = host in LOCAL_HOSTS

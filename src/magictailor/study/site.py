@@ -196,7 +196,7 @@ def _add_changes(app: FastAPI, site: Site) -> None:
         try:
             return JSONResponse({"revision": await site.answer(token, body)}, headers=NO_STORE)
         except Conflict as conflict:
-            error = "Another answer was given meanwhile."
+            error = "Another answer was given in the meantime."
             return JSONResponse({"error": error, "revision": conflict.revision}, 409, headers=NO_STORE)
 
 

@@ -74,7 +74,7 @@ class Store:
         url: an address such as ``postgresql://user@host/database``; None: `answers.sqlite` in the study's folder.
 
     Raises:
-        InputError: no such database, its driver is missing, or it holds something else than this study's answers.
+        InputError: no such database, its driver is missing, or it holds something other than this study's answers.
             Nothing has been changed.
     """
 
@@ -92,7 +92,7 @@ class Store:
         """Make the tables, unless they are there.
 
         Raises:
-            InputError: the database cannot be written, or another study has it meanwhile.
+            InputError: the database cannot be written, or another study has taken it in the meantime.
         """
         if self.exists:
             return

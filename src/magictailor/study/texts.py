@@ -5,20 +5,20 @@ from magictailor.study.design import Question
 TITLE = "Which picture is best?"
 WELCOME = """\
 Some programs learn a subject and a part of another one from a few photos, and then generate new pictures of the subject with that part. \
-This study asks people which of their pictures are good.
+This study asks people which of these pictures are good.
 
 You will see {screens} screens. Each shows a description, some photos, and {shown} pictures, and asks {questions} questions. It takes about \
-{minutes} minutes. You can stop at any time and go on later."""
+{minutes} minutes. You can stop at any time and continue later."""
 INSTRUCTIONS = """\
 Read the description, look at the photos next to it, and compare the pictures. Click on a picture to see it larger. Then answer each \
 question by choosing one picture.
 
 There is no right or wrong: choose what you think. The pictures are in no particular order."""
 CONSENT = """\
-Kept are: your choices, how long each took, when you gave them and when you agreed, under a random number. Your name, your address and \
-your device's address are not kept. One cookie, or this browser's own storage, holds the random number, so that you can go on later.
+We keep your choices, how long each took, when you gave them and when you agreed, under a random number. We do not keep your name, your \
+address or your device's address. One cookie, or this browser's own storage, holds the random number, so that you can continue later.
 
-Taking part is voluntary. At the end you see your number; whoever names it to us gets these answers removed."""
+Taking part is voluntary. At the end you see your number; if you send it to us, we remove your answers."""
 THANKS = "Your answers help to find out which methods work. Thank you for your time."
 
 TEXT = Question(name="text", title="text alignment", text="Which picture shows best what the description says?")

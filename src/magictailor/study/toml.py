@@ -7,7 +7,7 @@ from magictailor.study.design import Group, Study
 
 HEAD = """\
 # A study of people's choices. docs/study.md explains the keys. Texts and rules can be changed until the first answer comes;
-# later changes of groups or questions would mix two studies. Methods are named here alone: do not give this file to raters.
+# later changes of groups or questions would mix two studies. Methods are named only here: do not give this file to raters.
 """
 
 

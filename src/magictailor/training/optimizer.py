@@ -21,7 +21,7 @@ def make_optimizer(groups: list[dict[str, Any]], config: Optimisation) -> torch.
     except ImportError as error:
         raise InputError(
             "prodigy: its package is not installed",
-            "pip install 'magictailor[prodigy]', or set optimisation.optimizer=adamw with a phases.*.lr of your own",
+            "run `pip install 'magictailor[prodigy]'`, or set optimisation.optimizer=adamw with your own phases.*.lr",
             field="optimisation.optimizer",
         ) from error
     # It knows one rate for all; its constructor prints a line about any decay that it is given.

@@ -33,7 +33,7 @@ def check_words(
     plain = all(tensor.is_floating_point() for tensor in (*rows.values(), *matrices.values()))
     if not plain or found != wanted or any(n not in tables or m.shape != tables[n].shape for n, m in matrices.items()):
         raise InputError(
-            f"{folder / WORDS_FILE}: damaged (it has {found or 'other tables'}, right is {wanted or 'those of the base'})",
+            f"{folder / WORDS_FILE}: damaged (it has {found or 'other tables'}, expected {wanted or 'those of the base'})",
             "train into a new folder",
         )
 
@@ -51,6 +51,6 @@ def check_lora(backbone: Backbone, file: Path) -> None:
         fits = weight is not None and factor in ("A", "B") and tensor.ndim >= 2 and other is not None
         # Of a packed weight the shape says nothing.
         if not fits or (not backbone.runtime.bits and tensor.shape[first] != weight.shape[first]):
-            raise InputError(f"{file}: damaged ({name!r} is no layer of the base)", "train into a new folder")
+            raise InputError(f"{file}: damaged ({name!r} is not a layer of the base)", "train into a new folder")
         if other is not None and tensor.shape[not first] != other.shape[first]:
             raise InputError(f"{file}: damaged ({name!r} and its other half differ)", "train into a new folder")

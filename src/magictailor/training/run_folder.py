@@ -235,7 +235,7 @@ def finished_run(run: Path | str) -> tuple[Path, RunInfo]:
     info = read_run(folder)
     if not is_finished(folder):
         raise InputError(
-            f"{folder}: the run is not finished", "run its train command again; it goes on where it stopped"
+            f"{folder}: the run is not finished", "run its train command again; it continues where it stopped"
         )
     return folder, info
 

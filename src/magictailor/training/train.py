@@ -38,7 +38,11 @@ def _alone_in(folder: Path, device: torch.device) -> Iterator[None]:
             except InputError as error:
                 refused = error
         if not all_succeed(refused is None, device):
-            raise refused or InputError(f"{folder}: another process is working in it", field="output")
+            raise refused or InputError(
+                f"{folder}: another process is working in it",
+                "wait until it ends, or choose another folder",
+                field="output",
+            )
         try:
             yield
         except InputError:

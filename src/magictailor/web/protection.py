@@ -48,7 +48,7 @@ class Protection:
     Args:
         app: the application.
         hosts: names or addresses, without port, that the site is reached by; None: any. `LOCAL_HOSTS` for a site of
-            this computer alone.
+            this computer only.
         max_body: bytes.
     """
 

@@ -24,7 +24,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
         InputError: the port is taken or reserved, or the address is not one of this computer's.
     """
     if not 0 <= port < 2**16:
-        raise InputError(f"{port}: no port", "choose one in 1024 .. 65535, or 0 for any", field="port")
+        raise InputError(f"{port}: not a port", "choose one in 1024 .. 65535, or 0 for any", field="port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)

@@ -23,7 +23,7 @@ def _library() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise InputError("no Ray here", "run `pip install 'magictailor[ray]'`", field="ray") from error
+        raise InputError("needs Ray", "run `pip install 'magictailor[ray]'`", field="ray") from error
     return ray
 
 
@@ -47,7 +47,7 @@ def _attempt(unit: Unit, context: Context) -> Outcome:
 class RayCluster:
     """Nodes that cannot take units are named and left out; nodes that join later are used.
 
-    ``address``: HOST:PORT; "auto": of this machine; "local": a new one on this machine alone.
+    ``address``: HOST:PORT; "auto": of this machine; "local": a new one on this machine only.
     """
 
     def __init__(self, context: Context, address: str, resources: Resources, token: str, listen: Listener) -> None:
@@ -70,7 +70,7 @@ class RayCluster:
         if not self.capacity:
             self.close()
             reasons = "; ".join(self._unfit.values()) or f"none has {resources}, which a unit takes"
-            raise InputError(f"{address}: no node can take a unit ({reasons})", "mend or add a node", field="ray")
+            raise InputError(f"{address}: no node can take a unit ({reasons})", "repair or add a node", field="ray")
 
     @property
     def capacity(self) -> int:

@@ -153,7 +153,7 @@ class Verdict:
     @property
     def result(self) -> str:
         """In words; "holds" and "does not hold" need a corrected p below 0.05, and the latter an opposite difference."""
-        words = {"no difference shown": "cannot be told", "better": "holds", "worse": "does not hold"}
+        words = {"no difference shown": "undecided", "better": "holds", "worse": "does not hold"}
         return words.get(self.contrast.result, self.contrast.result)
 
     @property
@@ -165,7 +165,7 @@ class Verdict:
     @property
     def needed(self) -> str:
         """What it would take to tell, if it cannot be told: pairs, for the paper's effect, or for `UNPUBLISHED` of the error."""
-        if self.result != "cannot be told" or math.isnan(self.contrast.error):
+        if self.result != "undecided" or math.isnan(self.contrast.error):
             return ""
         shares = list(paper_shares(self.claim).values())
         share, words = (

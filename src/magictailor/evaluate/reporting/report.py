@@ -119,7 +119,7 @@ def _claims_plot(found: Sequence[Verdict]) -> str:
 
 
 def _counts(results: Sequence[str]) -> str:
-    """``6 hold, 14 cannot be told``."""
+    """``6 hold, 14 undecided``."""
     plural = {"holds": "hold", "does not hold": "do not hold", "too few pairs": "have too few pairs"}
     counted = Counter(results).items()
     return ", ".join(f"{n} {plural.get(result, result) if n > 1 else result}" for result, n in counted)
@@ -151,11 +151,11 @@ def _primary(design: Design | None, scores: Scores) -> tuple[Contrast | None, st
         return None, f"{named} The bench has no pair yet on which both were scored."
     pairs = len(found.differences)
     if design.pairs is not None and pairs < design.pairs:
-        named += f" This is a look at {pairs} of {design.pairs} planned pairs, not the result."
+        named += f" This is an interim look at {pairs} of {design.pairs} planned pairs, not the result."
     if math.isnan(found.interval.low):
         return found, f"{named} Difference {found.interval.mean:+.3f} on {pairs} pairs, too few to test."
     words = {"better": "It is shown to be better", "worse": "It is shown to be worse"}
-    unclear = f"No difference is shown; one of {found.detectable:.3f} would be in four of five benches"
+    unclear = f"No difference is shown; a true one of {found.detectable:.3f} would be shown in four of five benches"
     result = words.get(found.result, unclear if found.margin is None else f"Result: {found.result}")
     gain = "" if math.isnan(found.gain) else f", {abs(found.gain):.0%} {'less' if found.gain > 0 else 'more'} error"
     interval = f"[{found.interval.low:+.3f}, {found.interval.high:+.3f}]"

@@ -18,7 +18,7 @@ from magictailor.methods import CATALOGUE, REFERENCE_ONLY
 
 DIGITS = 9  # means that agree to this number of decimals are equal
 COSTS = {
-    "seconds": "training s", "images_seen": "photos seen", "image_seconds": "s an image", "peak_gb": "peak GB", "bytes": "stored MB",
+    "seconds": "training s", "images_seen": "photos seen", "image_seconds": "s per image", "peak_gb": "peak GB", "bytes": "stored MB",
 }  # fmt: skip
 ABOVE, BELOW = ("nothing-transferred", "owner", "captions"), ("truth",)  # the anchors' rows
 

@@ -47,7 +47,7 @@ function drawActivity() {
   open.sort((a, b) => order(a) - order(b));
   const cut = open.filter((job) => job.state === "interrupted");
   show(document.getElementById("activity"),
-    !state.connected && h("p", { class: "notice warn small" }, "The server is away. Jobs go on; this page reconnects by itself."),
+    !state.connected && h("p", { class: "notice warn small" }, "The server does not answer. Jobs continue; this page reconnects by itself."),
     cut.length > 1 && h("button", { class: "small", onclick: () => post("/jobs/resume").catch(report) }, `Resume ${cut.length} interrupted jobs`),
     open.slice(0, 6).map((job) => {
       const { done, total, task } = job.progress;
@@ -76,10 +76,10 @@ export function jobButtons(job, { small = true } = {}) {
   const buttons = job.actions.map((action) =>
     h("button", { class: `${size} ${["resume", "retry"].includes(action) ? "primary" : ""}`, type: "button", onclick: act(action) }, NAMES[action]));
   if (job.state === "stopping" || job.state === "pausing")
-    buttons.push(h("button", { class: `${size} danger`, type: "button", onclick: () => post(`/jobs/${job.id}/kill`).catch(report) }, "End it at once"));
+    buttons.push(h("button", { class: `${size} danger`, type: "button", onclick: () => post(`/jobs/${job.id}/kill`).catch(report) }, "Force stop"));
   if (!busy(job))
     buttons.push(h("button", { class: `${size} quiet`, type: "button", onclick: async () => {
-      const sure = await dialog("Delete this job?", h("p", {}, `“${job.title}” goes with all its files. This cannot be undone.`), "Delete", true);
+      const sure = await dialog("Delete this job?", h("p", {}, `“${job.title}” and all its files will be deleted. This cannot be undone.`), "Delete", true);
       if (sure) await remove(`/jobs/${job.id}`).catch(report);
     } }, "Delete"));
   return buttons;

@@ -70,14 +70,14 @@
         rater = kept.rater;
         this.consented = kept.consented;
         for (const a of kept.answers) answers.set(keyOf(a.group, a.question), a);
-      } catch { status("This browser keeps nothing: finish in one go", "waiting"); }
+      } catch { status("This browser saves nothing: finish in one go", "waiting"); }
     },
     content() {
       return { format: session.format, version: 1, study: study.orderKey, rater, consented: this.consented, answers: [...answers.values()] };
     },
     keep() {
       try { localStorage.setItem(STORAGE, JSON.stringify(this.content())); status("Saved in this browser"); }
-      catch { status("This browser keeps nothing: finish in one go", "waiting"); }
+      catch { status("This browser saves nothing: finish in one go", "waiting"); }
     },
     async start() {
       const bytes = crypto.getRandomValues(new Uint8Array(8));
@@ -216,22 +216,22 @@
       make("a", { href: `#${screen.name}` }, make("strong", {}, screen.practice ? "P" : titleOf(screen).slice(7)),
         make("span", { class: "small" }, isDone(screen) ? "done" : answered(screen) ? `${answered(screen)} of ${study.questions.length}` : "open")))));
     show("All screens", make("div", { class: "stack narrow" },
-      make("div", {}, make("h1", {}, begun ? "Go on" : "How it works"), ...paragraphs(study.instructions)),
+      make("div", {}, make("h1", {}, begun ? "Continue" : "How it works"), ...paragraphs(study.instructions)),
       make("p", {}, next
-        ? make("a", { class: "button primary", href: `#${next.name}` }, begun ? `Go on with ${titleOf(next).toLowerCase()}` : next.practice ? "Start with the practice" : "Start")
+        ? make("a", { class: "button primary", href: `#${next.name}` }, begun ? `Continue with ${titleOf(next).toLowerCase()}` : next.practice ? "Start with the practice" : "Start")
         : make("a", { class: "button primary", href: "#end" }, "Finish")),
       make("h2", {}, "All screens"), make("p", { class: "soft" }, "Any order is fine, and every answer can be changed."), list, resume()));
   };
 
   const resume = () => {
-    if (session.mode === "file") return make("p", { class: "soft small" }, "Your answers are kept in this browser. To go on later, open this page here again.");
+    if (session.mode === "file") return make("p", { class: "soft small" }, "Your answers are saved in this browser. To continue later, open this page again in this browser.");
     const address = `${location.origin}/r/${session.token}`;
     const field = make("input", { readonly: true, value: address, "aria-label": "your link", onfocus: (event) => event.target.select() });
     const copy = make("button", { type: "button", onclick: async () => {
       field.select();
       try { await navigator.clipboard.writeText(address); copy.textContent = "Copied"; } catch { copy.textContent = "Press Ctrl+C"; }
     } }, "Copy");
-    return make("div", { class: "card stack" }, make("h2", {}, "To go on later or on another device"),
+    return make("div", { class: "card stack" }, make("h2", {}, "To continue later or on another device"),
       make("p", { class: "soft" }, "This link is yours. Whoever has it can see and change your answers."), make("div", { class: "link-row" }, field, copy));
   };
 
@@ -293,7 +293,7 @@
           hint,
           make("div", { class: "turn" }, number > 0 ? make("a", { class: "button", href: `#${screens[number - 1].name}` }, "Back") : make("a", { class: "button", href: "#all" }, "Back"), forward),
           make("p", { class: "keys small soft" }, "By keyboard: ", make("kbd", {}, "1"), " to ", make("kbd", {}, String(screen.pictures.length)),
-            " answers the next open question, ", make("kbd", {}, "Enter"), " goes on."))));
+            " answers the next open question, ", make("kbd", {}, "Enter"), " goes to the next screen."))));
     refresh();
     clock.start();
     current = { screen, after };
@@ -311,7 +311,7 @@
     show("The end", make("div", { class: "stack narrow" }, make("h1", {}, "Thank you"), ...paragraphs(study.thanks),
       session.code ? make("div", { class: "card" }, make("p", {}, "Your code for the platform that sent you:"), make("p", { class: "code", id: "code" }, session.code)) : null,
       session.mode === "file" ? fileBox(true) : make("p", { class: "soft" }, "All your answers are stored. You can close this page, or change answers as long as the study is open."),
-      make("p", { class: "soft small" }, `To have your answers removed, name this number: `, make("code", {}, rater))));
+      make("p", { class: "soft small" }, `To have your answers removed, send us this number: `, make("code", {}, rater))));
   };
 
   const fileBox = (finished) => make("div", { class: "card stack" },

@@ -19,7 +19,7 @@ export async function open(main, [wanted]) {
   const jobsChosen = () => trainingsWithResults().filter((job) => draft.runs.some((source) => source.split("@")[0] === job.id));
   const words = () => [...new Set(jobsChosen().flatMap((job) => Object.keys(job.run.words ?? {})))];
   const together = () => { const [first, ...rest] = words(); return rest.length ? `${first} with ${rest.join(" and ")}` : first ?? ""; };
-  const prompts = h("textarea", { rows: 3, maxlength: 4000, placeholder: "One prompt a line", "aria-keyshortcuts": "Control+Enter" });
+  const prompts = h("textarea", { rows: 3, maxlength: 4000, placeholder: "One prompt per line", "aria-keyshortcuts": "Control+Enter" });
 
   function insert(text) {
     const at = prompts.selectionStart ?? prompts.value.length, before = prompts.value.slice(0, at), gap = before && !/\s$/.test(before) && !text.startsWith(",") ? " " : "";
@@ -58,9 +58,9 @@ export async function open(main, [wanted]) {
       h("div", { class: "chips", role: "group", "aria-label": "Words" }, words().map((word) => h("button", { class: "word", type: "button", onclick: () => insert(word) }, word))),
       h("details", {}, h("summary", {}, "Places, styles and views"), Object.entries(state.choices.prompts).map(([group, texts]) => h("div", { class: "chips", role: "group", "aria-label": group }, Object.values(texts).map((text) => h("button", { type: "button", onclick: () => insert(`, ${text}`) }, text)))),
         h("button", { class: "small", type: "button", onclick: () => { draft.prompts = prompts.value = Object.values(state.choices.prompts).flatMap((t) => Object.values(t)).map((t) => `${together()}, ${t}`).join("\n"); } }, "All twenty")),
-      h("div", { class: "two" }, field("Pictures of each", number("number", { min: 1, max: 10000 })), field("First seed", number("seed", { min: 0, max: 4294967295 }))),
+      h("div", { class: "two" }, field("Pictures per prompt", number("number", { min: 1, max: 10000 })), field("First seed", number("seed", { min: 0, max: 4294967295 }))),
       h("details", {}, h("summary", {}, "Guidance, steps, sampler"), h("div", { class: "two" }, field("Guidance", number("guidance", { min: 0, max: 100, step: "any", placeholder: first.guidance })), field("Steps", number("steps", { min: 1, max: 1000, placeholder: first.steps }))),
-        field("Emphasis of the component", number("emphasis", { min: 0, max: 2, step: 0.1, placeholder: first.emphasis ?? 0 }), "0 to 2. If the component is too weak, try 1."),
+        field("Component emphasis", number("emphasis", { min: 0, max: 2, step: 0.1, placeholder: first.emphasis ?? 0 }), "0 to 2. If the component is too weak, try 1."),
         field("Sampler", select([["", "the base's own"], "ddim", "dpm++", "dpm++-karras", "sde-dpm++", ["own", "own (flow matching)"], ["euler", "euler (flow matching)"]], draft.scheduler, (v) => { draft.scheduler = v; })),
         state.choices.loras.length > 0 && loras(state.choices.loras, draft.loras, (chosen) => { draft.loras = chosen; })),
       h("button", { class: "primary", type: "submit", disabled: !draft.runs.length }, "Generate"));
@@ -88,7 +88,7 @@ export async function open(main, [wanted]) {
 
   const text = h("input", { type: "search", placeholder: "Find in prompts, methods, pairs", "aria-label": "Find pictures" }), starred = h("input", { type: "checkbox" });
   const query = () => `text=${q(text.value)}&favourite=${starred.checked}`;
-  async function reload() { try { await gallery.load(query()); count.textContent = `${gallery.total} picture${gallery.total === 1 ? "" : "s"}`; gallery.element.dataset.total = gallery.total; gallery.element.hidden = gallery.total === 0; none.hidden = gallery.total > 0; zip.hidden = gallery.total === 0; none.textContent = text.value || starred.checked ? "No picture fits. Change the search." : "Everything that you generate is kept here."; gallery.ask(); } catch (error) { report(error); } }
+  async function reload() { try { await gallery.load(query()); count.textContent = `${gallery.total} picture${gallery.total === 1 ? "" : "s"}`; gallery.element.dataset.total = gallery.total; gallery.element.hidden = gallery.total === 0; none.hidden = gallery.total > 0; zip.hidden = gallery.total === 0; none.textContent = text.value || starred.checked ? "No pictures match. Change the search." : "Everything you generate is saved here."; gallery.ask(); } catch (error) { report(error); } }
   let wait = null, viewing = false; // while a picture is looked at, the order of the others stays
   const later = () => { clearTimeout(wait); wait = setTimeout(() => { if (!viewing) reload(); }, 250); };
   text.oninput = later;
@@ -101,7 +101,7 @@ export async function open(main, [wanted]) {
     } catch (error) { report(error); }
   } }, "Download as zip");
   const bin = h("button", { class: "small quiet", type: "button", onclick: async () => {
-    if (!(await dialog("Empty the bin?", h("p", {}, "The files of deleted pictures go for good. Pictures that you see stay."), "Empty it", true))) return;
+    if (!(await dialog("Empty the bin?", h("p", {}, "The files of deleted pictures are removed for good. The pictures in the gallery stay."), "Empty it", true))) return;
     try { const { removed } = await post("/gallery/empty-bin"); toast(`${removed} picture${removed === 1 ? "" : "s"} removed`); } catch (error) { report(error); }
   } }, "Empty the bin");
 
@@ -118,7 +118,7 @@ export async function open(main, [wanted]) {
       const reuse = () => { draft = { ...draft, prompts: row.prompt, seed: row.seed, steps: row.steps, guidance: row.guidance, emphasis: row.emphasis ?? "", scheduler: row.scheduler, runs: allSources().includes(row.run) ? [row.run] : draft.runs }; box.close(); drawForm(); prompts.focus(); };
       box.onkeydown = (event) => { const key = event.key; if (key === "ArrowRight" && at < gallery.total - 1) { at++; draw(); } else if (key === "ArrowLeft" && at > 0) { at--; draw(); } else if (key.toLowerCase() === "s") favourite(); else if (key === "Delete") gone(); };
       show(box, h("div", { class: "columns" }, h("img", { src: image, alt: row.prompt }), h("div", {}, h("p", {}, h("strong", {}, row.prompt)),
-        h("dl", { class: "numbers" }, [["Seed", row.seed], ["Training", nameOf(row.run)], ["Method", row.method], ["Guidance", row.guidance], ["Emphasis of the component", row.emphasis ?? 0], ["Steps", row.steps], ["Sampler", row.scheduler], ["Pair", row.pair], ["Base", row.model], ["Size", `${row.width} × ${row.height}`]].map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v)))),
+        h("dl", { class: "numbers" }, [["Seed", row.seed], ["Training", nameOf(row.run)], ["Method", row.method], ["Guidance", row.guidance], ["Component emphasis", row.emphasis ?? 0], ["Steps", row.steps], ["Sampler", row.scheduler], ["Pair", row.pair], ["Base", row.model], ["Size", `${row.width} × ${row.height}`]].map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v)))),
         h("div", { class: "cluster foot-actions" }, h("button", { type: "button", "aria-pressed": String(row.favourite), onclick: favourite }, row.favourite ? "★ Favourite" : "☆ Favourite"), h("button", { type: "button", onclick: reuse }, "Use these settings"), h("button", { type: "button", onclick: () => { box.close(); compare(row.job).then(() => comparison.scrollIntoView({ block: "nearest" })); } }, "Compare"), h("a", { class: "button", href: `${image}?download=true` }, "Download"), h("button", { type: "button", class: "danger", onclick: gone }, "Delete"), h("button", { type: "button", class: "primary", onclick: () => box.close() }, "Close")))));
       box.querySelector(".primary").focus();
     }

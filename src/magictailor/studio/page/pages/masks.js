@@ -20,7 +20,7 @@ function picture(address) {
 
 export async function open(main, [wanted]) {
   if (!state.pair || !state.pair.samples.some((s) => s.photos.length)) {
-    show(main, h("h1", {}, "Masks"), h("div", { class: "empty" }, h("h2", {}, "No photos yet"), h("p", {}, "A mask says what of a photo is trained. Add photos first."), h("a", { class: "button primary", href: "#/pair" }, "Add photos")));
+    show(main, h("h1", {}, "Masks"), h("div", { class: "empty" }, h("h2", {}, "No photos yet"), h("p", {}, "A mask marks the part of a photo that is learned. Add photos first."), h("a", { class: "button primary", href: "#/pair" }, "Add photos")));
     return undefined;
   }
   const photos = () => state.pair.samples.flatMap((sample, number) => sample.photos.map((photo) => ({ ...photo, sample: number, label: sample.label })));
@@ -54,7 +54,7 @@ export async function open(main, [wanted]) {
 
   function measure() {
     const share = editor.mask.share(), known = photos().find((p) => p.name === current.name);
-    const warn = share === 0 ? "empty: paint what to train" : share < 0.01 ? "very small: crop closer" : share > 0.95 ? "nearly everything: leave out what not to train" : layer ? "" : known?.vanishes ?? "";
+    const warn = share === 0 ? "empty: paint the part to be learned" : share < 0.01 ? "very small: crop closer" : share > 0.95 ? "nearly everything: leave out what should not be learned" : layer ? "" : known?.vanishes ?? "";
     show(status, h("strong", {}, percent(share)), ` of the photo${layer ? ` is ${layer}` : ""}. `, warn && h("span", { class: "error" }, warn));
   }
 
@@ -148,7 +148,7 @@ export async function open(main, [wanted]) {
           h("button", { class: "small", type: "button", onclick: async () => {
             try { await post("/jobs", { spec: { kind: "masks", pair: state.pair.id, model: model.value, threshold: Number(threshold.value), overwrite: true } }); toast("Masks of all photos are being made from the labels"); } catch (error) { report(error); }
           } }, "All photos, by labels"))),
-      h("section", { class: "card" }, h("h2", {}, "From clicks and boxes"), field("Model for clicks", select(models("clicks"), byClicks, (v) => { byClicks = v; }), "Tool Clicks: click on it; right click or Alt for what is not. Tool Box: drag around it, for GrabCut."),
+      h("section", { class: "card" }, h("h2", {}, "From clicks and boxes"), field("Model for clicks", select(models("clicks"), byClicks, (v) => { byClicks = v; }), "Clicks: click on the subject; right-click or Alt-click what does not belong to it. Box: drag around it (GrabCut)."),
         field("A suggestion", select([["replace", "replaces the mask"], ["add", "is added"], ["subtract", "is taken away"]], how, (v) => { how = v; }))),
       h("section", { class: "card" }, h("h2", {}, "Files"), h("div", { class: "cluster" },
         h("button", { class: "small", type: "button", onclick: importMask }, "Import"), h("button", { class: "small", type: "button", onclick: exportMask }, "Export"), h("a", { class: "button small", href: `/api/pairs/${state.pair.id}/masks.zip`, "aria-label": "Export all masks" }, "All"),
@@ -166,7 +166,7 @@ export async function open(main, [wanted]) {
     input.onchange = async () => {
       try {
         const image = await picture(URL.createObjectURL(input.files[0]));
-        if (image.naturalWidth !== editor.mask.width || image.naturalHeight !== editor.mask.height) throw new Error(`The mask is ${image.naturalWidth} × ${image.naturalHeight}, the photo ${editor.mask.width} × ${editor.mask.height}; make them one size`);
+        if (image.naturalWidth !== editor.mask.width || image.naturalHeight !== editor.mask.height) throw new Error(`The mask is ${image.naturalWidth} × ${image.naturalHeight}, the photo ${editor.mask.width} × ${editor.mask.height}; make them the same size`);
         editor.apply(image, "replace");
       } catch (error) { report(error); }
     };

@@ -43,7 +43,7 @@ async function create() {
   const answer = await dialog("A new pair", h("div", {},
     field("Name", h("input", { name: "name", required: true, maxlength: 60, autofocus: true, placeholder: "Ada and the salon" })),
     field("What is the concept?", h("input", { name: "concept", required: true, maxlength: 40, placeholder: "person" }), "One ordinary word. Prompts call it <person>."),
-    field("What is the component?", h("input", { name: "component", maxlength: 40, placeholder: "hair" }), "The part that is taken over. More can be added later.")), "Make it");
+    field("What is the component?", h("input", { name: "component", maxlength: 40, placeholder: "hair" }), "The part that is taken over. More can be added later.")), "Create");
   if (!answer) return;
   try {
     const pair = await post("/pairs", { name: answer.name, labels: [answer.concept, answer.component].filter(Boolean) });
@@ -55,7 +55,7 @@ async function create() {
 async function world() {
   const answer = await dialog("A pair of the world", h("div", {},
     h("p", {}, "Cartoon characters with masks, which the embedded base knows. Each number is another pair."),
-    field("Number", h("input", { name: "seed", type: "number", value: "100000060", min: 0, max: 4294967295, required: true }))), "Make it");
+    field("Number", h("input", { name: "seed", type: "number", value: "100000060", min: 0, max: 4294967295, required: true }))), "Create");
   if (!answer) return;
   try {
     const pair = await post("/pairs/world", { seed: Number(answer.seed) });
@@ -156,7 +156,7 @@ function sampleCard(sample, number) {
     h("div", { class: "cluster spread" }, h("h2", {}, number === 0 ? "Concept: " : "Component: ", sample.label, " ", h("code", {}, sample.word)),
       h("div", { class: "cluster" }, h("button", { class: "small quiet", onclick: () => relabel(number, sample) }, "Rename"),
         number > 0 && sample.photos.length === 0 && h("button", { class: "small quiet", onclick: () => change(remove(`/pairs/${state.pair.id}/samples/${number}`)) }, "Remove"))),
-    sample.photos.length === 0 && h("p", { class: "soft" }, number === 0 ? "Photos that show the whole of it, in different places." : "Photos that show it well; whoever wears it does not matter."),
+    sample.photos.length === 0 && h("p", { class: "soft" }, number === 0 ? "Photos that show the whole of it, in different places." : "Photos that show it well; it does not matter who wears it."),
     h("ul", { class: "photos" }, sample.photos.map((photo, place) => photoItem(photo, place, number))), drop);
   const over = (on) => (event) => { event.preventDefault(); drop.classList.toggle("over", on); };
   card.addEventListener("dragover", over(true));

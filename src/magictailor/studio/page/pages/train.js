@@ -56,8 +56,8 @@ async function choose(main) {
       const preset = card ? [found.preset, `${found.proposed ? "proposed for" : "chosen; the card is"} ${card.name}, ${card.gigabytes} GB`] : [found.proposed ? "none" : found.preset, "no card found: this runs on the processor"];
       const tight = card && !found.measured && found.memory_gb > card.gigabytes;
       const rows = [["Preset", ...preset],
-        ["Time", found.seconds === null ? "not known yet" : `about ${duration(found.seconds)} for ${found.steps} steps`, found.seconds === null ? `${found.steps} steps; the time left is shown after the first of them` : `${by}; previews come on top`],
-        ["Memory", found.memory_gb === null ? "not known yet" : `about ${found.memory_gb.toFixed(1)} GB`, found.memory_gb === null ? found.unknown : found.measured ? "the most that the same training took" : "counted for six photos and rank 32, never seen on a card"]];
+        ["Time", found.seconds === null ? "not known yet" : `about ${duration(found.seconds)} for ${found.steps} steps`, found.seconds === null ? `${found.steps} steps; the time left is shown after the first of them` : `${by}; previews take extra time`],
+        ["Memory", found.memory_gb === null ? "not known yet" : `about ${found.memory_gb.toFixed(1)} GB`, found.memory_gb === null ? found.unknown : found.measured ? "the most that the same training took" : "counted for six photos and rank 32, not measured on a card"]];
       show(expected, h("dl", {}, rows.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, note && h("span", { class: "help" }, note))))),
         tight && h("p", { class: "notice warn small" }, "That is more than the card has. Choose a smaller preset."));
     } catch (error) { if (own === turn) show(expected, h("p", { class: "error small" }, error.message)); }
@@ -68,7 +68,7 @@ async function choose(main) {
     const { pair, choices } = { pair: state.pair, choices: state.choices };
     pairReady = Boolean(pair) && pair.problems.length === 0;
     const set = (name, redraw) => (value) => { values[name] = value; if (redraw) drawSettings(); else later(); };
-    const hub = h("input", { type: "text", placeholder: "or a name at the hub: owner/model", "aria-label": "A model at the hub", maxlength: 200 });
+    const hub = h("input", { type: "text", placeholder: "or a name on the hub: owner/model", "aria-label": "A model on the hub", maxlength: 200 });
     hub.onchange = () => { if (hub.value.trim()) { values.model = hub.value.trim(); drawSettings(); } };
     const groups = Object.groupBy ? Object.groupBy(choices.methods, (m) => m.group) : { methods: choices.methods };
     const method = h("select", { onchange: () => { values.method = method.value; drawSettings(); } }, Object.entries(groups).map(([group, list]) => h("optgroup", { label: group }, list.map((m) => h("option", { value: m.name, selected: m.name === values.method }, `${m.name}: ${m.summary}`)))));
@@ -76,9 +76,9 @@ async function choose(main) {
       field("Pair", select(state.pairs.map((p) => [p.id, p.name]), pair?.id, (v) => choosePair(v).catch(report))),
       !pair && h("p", { class: "notice warn" }, "There is no pair yet. ", h("a", { href: "#/pair" }, "Make one")),
       pair && !pairReady && h("div", { class: "notice warn" }, h("ul", {}, pair.problems.slice(0, 4).map((p) => h("li", {}, p)))),
-      field("Base", select(choices.models.map((m) => [m, BASES[m] || m]), values.model, set("model", true)), "Photos need Stable Diffusion; the embedded bases know the world's characters alone."), hub,
+      field("Base", select(choices.models.map((m) => [m, BASES[m] || m]), values.model, set("model", true)), "For photos, choose a base such as Stable Diffusion; the embedded bases know only the world's characters."), hub,
       field("Method", method),
-      h("div", { class: "two" }, field("Preset", select([["", choices.cards.length ? "the card's" : "no card: nothing to save"], ...choices.presets], values.preset, set("preset")), "Memory of the card"),
+      h("div", { class: "two" }, field("Preset", select([["", choices.cards.length ? "the card's" : "no card: none needed"], ...choices.presets], values.preset, set("preset")), "Memory of the card"),
         field("Precision", select([["", "automatic"], "fp32", "bf16", "fp16", "int8", "nf4"], values.precision, set("precision")))),
       allSources().length > 0 && field("Start from", select([["", "the base alone"], ...allSources().map((source) => [source, nameOf(source)])], values.start, set("start"))),
       choices.loras.length > 0 && loras(choices.loras, values.loras, set("loras")),
@@ -98,7 +98,7 @@ async function choose(main) {
   function drawQueue() {
     const jobs = jobsOf().sort((a, b) => (busy(b) - busy(a)) || ((b.state === "queued") - (a.state === "queued")) || (a.state === "queued" ? a.order - b.order : b.created - a.created));
     const waiting = jobs.filter((j) => j.state === "queued" || j.state === "paused").sort((a, b) => a.order - b.order);
-    show(queue, h("h2", {}, "Jobs"), jobs.length === 0 && h("p", { class: "soft" }, "Trainings, pictures and exports are listed here. They go on when this page is closed."),
+    show(queue, h("h2", {}, "Jobs"), jobs.length === 0 && h("p", { class: "soft" }, "Trainings, pictures and exports are listed here. They continue when this page is closed."),
       h("ul", { class: "queue" }, jobs.map((job) => {
         const at = waiting.indexOf(job);
         return h("li", { "data-job": job.id }, h("div", {}, job.kind === "train" ? h("a", { href: `#/train/${job.id}` }, titleOf(job)) : h("span", {}, titleOf(job)), h("br"), h("span", { class: `state ${job.state}` }, job.state), " ", h("span", { class: "soft small" }, job.message || (job.progress.total && busy(job) ? `${job.progress.task} ${job.progress.done} / ${job.progress.total}` : job.kind))),
@@ -124,11 +124,11 @@ async function watch(main, id) {
   const job = () => state.jobs.get(id);
   function drawHead() {
     const found = job();
-    if (!found) { show(main, h("h1", {}, "Train"), h("p", { class: "notice warn" }, "This training is not here any more. ", h("a", { href: "#/train" }, "All jobs"))); return; }
+    if (!found) { show(main, h("h1", {}, "Train"), h("p", { class: "notice warn" }, "This training no longer exists. ", h("a", { href: "#/train" }, "All jobs"))); return; }
     const bar = found.progress.total && busy(found) ? h("progress", { max: found.progress.total, value: found.progress.done, "aria-label": "Steps" }) : null;
     show(head, h("div", {}, h("a", { href: "#/train", class: "small" }, "← All jobs"), h("h1", {}, titleOf(found), " ", h("span", { class: `state ${found.state}` }, found.state))), h("div", { class: "cluster" }, jobButtons(found, { small: false }),
       sourcesOf(found).length > 0 && h("a", { class: "button primary", href: `#/generate/${sourcesOf(found).at(-1)}` }, "Generate")));
-    show(notice, bar, found.state === "interrupted" && h("p", { class: "notice warn" }, "The process ended before the training did. Resume goes on from the last checkpoint; the result is the same as without the interruption."),
+    show(notice, bar, found.state === "interrupted" && h("p", { class: "notice warn" }, "The process ended before the training did. Resume continues from the last checkpoint; the result is the same as without the interruption."),
       found.state === "failed" && h("p", { class: "notice bad", role: "alert" }, [found.message, found.fix].filter(Boolean).join("; ")),
       busy(found) && !found.run.steps && h("p", { class: "soft" }, "The base is being loaded. The first preview comes before the first step."));
     const labels = Object.values(found.run.words ?? {});
