@@ -28,7 +28,7 @@ from magictailor.attachments.lines import canny, overlap
 from magictailor.common.files import write_json
 from magictailor.common.pictures import grid, save_png
 from magictailor.evaluate.metrics.judging import JudgeScorer, unrelated_owner
-from magictailor.evaluate.metrics.request import parse_prompt
+from magictailor.evaluate.metrics.prompts import parse_prompt
 from magictailor.evaluate.metrics.scorer import ScoredImage, Target
 from magictailor.evaluate.reporting.statistics import sign_flip_interval
 from magictailor.generation.protocol import PROMPTS
@@ -57,9 +57,9 @@ class Arm:
 
 def drawn(pair: WorldPair, prompt: str, words: list[str], subject: Concept | None = None) -> Image.Image:
     """The true image of a prompt, or the same of another subject."""
-    request = parse_prompt(prompt, words)
-    assert request is not None
-    return Image.fromarray(render(request.scene(pair, subject or request.subject(pair))).image)
+    parsed = parse_prompt(prompt, words)
+    assert parsed is not None
+    return Image.fromarray(render(parsed.scene(pair, subject or parsed.subject(pair))).image)
 
 
 def control_arms(pair: WorldPair, words: list[str], clause: str) -> Iterator[Arm]:
@@ -97,8 +97,8 @@ def measure(kind: str, folder: Path, pair: WorldPair) -> tuple[dict[str, dict[st
                 file = Path(scratch) / "shown.png"
                 if arm.shown is not None:
                     save_png(arm.shown, file)
-                request = Control("lines", file) if kind == "control" else Style(file)
-                attached = [request] if arm.shown is not None else []
+                spec = Control("lines", file) if kind == "control" else Style(file)
+                attached = [spec] if arm.shown is not None else []
                 images = [made.image for made in run.generate(arm.prompt, number=SEEDS, attachments=attached)]
             values: list[dict[str, float]] = [{} for _ in images]
             for prompt, metrics in ((arm.depicts, METRICS[:-1]), (arm.wanted, METRICS[-1:])):

@@ -269,7 +269,7 @@ def _transformers(options: argparse.Namespace) -> Iterator[Row]:
 
 def pair(options: argparse.Namespace) -> Iterator[Row]:
     """A whole pair at the shape of Stable Diffusion 2.1: the recipe's own steps, then images."""
-    from magictailor.generation.images import generate
+    from magictailor.generation.generate import generate
     from magictailor.training.run_folder import read_run
 
     with tempfile.TemporaryDirectory() as work:

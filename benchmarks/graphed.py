@@ -11,21 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from magictailor.backbones.attention import Wanted
+from magictailor.backbones.attention import MapRequest
 
 
 class _Call(nn.Module):
     """The denoiser of tensors alone: its inputs, and the words' weights if attention maps are read."""
 
-    def __init__(self, backbone: Any, names: list[str], wanted: Wanted | None) -> None:
+    def __init__(self, backbone: Any, names: list[str], request: MapRequest | None) -> None:
         super().__init__()
-        self.denoiser, self.reader, self.names, self.wanted = backbone.denoiser, backbone._reader, names, wanted
+        self.denoiser, self.reader, self.names, self.request = backbone.denoiser, backbone._reader, names, request
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         inputs = dict(zip(self.names, tensors, strict=False))
-        if self.wanted is None:
+        if self.request is None:
             return (self.denoiser(**inputs).sample,)
-        self.reader._wanted, self.reader._maps = Wanted(tensors[-1], self.wanted.layout), []
+        self.reader._request, self.reader._maps = MapRequest(tensors[-1], self.request.layout), []
         return self.denoiser(**inputs).sample, torch.stack(self.reader._maps)
 
 
@@ -37,28 +37,28 @@ class Graphed:
 
     def __call__(self, weights: Mapping[str, Tensor] | None, inputs: dict[str, Tensor], noisy: Tensor) -> Tensor:
         reader = self.backbone._reader
-        wanted = reader._wanted if reader is not None and reader.active else None
-        key = (tuple(tensor.shape for tensor in inputs.values()), wanted is not None, weights is not None)
+        request = reader._request if reader is not None and reader.active else None
+        key = (tuple(tensor.shape for tensor in inputs.values()), request is not None, weights is not None)
         if weights is not None:
             sample = self._replayed(key, weights, inputs)
         elif torch.is_grad_enabled():
-            sample = self._called(key, inputs, wanted)
+            sample = self._called(key, inputs, request)
         else:
             return self.eager(weights, inputs, noisy)
         return self.backbone._output(sample, noisy).float()
 
-    def _called(self, key: Any, inputs: dict[str, Tensor], wanted: Wanted | None) -> Tensor:
+    def _called(self, key: Any, inputs: dict[str, Tensor], request: MapRequest | None) -> Tensor:
         """Forward and backward pass as graphs."""
-        tensors = [*inputs.values(), *([] if wanted is None else [wanted.weights])]
+        tensors = [*inputs.values(), *([] if request is None else [request.weights])]
         reader = self.backbone._reader
         if key not in self.graphs:
             maps, alike = reader and reader._maps, [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
-            call = _Call(self.backbone, list(inputs), wanted)
+            call = _Call(self.backbone, list(inputs), request)
             self.graphs[key] = torch.cuda.make_graphed_callables(call, tuple(alike), allow_unused_input=True)
-            if wanted is not None:
-                reader._maps, reader._wanted = maps, wanted
+            if request is not None:
+                reader._maps, reader._request = maps, request
         sample, *maps = self.graphs[key](*tensors)
-        if wanted is not None:
+        if request is not None:
             reader._maps.extend(maps[0].unbind())
         return sample
 

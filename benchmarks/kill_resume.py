@@ -15,9 +15,7 @@ import sys
 from pathlib import Path
 
 from magictailor.common.tensors import read_metadata, read_tensors
-from magictailor.training.checkpoint import STATE_FILE
-from magictailor.training.metrics import METRICS_FILE
-from magictailor.training.run_folder import LORA_FILE, WORDS_FILE, environment
+from magictailor.training.run_folder import LORA_FILE, METRICS_FILE, STATE_FILE, WORDS_FILE, environment
 from magictailor.world.pairs import world_pair, write_pair
 
 PAIR_SEED, STAGES = 100_000_000, (range(1, 120), range(120, 300))  # the default recipe on the embedded base

@@ -15,7 +15,7 @@ from PIL import Image
 
 from magictailor.evaluate.metrics.identity import belief_error, color_error, concept_errors, other_cells
 from magictailor.evaluate.metrics.judging import judge_network, read_truths
-from magictailor.evaluate.metrics.request import parse_prompt
+from magictailor.evaluate.metrics.prompts import parse_prompt
 from magictailor.world.judgement import judged
 from magictailor.world.pairs import WorldPair, world_pair
 
@@ -23,10 +23,10 @@ from magictailor.world.pairs import WorldPair, world_pair
 def errors(pair: WorldPair, file: Path) -> Iterator[tuple[str, float]]:
     """Of one image, by part; nothing for prompts that do not name both."""
     image = Image.open(file)
-    request = parse_prompt(image.info["prompt"], pair.words)
-    if request is None or not request.both:
+    parsed = parse_prompt(image.info["prompt"], pair.words)
+    if parsed is None or not parsed.both:
         return
-    true, (seen,) = read_truths(judge_network(), pair, request).requested, judged(judge_network(), [image])
+    true, (seen,) = read_truths(judge_network(), pair, parsed).requested, judged(judge_network(), [image])
     category, component = pair.concept.category, true.components.get((pair.component.category, pair.kind))
     if category in seen.concepts and category in true.concepts:
         cells = [cell for cell in other_cells(pair.concept, pair.component) if cell in true.components]

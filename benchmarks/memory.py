@@ -99,12 +99,12 @@ class Case:
         online, batch = self.training.trained.online, self.batch(images)
         momentum = {n: p.detach() for n, p in online.items()}
         with self.objective.reading_attention():
-            outcome = self.objective.forward(batch, self.text, self.phase)
+            forward = self.objective.forward(batch, self.text, self.phase)
             with torch.no_grad():
-                condition = outcome.condition.detach()
+                condition = forward.condition.detach()
                 held = self.backbone.predict(batch.noisy, batch.times, condition, weights=momentum).output
-            loss = outcome.diffusion.sum() + outcome.attention.sum() + (held - outcome.prediction).square().mean()
-            torch.autograd.grad(loss, [*online.values(), outcome.condition.tensors["sequence"]])
+            loss = forward.diffusion.sum() + forward.attention.sum() + (held - forward.prediction).square().mean()
+            torch.autograd.grad(loss, [*online.values(), forward.condition.tensors["sequence"]])
 
     def encode(self) -> None:
         size, latent = self.backbone.size, self.objective.maker.latent_shape

@@ -17,7 +17,7 @@ from PIL import Image
 from studio_pages import opened, served
 
 from magictailor.studio.jobs import GenerateSpec, JobStore
-from magictailor.studio.jobs.job import OUTCOME_FILE, Ending
+from magictailor.studio.jobs.job import OUTCOME_FILE, JobOutcome
 from magictailor.studio.workspace import Workspace
 
 # The page's policy forbids wait_for_function, which evaluates text.
@@ -43,7 +43,7 @@ def fill(root: Path, count: int) -> None:
             "guidance": 4.0, "scheduler": "ddim",
         })  # fmt: skip
     (folder / "images.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    (folder / OUTCOME_FILE).write_text(Ending(attempt=1, outcome="done").model_dump_json())
+    (folder / OUTCOME_FILE).write_text(JobOutcome(attempt=1, outcome="done").model_dump_json())
 
 
 def measure(address: str) -> bool:

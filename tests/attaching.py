@@ -10,7 +10,7 @@ from PIL import Image
 
 import families
 import tiny
-from magictailor.attachments import Request
+from magictailor.attachments import AttachmentSpec
 from magictailor.attachments.sampling import load_attachments, sample_attached
 from magictailor.backbones import Backbone
 from magictailor.backbones.families import backbone_class
@@ -45,9 +45,9 @@ def plain(backbone: Backbone) -> bytes:
 
 
 def attached(
-    backbone: Backbone, *requests: Request, seeds: tuple[int, ...] = (3,), emphasis: float = 0.0
+    backbone: Backbone, *specs: AttachmentSpec, seeds: tuple[int, ...] = (3,), emphasis: float = 0.0
 ) -> list[np.ndarray]:
-    loaded, options = load_attachments(backbone, requests, OPTIONS.steps), replace(OPTIONS, emphasis=emphasis)
+    loaded, options = load_attachments(backbone, specs, OPTIONS.steps), replace(OPTIONS, emphasis=emphasis)
     images = sample_attached(backbone, [PROMPT] * len(seeds), seeds, options, loaded, [WITHOUT] * len(seeds))
     return [np.asarray(image, int) for image in images]
 

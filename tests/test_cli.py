@@ -220,7 +220,7 @@ def test_mistakes_in_training_the_base(
     refused(call("world", "train", "--output", tmp_path / "base", *arguments), word)
     assert not (tmp_path / "base").exists()
     before = sorted(folder.rglob("*"))
-    refused(call("world", "train", "--output", folder), "holds something else")
+    refused(call("world", "train", "--output", folder), "exists and is not a training")
     assert sorted(folder.rglob("*")) == before
 
 

@@ -30,7 +30,7 @@ from magictailor.generation.studies import STUDIES
 from magictailor.methods import CATALOGUE, METHODS, Method, recipe_for
 from magictailor.methods.base_defaults import EMBEDDED, PAPER
 from magictailor.recipe import Recipe, with_settings
-from magictailor.training.metrics import METRICS_FILE
+from magictailor.training.run_folder import METRICS_FILE
 from magictailor.world.pairs import world_pair, write_pair
 from magictailor.world.training import WorldTraining
 from magictailor.world.training.control import ControlTraining
@@ -320,7 +320,7 @@ def test_command_lines_are_understood(page: Path) -> None:
         elif name == "export":
             assert given["format"] in importlib.import_module("magictailor.exports").FORMATS
         elif name == "ask":
-            assert given["request"] in get_args(importlib.import_module("magictailor.training.requests").Request)
+            assert given["request"] in get_args(importlib.import_module("magictailor.training.requests").RunRequest)
 
 
 def test_every_command_has_an_example() -> None:

@@ -16,8 +16,7 @@ from magictailor import Generated, InputError, Record, Run, load, personalize
 from magictailor.backbones.process import Diffusion
 from magictailor.common.tensors import read_tensors
 from magictailor.generation.images import save_images
-from magictailor.training.checkpoint import STATE_FILE
-from magictailor.training.run_folder import LORA_FILE, RUN_FILE, WORDS_FILE
+from magictailor.training.run_folder import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE
 from tiny import MAPS, PROMPT, SIZE, in_child, opened, pair, recipe
 
 # Strong enough that a LoRA or words that were not loaded would show.

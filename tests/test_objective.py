@@ -172,11 +172,11 @@ def test_what_checkpointing_computes_again_is_let_go_of(monkeypatch: pytest.Monk
     phase, rows = rig.recipe.phase(0), rig.examples.rows(0)
     batch = rig.objective.maker.batch(rows, rig.examples.times(0), phase)
     with rig.objective.reading_attention():
-        outcome = rig.objective.forward(batch, rig.objective.encode_prompts(rows), phase)
-        assert float(outcome.attention.detach().min()) > 0
+        forward = rig.objective.forward(batch, rig.objective.encode_prompts(rows), phase)
+        assert float(forward.attention.detach().min()) > 0
         once = len(maps)
         assert once > 0
-        (outcome.diffusion.sum() + outcome.attention.sum()).backward()
+        (forward.diffusion.sum() + forward.attention.sum()).backward()
         assert len(maps) == 2 * once
         assert all(ref() is None for ref in maps[once:])
 
@@ -430,6 +430,17 @@ def test_stratified_times_have_one_in_each_part() -> None:
         assert sorted(parts) == [0, 1, 2, 3, 4]
         orders.add(tuple(parts))
     assert len(orders) > 10
+
+
+def test_matched_times_are_the_same_for_both_samples_and_others_in_each_image() -> None:
+    """Three images of the concept, two of the component; stratified, each time still comes from a part of its own."""
+    rig = Rig(recipe("loss.matched_times=true", "loss.stratified_times=true"), pair((3, 2)))
+    for step in range(5):
+        times = rig.examples.times(step).tolist()
+        assert times[3:] == times[:2]
+        assert len({int(time * 5) for time in times}) == 3
+    matched, drawn = (Rig(recipe(*more), pair((3, 2))).examples.times(0) for more in (["loss.matched_times=true"], []))
+    assert matched[:3].tolist() == drawn[:3].tolist()
 
 
 def test_images_are_made_anew_every_so_many_steps_and_noised_anew_in_each() -> None:

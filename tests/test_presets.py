@@ -20,7 +20,7 @@ from magictailor.backbones.stable_diffusion import StableDiffusion
 from magictailor.common.errors import InputError
 from magictailor.common.events import Event, Notice
 from magictailor.training import loop
-from magictailor.training.memory import expected_peak, seen_peak
+from magictailor.training.memory import expected_peak, peak_memory_gb
 from magictailor.training.run_folder import LORA_FILE, RUN_FILE, WORDS_FILE, read_run
 from magictailor.training.setup import build
 from magictailor.training.train import make_recipe
@@ -214,7 +214,7 @@ def test_a_run_says_the_memory_that_it_took(tmp_path: Path) -> None:
     (notice,) = [event.text for event in events if isinstance(event, Notice)]
     prefix, _, rest = notice.partition(": ")
     assert (prefix, float(rest.removesuffix(" GB"))) == ("peak memory", pytest.approx(peak, abs=0.06))
-    assert 0.1 < peak <= (seen_peak(torch.device("cpu")) or 0) + 0.01
+    assert 0.1 < peak <= (peak_memory_gb(torch.device("cpu")) or 0) + 0.01
 
 
 # --- compiled

@@ -182,7 +182,7 @@ def test_unknown_fields_in_json_are_refused() -> None:
 
 
 def test_a_value_that_is_no_text_is_refused_like_any_other() -> None:
-    with pytest.raises(InputError, match=r"phases\.0\.lr: .* is a number, for instance 0\.5"):
+    with pytest.raises(InputError, match=r"phases\.0\.lr: .* expected a number, for instance 0\.5"):
         with_settings(recipe(), ["phases.0.lr=\udcff"])
 
 

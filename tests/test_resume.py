@@ -18,12 +18,13 @@ from magictailor.common.errors import InputError, RunStopped
 from magictailor.common.events import Event, Listener, Progress, ignore
 from magictailor.common.tensors import read_metadata, read_tensors
 from magictailor.recipe import Recipe
-from magictailor.training.checkpoint import STATE_FILE, State
+from magictailor.training.checkpoint import State
 from magictailor.training.metrics import read_metrics
-from magictailor.training.requests import FOLDER, Request
+from magictailor.training.requests import FOLDER, RunRequest
 from magictailor.training.run_folder import (
     LORA_FILE,
     RUN_FILE,
+    STATE_FILE,
     WORDS_FILE,
     checkpoint_folder,
     finished_run,
@@ -165,7 +166,7 @@ def test_a_finished_run_is_not_run_again(whole: Path) -> None:
 # --- requests of another process
 
 
-def asked_meanwhile(folder: Path, request: Request, steps: int, training: Callable[[], object]) -> int:
+def asked_meanwhile(folder: Path, request: RunRequest, steps: int, training: Callable[[], object]) -> int:
     """The exit code of a training, which a process of its own asks for something once ``steps`` steps are done."""
 
     def wait_and_ask() -> None:
@@ -219,7 +220,7 @@ def test_the_command_line_stops_with_code_130(tiny_folder: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("asked", ["checkpoint", "preview"])
-def test_a_checkpoint_or_a_preview_on_request_changes_nothing(asked: Request, whole: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_or_a_preview_on_request_changes_nothing(asked: RunRequest, whole: Path, tmp_path: Path) -> None:
     """It is written after the current step, and the run goes on."""
     folder, plan = tmp_path / "run", PLANS["long"]
     seen = tmp_path / "events.jsonl"

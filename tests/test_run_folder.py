@@ -12,7 +12,7 @@ from magictailor.backbones import load_backbone
 from magictailor.common.errors import InputError
 from magictailor.common.events import Event, Notice
 from magictailor.recipe import with_settings
-from magictailor.training.run_folder import FORMAT, RUN_FILE, RunInfo, claim, describe_pair, read_run
+from magictailor.training.run_folder import FORMAT, RUN_FILE, RunInfo, acquire, describe_pair, read_run
 from tiny import Call, backbone, pair, pipeline, recipe, sd1, train
 
 SHORT = ("phases.0.steps=1", "phases.1.steps=1", "sampling.steps=2", "sampling.preview_every=0")
@@ -158,8 +158,8 @@ def test_what_two_runs_in_one_folder_must_share_is_named(tmp_path: Path) -> None
     described: dict[str, Any] = describe_pair(pair())
     plan = recipe()
     info = RunInfo("a", "digest", described, plan)
-    claim(tmp_path / "run", info)
-    claim(tmp_path / "run", info)
+    acquire(tmp_path / "run", info)
+    acquire(tmp_path / "run", info)
     others = [
         (RunInfo("b", "digest", described, plan), "model"),
         (RunInfo("a", "other", described, plan), "base"),
@@ -170,7 +170,7 @@ def test_what_two_runs_in_one_folder_must_share_is_named(tmp_path: Path) -> None
     ]
     for other, name in others:
         with pytest.raises(InputError, match=rf"output .*holds another run \({name} differs\); choose another folder"):
-            claim(tmp_path / "run", other)
+            acquire(tmp_path / "run", other)
     assert read_run(tmp_path / "run") == info
 
 

@@ -22,10 +22,10 @@ from magictailor.common.tensors import read_metadata, read_tensors
 from magictailor.methods import METHODS
 from magictailor.recipe import Recipe
 from magictailor.training import loop
-from magictailor.training.checkpoint import STATE_FILE, State
+from magictailor.training.checkpoint import State
 from magictailor.training.loop import learning_rate
 from magictailor.training.metrics import read_metrics
-from magictailor.training.run_folder import LORA_FILE, RUN_FILE, WORDS_FILE, read_run
+from magictailor.training.run_folder import LORA_FILE, RUN_FILE, STATE_FILE, WORDS_FILE, read_run
 from magictailor.training.setup import build, prepare
 from magictailor.training.step import train_step
 from tiny import DEFAULTS, PREDICTIONS, advance, backbone, base_weights, in_child, pair, pipeline, recipe, train
@@ -385,19 +385,19 @@ def test_clipping_skips_the_words_only_on_request(skip: bool, monkeypatch: pytes
     assert (norms["words"] > 1e-4) == skip
 
 
-def test_a_mask_that_vanishes_at_the_maps_size_is_refused_only_where_maps_are_read(tmp_path: Path) -> None:
+def test_a_mask_that_is_empty_at_the_maps_size_is_refused_only_where_maps_are_read(tmp_path: Path) -> None:
     one = pair((1, 1), (1 / 16, 0.5), skew=14)  # two pixels: half of a latent pixel, an eighth of a map's
     two = pair((1, 1), (1 / 16, 0.5), skew=15)  # one pixel: a quarter, and a sixteenth
     off = ("phases.0.attention=none", "phases.1.attention=none")
     build(one, recipe(), backbone())
     build(two, recipe(*off), backbone())
-    with pytest.raises(InputError, match="vanishes at 4 x 4"):
+    with pytest.raises(InputError, match="the mask is empty at the model's 4 x 4 resolution; crop the photo closer"):
         train(two, tmp_path / "two", model=backbone(), recipe=recipe())
     assert not (tmp_path / "two").exists()
 
 
 def test_a_word_beyond_the_text_encoders_length_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="shorten the prompt"):
+    with pytest.raises(InputError, match="comes after the text encoder's last token; shorten the training prompt"):
         train(pair(), tmp_path / "run", model=backbone(), recipe=recipe(f"prompts.template={'photo ' * 80}of {{}}"))
     assert not (tmp_path / "run").exists()
 

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 from PIL import Image
 
-from magictailor.attachments import Request
+from magictailor.attachments import AttachmentSpec
 from magictailor.backbones import Backbone, RuntimeOptions, load_backbone
 from magictailor.backbones.community_lora import community_lora
 from magictailor.common.errors import InputError
@@ -65,7 +65,7 @@ class Run:
         emphasis: float | None = None,
         scheduler: str | None = None,
         batch: int | None = None,
-        attachments: Sequence[Request] = (),
+        attachments: Sequence[AttachmentSpec] = (),
         listen: Listener = ignore,
     ) -> Iterator[Generated]:
         """Images of the prompts, lazily: ``number`` of each, image i from seed ``seed + i``, for any batch size.

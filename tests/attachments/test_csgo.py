@@ -13,7 +13,7 @@ from PIL import Image
 import csgo_checkout
 from attaching import OPTIONS, PROMPT, attached, built, differ, pictures, plain, wrapped
 from magictailor import load
-from magictailor.attachments import CSGO, FromImage, Request
+from magictailor.attachments import CSGO, AttachmentSpec, FromImage
 from magictailor.attachments.contract import records
 from magictailor.attachments.csgo import CODE, CONTROLNET, ENCODER, FIRST_LAYER, WEIGHTS
 from magictailor.attachments.loading import load_attachment
@@ -113,10 +113,10 @@ def test_a_run_is_restyled_with_what_it_learned(
 
 
 def test_records_change_with_what_they_name(backbone: Backbone, checkout: Path, tmp_path: Path) -> None:
-    request = CSGO(pictures(tmp_path)["picture"], checkout)
+    spec = CSGO(pictures(tmp_path)["picture"], checkout)
 
     def record() -> dict[str, Any]:
-        return dict(records(load_attachments(backbone, [request], 4))["csgo"])
+        return dict(records(load_attachments(backbone, [spec], 4))["csgo"])
 
     first = record()
     tensors = read_tensors(checkout / WEIGHTS)
@@ -129,12 +129,12 @@ def test_records_change_with_what_they_name(backbone: Backbone, checkout: Path, 
 
 
 def test_weights_may_have_a_first_layer_of_their_own(backbone: Backbone, checkout: Path, tmp_path: Path) -> None:
-    request, before = CSGO(pictures(tmp_path)["picture"], checkout), plain(backbone)
-    (usual,) = attached(backbone, request)
+    spec, before = CSGO(pictures(tmp_path)["picture"], checkout), plain(backbone)
+    (usual,) = attached(backbone, spec)
     own = backbone.pipeline.unet.conv_in.state_dict()
     more = {f"{FIRST_LAYER}.{name}": tensor.float() * 2 for name, tensor in own.items()}
     write_tensors(checkout / WEIGHTS, {**read_tensors(checkout / WEIGHTS), **more})
-    assert differ(attached(backbone, request)[0], usual) > 2
+    assert differ(attached(backbone, spec)[0], usual) > 2
     assert plain(backbone) == before
 
 
@@ -150,7 +150,7 @@ def test_what_does_not_fit_is_one_line(backbone: Backbone, checkout: Path, tmp_p
     ):
         write_tensors(tmp_path / f"{name}.safetensors", changes)
     (tmp_path / "csgo_4_32.bin").write_bytes(b"")
-    cases: list[tuple[Backbone, Request, str]] = [
+    cases: list[tuple[Backbone, AttachmentSpec, str]] = [
         (wrapped("sd1", built("sd1")), CSGO(picture, checkout), "CSGO is for SDXL, not for embedded"),
         (full, CSGO(picture, checkout), "computes only in fp16, not in fp32; choose precision fp16"),
         (backbone, CSGO(picture, tmp_path), "so it is not a checkout of CSGO; git clone"),
@@ -163,9 +163,9 @@ def test_what_does_not_fit_is_one_line(backbone: Backbone, checkout: Path, tmp_p
         (backbone, CSGO(picture, checkout, 3), "choose 0 .. 2"),
         (backbone, CSGO(tmp_path / "none.png", checkout), "none.png"),
     ]
-    for base, request, words in cases:
+    for base, spec, words in cases:
         with pytest.raises(InputError, match=words) as caught:
-            load_attachments(base, [request], 4)
+            load_attachments(base, [spec], 4)
         assert "\n" not in str(caught.value)
     (checkout / CONTROLNET).rename(tmp_path / "moved")
     with pytest.raises(InputError, match="the tile ControlNet is missing"):

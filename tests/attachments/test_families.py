@@ -8,7 +8,7 @@ import pytest
 
 import controlnets
 from attaching import BUILDERS, OPTIONS, PROMPT, attached, built, differ, pictures, plain, ready_map, wrapped
-from magictailor.attachments import Control, FromImage, Request
+from magictailor.attachments import AttachmentSpec, Control, FromImage
 from magictailor.attachments.contract import records
 from magictailor.attachments.lines import canny, overlap
 from magictailor.attachments.loading import load_attachment
@@ -41,10 +41,10 @@ def test_a_picture_starts_another_and_the_model_stays(family: str, files: dict[s
 def test_only_a_region_changes(family: str, files: dict[str, Path]) -> None:
     backbone = wrapped(family, built(family))
     before = plain(backbone)
-    request = FromImage(files["picture"], region=files["region"])
-    loaded: Any = load_attachment(request, backbone)
+    spec = FromImage(files["picture"], region=files["region"])
+    loaded: Any = load_attachment(spec, backbone)
     shown, inside = np.asarray(loaded.picture, int), np.asarray(loaded.region)
-    (made,) = attached(backbone, request)
+    (made,) = attached(backbone, spec)
     assert np.array_equal(made[inside == 0], shown[inside == 0])
     assert differ(made[inside > 0], shown[inside > 0]) > 20
     assert (inside == 0).any()
@@ -102,12 +102,12 @@ def test_records_say_what_was_attached(files: dict[str, Path], tmp_path: Path) -
     pipeline = built("sd1")
     folder = str(controlnets.save("sd1", pipeline, tmp_path / "control"))
     backbone = wrapped("sd1", pipeline)
-    requests = [
+    specs = [
         Control("canny", files["picture"], strength=0.5, model=folder),
         Control("depth", ready_map(backbone, tmp_path), ready=True, model=folder),
         FromImage(files["picture"], region=files["region"]),
     ]
-    found = records(load_attachments(backbone, requests, 4))
+    found = records(load_attachments(backbone, specs, 4))
     assert [each["kind"] for each in found["control"]] == ["canny", "depth"]
     assert found["image"]["sha256"] == found["control"][0]["sha256"] != found["image"]["region sha256"]
     assert found["control"][0]["model digest"] == found["control"][1]["model digest"]
@@ -121,7 +121,7 @@ def test_what_does_not_fit_is_one_line(files: dict[str, Path], tmp_path: Path) -
     empty = tmp_path / "empty"
     empty.mkdir()
     start = FromImage(picture)
-    cases: list[tuple[list[Request], str]] = [
+    cases: list[tuple[list[AttachmentSpec], str]] = [
         ([Control("canny", picture, model=other)], "belongs to another family than embedded"),
         ([Control("canny", picture, model=flux)], "belongs to another family than embedded"),
         ([Control("canny", picture, model=str(empty))], "config.json"),
@@ -138,9 +138,9 @@ def test_what_does_not_fit_is_one_line(files: dict[str, Path], tmp_path: Path) -
         ([FromImage(picture, region=ready_map(backbone, tmp_path, 24))], "make them the same size"),
         ([start, start], "two pictures to start from"),
     ]
-    for requests, words in cases:
+    for specs, words in cases:
         with pytest.raises(InputError, match=words):
-            load_attachments(backbone, requests, 4)
+            load_attachments(backbone, specs, 4)
     for family in ("flux2-dev", "sana"):
         with pytest.raises(InputError, match=f"image: diffusers has no pipeline for it on {family}"):
             load_attachments(wrapped(family, built(family)), [start], 4)

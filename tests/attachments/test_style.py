@@ -10,7 +10,7 @@ from PIL import Image
 import adapters
 import controlnets
 from attaching import attached, built, differ, pictures, plain, wrapped
-from magictailor.attachments import Control, FromImage, Request, Style
+from magictailor.attachments import AttachmentSpec, Control, FromImage, Style
 from magictailor.attachments.contract import records
 from magictailor.attachments.sampling import load_attachments
 from magictailor.common.errors import InputError
@@ -52,7 +52,7 @@ def test_records_and_what_does_not_fit(tmp_path: Path) -> None:
     flux, _ = adapters.save("flux", other, folder)
     write_tensors(tmp_path / "lora.safetensors", {"a": torch.zeros(1)})
     before = plain(backbone)
-    cases: list[tuple[Request, str]] = [
+    cases: list[tuple[AttachmentSpec, str]] = [
         (Style(picture, model=flux, encoder=encoder), "does not fit embedded"),
         (Style(picture, model=str(tmp_path / "lora.safetensors"), encoder=encoder), "not an IP-Adapter"),
         (Style(picture, model="adapter.bin", encoder=encoder), "not a .safetensors file"),
@@ -60,9 +60,9 @@ def test_records_and_what_does_not_fit(tmp_path: Path) -> None:
         (Style(picture, 3, model=model, encoder=encoder), "choose 0 .. 2"),
         (Style(tmp_path / "none.png", model=model, encoder=encoder), "none.png"),
     ]
-    for request, words in cases:
+    for spec, words in cases:
         with pytest.raises(InputError, match=words):
-            load_attachments(backbone, [request], 4)
+            load_attachments(backbone, [spec], 4)
     assert plain(backbone) == before
     with pytest.raises(InputError, match="takes no style image"):
         load_attachments(wrapped("qwen-image", built("qwen-image")), [Style(picture)], 4)

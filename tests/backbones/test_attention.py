@@ -10,7 +10,7 @@ from diffusers.models.attention_processor import Attention, JointAttnProcessor2_
 from torch import Tensor
 
 from magictailor.backbones import Condition
-from magictailor.backbones.attention import AttentionReader, Layout, Wanted
+from magictailor.backbones.attention import AttentionReader, Layout, MapRequest
 from magictailor.backbones.sdxl import StableDiffusionXL
 from magictailor.backbones.stable_diffusion import StableDiffusion
 from magictailor.common.errors import InputError
@@ -243,7 +243,7 @@ def test_joint_attention_is_read_over_image_and_text(options: dict[str, Any]) ->
         expected.append(probabilities[..., 6 + 3].mean(1))
     plain = layers(image, text)
     reader = AttentionReader(list(layers.both))
-    with reader.reading(Wanted(weights, Layout(slice(0, 6), slice(6, None)))) as maps:
+    with reader.reading(MapRequest(weights, Layout(slice(0, 6), slice(6, None)))) as maps:
         read = layers(image, text)
     reader.close()
     assert [torch.equal(a, b) for a, b in zip(read, plain)] == [True, True]

@@ -141,14 +141,14 @@ def test_pairs_of_a_challenge_in_a_spec() -> None:
 def test_the_commands(home: Path, call: Call) -> None:
     result = call("bench", "table", home, "--paper", "3")
     assert (result.code, result.out.count("\n")) == (0, 6)
-    result = call("bench", "table", home, "--figures", "identity", "--format", "csv")
+    result = call("bench", "table", home, "--metrics", "identity", "--format", "csv")
     assert result.out.startswith("method,identity,identity low,identity high,training s")
-    result = call("bench", "figure", home, "8a", "--output", home / "figure.png", "--figures", "identity")
+    result = call("bench", "figure", home, "8a", "--output", home / "figure.png", "--metrics", "identity")
     assert (result.code, (home / "figure.png").is_file()) == (0, True)
     result = call("bench", "figure", home, "7", "--output", home / "other.png")
     assert (result.code, (home / "other.png").exists()) == (2, False)
-    result = call("bench", "figure", home, "8a", "--output", home / "other.png", "--figures", "beauty")
+    result = call("bench", "figure", home, "8a", "--output", home / "other.png", "--metrics", "beauty")
     assert (result.code, (home / "other.png").exists()) == (2, False)
-    assert "--figures beauty: not in this bench" in result.err
+    assert "--metrics beauty: not in this bench" in result.err
     result = call("bench", "table", home, "--paper", "2")
     assert result.code == 2

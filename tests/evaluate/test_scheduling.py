@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from magictailor.evaluate import journal
-from magictailor.evaluate.journal import Journal, Progress, read_progress
+from magictailor.evaluate.journal import DriverState, Journal, read_progress
 from magictailor.evaluate.scheduling import MAX_LOSSES, Outcome, Schedule, run_schedule
 from magictailor.evaluate.sources import Source
 from magictailor.evaluate.stores import open_store
@@ -118,7 +118,7 @@ class Slow(Simulated):
 
     def __init__(self, home: Path) -> None:
         super().__init__(1, done)
-        self.home, self.seen = home, list[Progress]()
+        self.home, self.seen = home, list[DriverState]()
 
     def wait(self) -> Sequence[Outcome]:
         times = set[float]()

@@ -86,7 +86,8 @@ def test_p_does_not_depend_on_units() -> None:
 def test_a_detectable_effect_is_detected_four_times_of_five() -> None:
     rng = np.random.default_rng(2)
     count, spread = 30, 0.2
-    effect = detectable_effect(rng.normal(0, spread, 4000).tolist()) * math.sqrt(4000 / count)
+    known = rng.normal(0, 1, count)
+    effect = detectable_effect((known / known.std(ddof=1)).tolist()) * spread
     found = [sign_flip_test(rng.normal(effect, spread, count).tolist()) < 0.05 for _ in range(40)]
     assert 0.6 <= sum(found) / len(found) <= 0.97
 

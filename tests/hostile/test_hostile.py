@@ -20,9 +20,16 @@ from magictailor.exports.inspection import inspect
 from magictailor.generation.checks import check_numbers, check_prompt
 from magictailor.methods import METHODS, recipe_for
 from magictailor.recipe import Recipe
-from magictailor.training.checkpoint import STATE_FILE
-from magictailor.training.metrics import METRICS_FILE, read_metrics
-from magictailor.training.run_folder import LORA_FILE, RUN_FILE, WORDS_FILE, RunInfo, finished_run
+from magictailor.training.metrics import read_metrics
+from magictailor.training.run_folder import (
+    LORA_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    STATE_FILE,
+    WORDS_FILE,
+    RunInfo,
+    finished_run,
+)
 from tiny import pair, recipe, train
 
 

@@ -17,7 +17,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 from magictailor.common.errors import InputError
 from magictailor.mesh import make_mesh, shap_e
 from magictailor.mesh.cutout import cut_out
-from magictailor.mesh.make import Made
+from magictailor.mesh.make import MeshResult
 from magictailor.mesh.turntable import turntable
 from magictailor.world.pairs import composite_scene, world_pair
 from magictailor.world.render import render
@@ -173,7 +173,7 @@ class Hunyuan3DDiTFlowMatchingPipeline:
 }  # fmt: skip
 
 
-def made_by(backend: str, text: str, picture: Path, folder: Path) -> Made:
+def made_by(backend: str, text: str, picture: Path, folder: Path) -> MeshResult:
     """With a stand-in's text as its checkout."""
     file = folder / "checkout" / STAND_INS[backend][0]
     file.parent.mkdir(parents=True)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from magictailor.common.errors import InputError, RunError
 from magictailor.mesh import make, make_mesh
-from magictailor.mesh.make import Made
+from magictailor.mesh.make import MeshResult
 from magictailor.mesh.own_python import InstantMesh, OwnPython, Trellis2
 from tiny import Call
 
@@ -125,7 +125,7 @@ FILES = {"instantmesh": INSTANTMESH, "trellis-2": TRELLIS}
 
 @pytest.fixture(autouse=True)
 def on_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(make, "CUDA_ALONE", ())
+    monkeypatch.setattr(make, "CUDA_ONLY", ())
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def weights(tmp_path: Path) -> Path:
     return folder
 
 
-Maker = Callable[..., Made]
+Maker = Callable[..., MeshResult]
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def made_by(tmp_path: Path) -> Maker:
     mask[10:50, 20:44] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
 
-    def run(backend: str, output: str = "thing.glb", old: str = "", new: str = "", **options: Any) -> Made:
+    def run(backend: str, output: str = "thing.glb", old: str = "", new: str = "", **options: Any) -> MeshResult:
         checkout = tmp_path / "checkout"
         for name, text in FILES[backend].items():
             (checkout / name).parent.mkdir(parents=True, exist_ok=True)

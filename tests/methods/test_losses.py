@@ -58,8 +58,8 @@ def test_the_prior_is_not_masked_and_the_instance_is(priors: dict[str, list[Path
     assert rows[1].prompt == f"a photo of a {rig.examples.naming.words[rows[0].words[0]]}"
     batch = batch_of(rig, rows)
     with rig.objective.reading_attention():
-        outcome = rig.objective.forward(batch, rig.objective.encode_prompts(rows), phase)
-    error = (outcome.prediction - batch.target).detach()
+        forward = rig.objective.forward(batch, rig.objective.encode_prompts(rows), phase)
+    error = (forward.prediction - batch.target).detach()
     mask = batch.mask[0]
     instance = (mask * error[0] ** 2).sum() / (4 * mask.sum())
     prior = error[1].square().mean()

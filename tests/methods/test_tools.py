@@ -120,7 +120,7 @@ def test_bad_transfers_are_one_line(clic: Path, target: tuple[Path, Path], tmp_p
         ((clic, image, region, "--seed", "-1"), "--seed -1"),
         ((clic, image, region, "--strength", "nan"), "--strength"),
         ((clic, image, region, "--prompt", "a <hat> and <hair>"), "--prompt <hat>"),
-        ((clic, image, region, "--prompt", "a " * 80 + "<hair>"), "--prompt <hair> lies beyond"),
+        ((clic, image, region, "--prompt", "a " * 80 + "<hair>"), "--prompt <hair> comes after"),
     ):
         result = call("transfer", *arguments, "--output", tmp_path / "out")
         assert (result.code, words in result.err, result.err.count("\n")) == (2, True, 1), result

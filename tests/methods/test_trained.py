@@ -19,9 +19,8 @@ from magictailor.common.tensors import read_tensors
 from magictailor.methods import COMPARED, VARIANTS
 from magictailor.recipe import LoRA, Recipe
 from magictailor.recipe.naming import Naming
-from magictailor.training.checkpoint import STATE_FILE
 from magictailor.training.loop import learning_rate, preview
-from magictailor.training.run_folder import LORA_FILE, WEIGHTS_FILE, WORDS_FILE
+from magictailor.training.run_folder import LORA_FILE, STATE_FILE, WEIGHTS_FILE, WORDS_FILE
 from magictailor.training.setup import build, prepare
 from magictailor.training.trainables import Trainables
 from tiny import (
@@ -163,7 +162,7 @@ def test_dreambooths_words_are_rare_ones_beside_their_labels() -> None:
     training = build(pair(), short("dreambooth"), backbone())
     table = training.backbone.pipeline.text_encoder.get_input_embeddings().weight  # type: ignore[attr-defined]
     tokenizer: Any = training.backbone.pipeline.tokenizer  # type: ignore[attr-defined]
-    naming = training.naming
+    naming = training.examples.naming
     for word, rare in (("<person>", "sks"), ("<hair>", "ktn")):
         (own,), (other,) = (tokenizer(text, add_special_tokens=False).input_ids for text in (word, rare))
         assert torch.equal(table[own], table[other])
@@ -198,7 +197,7 @@ def test_clic_generates_its_first_steps_with_the_base_and_the_rest_with_the_run(
     expected = [own.encode_prompt(text, "cpu", 1, False)[0][0] for text in texts]
     assert torch.allclose(seen[0][1], expected[0], atol=1e-5)
     assert torch.allclose(seen[1][1], expected[1], atol=1e-5)
-    with pytest.raises(InputError, match="steps 1: the first 1 are the base's own with this method; choose more"):
+    with pytest.raises(InputError, match="steps 1: the first 1 are the base's own with this method; choose at least 2"):
         run.generate("<person>", steps=1)
 
 

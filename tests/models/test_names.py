@@ -52,7 +52,7 @@ def test_every_layer_of_a_lora_has_its_name_in_the_original_code(family: str) ->
             for n, m in transformer.named_modules()
             if n in modules
         }
-        native = backbone.spellings.comfyui(adapter)
+        native = backbone.lora_keys.comfyui(adapter)
     layers = {key.removesuffix(".lora_B.weight"): v for key, v in native.items() if key.endswith(".lora_B.weight")}
     assert len(layers) == count
     for name, up in layers.items():  # as many outputs as the fused layer has
@@ -90,7 +90,7 @@ def test_an_export_is_read_back_as_what_was_trained(
         return
     (file,) = (tmp_path / "out").glob("*.safetensors")
     modules = [k.removeprefix("transformer.").removesuffix(".lora_A.weight") for k in trained if ".lora_A." in k]
-    adapter = base(family).spellings.read(read_tensors(file), modules)
+    adapter = base(family).lora_keys.read(read_tensors(file), modules)
     assert set(adapter) == set(modules)
     for name, layer_read in adapter.items():
         change = trained[f"transformer.{name}.lora_B.weight"] @ trained[f"transformer.{name}.lora_A.weight"]

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from magictailor.common.errors import InputError, RunError
 from magictailor.common.tensors import read_tensors
 from magictailor.studio.jobs import ExportSpec, GenerateSpec, JobStore, TrainSpec
-from magictailor.studio.jobs.job import OUTCOME_FILE, Ending, Job, run_folder, state_of
+from magictailor.studio.jobs.job import OUTCOME_FILE, Job, JobOutcome, run_folder, state_of
 from magictailor.studio.jobs.store import status_of
 from magictailor.studio.live import run_facts
 from magictailor.studio.studio import GRIDS, Studio
@@ -40,20 +40,20 @@ def store(tmp_path: Path) -> JobStore:
 
 def end(store: JobStore, id: str, **fields: object) -> None:
     job = store.status(id).job
-    ending = Ending.model_validate({"attempt": job.attempt, **fields})
+    ending = JobOutcome.model_validate({"attempt": job.attempt, **fields})
     (store.folder(id) / OUTCOME_FILE).write_text(ending.model_dump_json())
 
 
 def test_a_state_follows_from_what_is_wanted_what_ended_and_the_lock() -> None:
     job = Job(id="00001-export", title="x", spec=EXPORT, order=1)
-    begun, done = Ending(attempt=1), Ending(attempt=1, outcome="done")
+    begun, done = JobOutcome(attempt=1), JobOutcome(attempt=1, outcome="done")
     paused = job.model_copy(update={"wanted": "pause"})
     assert state_of(job, None, False) == "queued"
     assert state_of(job, begun, True) == "running"
     assert state_of(paused, begun, True) == "pausing"
     assert state_of(job, begun, False) == "interrupted"  # the process ended and said nothing
     assert state_of(paused, begun, False) == "interrupted"
-    assert state_of(paused, Ending(attempt=1, outcome="stopped"), False) == "paused"
+    assert state_of(paused, JobOutcome(attempt=1, outcome="stopped"), False) == "paused"
     assert state_of(paused, None, False) == "paused"
     assert state_of(job, done, False) == state_of(paused, done, False) == "done"
     assert state_of(job.model_copy(update={"attempt": 2}), begun, False) == "queued"  # resumed, not begun yet
@@ -233,7 +233,7 @@ def test_checkpoints_of_one_training_side_by_side(studio: Studio) -> None:
     assert run_facts(studio.jobs.folder(train))["checkpoints"] == [4]
     spec = GenerateSpec(runs=(f"{train}@4", train), prompts=("<hat>",), number=1, steps=2, scheduler="dpm++")
     job = studio.submit(spec)
-    assert process.run(studio.jobs.folder(job.job.id), studio.places) == 0
+    assert process.run(studio.jobs.folder(job.job.id), studio.allowed) == 0
     rows = studio.gallery.find(prompts=["<hat>"])["rows"]
     assert [row["run"] for row in rows] == [train, f"{train}@4"]
     end, before = (studio.gallery.file(row["job"], row["name"]).read_bytes() for row in rows)
@@ -247,7 +247,7 @@ def test_an_export_is_named_after_its_pair(studio: Studio) -> None:
 
     train = next(s.job.id for s in studio.jobs.statuses() if s.state == "done")
     job = studio.submit(ExportSpec(run=train, formats=("comfyui",)))
-    assert process.run(studio.jobs.folder(job.job.id), studio.places) == 0
+    assert process.run(studio.jobs.folder(job.job.id), studio.allowed) == 0
     ending = studio.jobs.status(job.job.id).ending
     assert ending is not None
     files = [f for f in ending.result["files"] if f.endswith("-hat.safetensors")]

@@ -105,11 +105,11 @@ def test_bombs_and_other_files_are_refused_in_a_process_of_their_own(studio: Stu
         save_mask(studio.pairs, id, studio.pairs.add(id, 0, "a.png", png()), png((10_0, 50)))
 
 
-def test_a_mask_that_vanishes_is_warned_about(studio: Studio) -> None:
+def test_a_mask_that_is_too_small_is_warned_about(studio: Studio) -> None:
     id = studio.pairs.create("x", ["cat"])
     photo = studio.pairs.add(id, 0, "a.png", png((1600, 1200)))
     save_mask(studio.pairs, id, photo, disc((1600, 1200), 6))
-    assert "vanishes on the" in studio.pair(id)["problems"][0]
+    assert "is empty at the model's" in studio.pair(id)["problems"][0]
     save_mask(studio.pairs, id, photo, disc((1600, 1200), 300))
     assert studio.pair(id)["problems"] == []
 

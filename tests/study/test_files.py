@@ -74,7 +74,7 @@ def test_a_file_counts_once_and_a_newer_one_adds_what_is_new(study: Study, store
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"study": "0" * 16}, "answers to another study"),
+        ({"study": "0" * 16}, "holds answers to another study"),
         ({"rater": "../../x"}, "not a study's answers .rater is not as the page writes it"),
         ({"version": 2}, "not a study's answers .version 2 is unknown"),
         ({"format": "run"}, "not a study's answers .another kind of JSON file"),

@@ -134,7 +134,7 @@ def test_a_whole_training_ends_in_a_base_that_the_backbone_loads(
     assert (tmp_path / "run" / "samples.png").exists()
     state = {k: v for f in sorted((base.parent / "state").glob("*.safetensors")) for k, v in read_tensors(f).items()}
     assert len(state) > 100
-    with pytest.raises(InputError, match="holds something else"):
+    with pytest.raises(InputError, match="holds another training"):
         train_world(tmp_path / "run", replace_seed(recipe), "cpu")
     more = WorldTraining.model_validate({**TINY, "start": str(tmp_path / "run"), "autoencoder_steps": 0, "steps": 1})
     again = train_world(tmp_path / "more", more, "cpu")

@@ -12,6 +12,7 @@ from magictailor.common.errors import InputError
 from magictailor.common.hub import hub_answers
 from magictailor.common.pretrained import load_pretrained
 from magictailor.common.tensors import read_tensors, unprefixed
+from magictailor.common.text import reason
 from magictailor.weights import STYLE
 
 PARTS = ("image_proj", "ip_adapter")
@@ -19,7 +20,7 @@ FIX = "check the name and the network, or give files of your own"
 
 
 @dataclass(frozen=True)
-class Usual:
+class DefaultModels:
     """``adapter``: a file, or owner/name/file of the hub; ``encoder``: a folder, or owner/name of the hub and a folder in
     it; ``layers``: those in which it is meant to work, see `Style`."""
 
@@ -28,12 +29,14 @@ class Usual:
     layers: Literal["style", "all"] = "style"
 
 
-USUAL = {
-    # It has learned to add the style alone, in all layers.
-    "embedded": Usual(str(STYLE / "ip-adapter.safetensors"), str(STYLE / "image_encoder"), "all"),
-    "sd1": Usual("h94/IP-Adapter/models/ip-adapter_sd15.safetensors", "h94/IP-Adapter/models/image_encoder"),
-    "sdxl": Usual("h94/IP-Adapter/sdxl_models/ip-adapter_sdxl.safetensors", "h94/IP-Adapter/sdxl_models/image_encoder"),
-    "flux": Usual("XLabs-AI/flux-ip-adapter/ip_adapter.safetensors", "openai/clip-vit-large-patch14"),
+DEFAULT_MODELS = {
+    # It has learned to add only the style, in all layers.
+    "embedded": DefaultModels(str(STYLE / "ip-adapter.safetensors"), str(STYLE / "image_encoder"), "all"),
+    "sd1": DefaultModels("h94/IP-Adapter/models/ip-adapter_sd15.safetensors", "h94/IP-Adapter/models/image_encoder"),
+    "sdxl": DefaultModels(
+        "h94/IP-Adapter/sdxl_models/ip-adapter_sdxl.safetensors", "h94/IP-Adapter/sdxl_models/image_encoder"
+    ),
+    "flux": DefaultModels("XLabs-AI/flux-ip-adapter/ip_adapter.safetensors", "openai/clip-vit-large-patch14"),
 }
 SIGLIP = "StableDiffusion3Pipeline"  # the family whose adapters read SigLIP
 
@@ -46,7 +49,9 @@ def read_adapter(name: str) -> dict[str, dict[str, Tensor]]:
     """
     path = Path(name).expanduser()
     if path.suffix != ".safetensors":
-        raise InputError(f"{name}: not a .safetensors file", "convert it, or choose another", field="style_model")
+        raise InputError(
+            f"{name}: not a .safetensors file", "convert it, or choose another IP-Adapter", field="style_model"
+        )
     tensors = read_tensors(path if path.is_file() else _from_hub(name), fix=FIX, field="style_model")
     tensors = {name: tensor.half() if tensor.itemsize == 1 else tensor for name, tensor in tensors.items()}
     parts = {part: unprefixed(part, tensors) for part in PARTS}
@@ -72,8 +77,9 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(hf_hub_download(f"{owner}/{model}", file, local_files_only=not hub_answers()))
     except Exception as error:  # no such name, or no network: the library raises nearly anything
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{name}: neither a file nor found in the hub ({reason})", FIX, field="style_model") from error
+        raise InputError(
+            f"{name}: neither a file nor found in the hub ({reason(error)})", FIX, field="style_model"
+        ) from error
 
 
 def load_encoder(name: str, backbone: Backbone) -> tuple[Any, Any]:

@@ -1,6 +1,6 @@
 """What an attachment is: it joins the generation of pictures, and nothing of the run changes.
 
-A user writes a request (`FromImage`, `Control`, `Style`, `CSGO`). Loading makes it an attachment: it reads files and models and
+A user writes a spec (`FromImage`, `Control`, `Style`, `CSGO`). Loading makes it an attachment: it reads files and models and
 refuses what does not fit, before anything is generated.
 """
 

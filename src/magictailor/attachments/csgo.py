@@ -1,7 +1,7 @@
 """CSGO, from a user's own checkout: the finished picture once more, in the style of another one.
 
 CSGO restyles a content picture, and there is none yet while the run's picture is generated: so a second pass of CSGO's own
-takes the finished picture as its content. Its processors are in the run's U-Net during that pass alone, so the picture
+takes the finished picture as its content. Its processors are in the run's U-Net only during that pass, so the picture
 that is restyled is the one that the run generates without a style, to the byte.
 """
 
@@ -19,7 +19,7 @@ from magictailor.attachments.adapters import tensors_digest
 from magictailor.attachments.contract import Attachment, Role
 from magictailor.attachments.controlnets import load_controlnet
 from magictailor.attachments.joining import joined
-from magictailor.attachments.requests import CSGO
+from magictailor.attachments.specs import CSGO
 from magictailor.backbones import Backbone
 from magictailor.backbones.contract import weights_digest
 from magictailor.backbones.sampling import SamplingOptions, scheduler, to_images
@@ -28,6 +28,7 @@ from magictailor.common.errors import InputError
 from magictailor.common.files import digest
 from magictailor.common.pretrained import check_part
 from magictailor.common.tensors import read_tensors, unprefixed
+from magictailor.common.text import reason
 from magictailor.data.images import load_image
 
 INSTALL = "git clone https://github.com/instantX-research/CSGO && pip install einops torchvision"
@@ -43,7 +44,7 @@ FIRST_LAYER = "conv_in_unet_sd"  # a part that weights may have
 CONTENT, TILE = 1.0, 0.6  # how strongly the content picture holds, by its features and by the ControlNet
 
 
-def load(request: CSGO, backbone: Backbone) -> Attachment:
+def load(spec: CSGO, backbone: Backbone) -> Attachment:
     """See `magictailor.attachments.loading.load_attachment`."""
     if type(backbone.pipeline).__name__ != "StableDiffusionXLPipeline":
         raise InputError(
@@ -54,21 +55,21 @@ def load(request: CSGO, backbone: Backbone) -> Attachment:
     if backbone.runtime.precision != "fp16":
         problem = f"CSGO computes only in fp16, not in {backbone.runtime.precision}"
         raise InputError(problem, "choose precision fp16", field=FIELD)
-    checkout = check_checkout(request.checkout, CODE, "CSGO", INSTALL, FIELD)
-    parts = read_weights(Path(request.model or checkout / WEIGHTS).expanduser())
-    encoder = _there(Path(request.encoder or checkout / ENCODER).expanduser(), "the image encoder", "style_encoder")
+    checkout = check_checkout(spec.checkout, CODE, "CSGO", INSTALL, FIELD)
+    parts = read_weights(Path(spec.model or checkout / WEIGHTS).expanduser())
+    encoder = _there(Path(spec.encoder or checkout / ENCODER).expanduser(), "the image encoder", "style_encoder")
     check_part(encoder, field="style_encoder")
     folder = _there(checkout / CONTROLNET, "the tile ControlNet", FIELD)
     try:
         _, controlnet = load_controlnet(backbone, "tile", str(folder))
     except InputError as error:
         raise error.about(FIELD) from error
-    picture, _ = load_image(Path(request.image))
-    return LoadedCSGO(request, backbone, CSGOAdapter(checkout, parts, encoder, controlnet), picture.convert("RGB"))
+    picture, _ = load_image(Path(spec.image))
+    return LoadedCSGO(spec, backbone, CSGOAdapter(checkout, parts, encoder, controlnet), picture.convert("RGB"))
 
 
 def read_weights(file: Path) -> dict[str, dict[str, Tensor]]:
-    """CSGO's weights by part, from safetensors alone: its own code would unpickle them.
+    """CSGO's weights by part, from safetensors only: its own code would unpickle them.
 
     Raises:
         InputError: a missing or damaged file, a pickle, or not CSGO's.
@@ -93,8 +94,8 @@ class LoadedCSGO(Attachment):
 
     name = "csgo"
 
-    def __init__(self, request: CSGO, backbone: Backbone, adapter: "CSGOAdapter", picture: Image.Image) -> None:
-        self.request, self.backbone, self.adapter, self.picture = request, backbone, adapter, picture
+    def __init__(self, spec: CSGO, backbone: Backbone, adapter: "CSGOAdapter", picture: Image.Image) -> None:
+        self.spec, self.backbone, self.adapter, self.picture = spec, backbone, adapter, picture
         controlnet = weights_digest([adapter.controlnet])  # before it has layers of CSGO
         try:
             with backbone.inference_mode(), joined(backbone, [adapter]):
@@ -102,8 +103,7 @@ class LoadedCSGO(Attachment):
         except InputError:
             raise
         except (KeyError, IndexError, RuntimeError, ValueError, AttributeError, TypeError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(f"its weights do not fit {backbone.family} ({reason})", SEE, field=FIELD) from error
+            raise InputError(f"its weights do not fit {backbone.family} ({reason(error)})", SEE, field=FIELD) from error
         self._digests = {
             "model digest": tensors_digest(adapter.parts), "encoder digest": weights_digest([adapter.csgo.image_encoder]),
             "controlnet digest": controlnet, "code sha256": digest(adapter.checkout / CODE),
@@ -114,9 +114,9 @@ class LoadedCSGO(Attachment):
         return frozenset()  # nothing in the first pass
 
     def record(self) -> Mapping[str, Any]:
-        image = Path(self.request.image)
+        image = Path(self.spec.image)
         return {
-            "file": image.name, "sha256": digest(image), "strength": self.request.strength, "content": CONTENT, "tile": TILE,
+            "file": image.name, "sha256": digest(image), "strength": self.spec.strength, "content": CONTENT, "tile": TILE,
             **self._digests,
         }  # fmt: skip
 
@@ -130,7 +130,7 @@ class LoadedCSGO(Attachment):
             pipeline.scheduler = scheduler(options.scheduler or next(iter(backbone.schedulers)), backbone)
             sampled = self.adapter.csgo.generate(
                 pil_content_image=picture, pil_style_image=self.picture, image=picture, prompt=prompt, negative_prompt="",
-                content_scale=CONTENT, style_scale=float(self.request.strength), controlnet_conditioning_scale=TILE,
+                content_scale=CONTENT, style_scale=float(self.spec.strength), controlnet_conditioning_scale=TILE,
                 width=picture.width, height=picture.height, num_samples=1, seed=seed, guidance_scale=options.guidance,
                 num_inference_steps=options.steps, output_type=backbone.sampled_as,
             )  # fmt: skip

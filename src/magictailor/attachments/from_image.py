@@ -1,4 +1,4 @@
-"""Pictures into pictures: a picture that generation starts from, and a region that alone may change."""
+"""Pictures into pictures: a picture that generation starts from, and a region, the only part that may change."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from magictailor.attachments.contract import Attachment, Role
-from magictailor.attachments.requests import FromImage, read_region
+from magictailor.attachments.specs import FromImage, read_region
 from magictailor.backbones import Backbone
 from magictailor.backbones.sampling import to_images
 from magictailor.common.files import digest
@@ -18,19 +18,19 @@ STRENGTH, STRENGTH_INSIDE = 0.6, 1.0  # without a region, and with one
 UNET_CHANNELS = 4  # of a U-Net that inpaints without being made for it, as diffusers recognises it
 
 
-def load(request: FromImage, backbone: Backbone) -> Attachment:
+def load(spec: FromImage, backbone: Backbone) -> Attachment:
     """See `magictailor.attachments.loading.load_attachment`."""
-    usual = STRENGTH if request.region is None else STRENGTH_INSIDE
-    strength = usual if request.strength is None else request.strength
-    picture, _ = load_image(Path(request.image))
-    if request.region is None:
+    usual = STRENGTH if spec.region is None else STRENGTH_INSIDE
+    strength = usual if spec.strength is None else spec.strength
+    picture, _ = load_image(Path(spec.image))
+    if spec.region is None:
         whole = unmasked_image(picture, backbone.size)
-        return LoadedImage(request, strength, to_images(whole.pixels[None])[0], None)
-    mask = read_region(request.region, picture, request.image)
+        return LoadedImage(spec, strength, to_images(whole.pixels[None])[0], None)
+    mask = read_region(spec.region, picture, spec.image)
     pixels, inside = square(picture, mask, backbone.size)
     (shown,) = to_images(pixels[None])
     (region,) = to_images(inside[None].expand(-1, 3, -1, -1) * 2 - 1)
-    return LoadedImage(request, strength, shown, region.convert("L"))
+    return LoadedImage(spec, strength, shown, region.convert("L"))
 
 
 class LoadedImage(Attachment):
@@ -38,8 +38,8 @@ class LoadedImage(Attachment):
 
     name = "image"
 
-    def __init__(self, request: FromImage, strength: float, picture: Image.Image, region: Image.Image | None) -> None:
-        self.request, self.strength, self.picture, self.region = request, strength, picture, region
+    def __init__(self, spec: FromImage, strength: float, picture: Image.Image, region: Image.Image | None) -> None:
+        self.spec, self.strength, self.picture, self.region = spec, strength, picture, region
         self._channels: int | None = None
 
     @property
@@ -47,9 +47,9 @@ class LoadedImage(Attachment):
         return frozenset({"image"} if self.region is None else {"image", "region"})
 
     def record(self) -> Mapping[str, Any]:
-        found: dict[str, Any] = {"file": Path(self.request.image).name, "sha256": digest(Path(self.request.image))}
-        if self.request.region is not None:
-            found["region sha256"] = digest(Path(self.request.region))
+        found: dict[str, Any] = {"file": Path(self.spec.image).name, "sha256": digest(Path(self.spec.image))}
+        if self.spec.region is not None:
+            found["region sha256"] = digest(Path(self.spec.region))
         return {**found, "strength": self.strength}
 
     def inputs(self, count: int) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class LoadedImage(Attachment):
         self._inpaints = "Inpaint" in type(pipeline).__name__
         unet = getattr(pipeline, "unet", None)
         if self._inpaints and unet is not None and unet.config.in_channels == pipeline.vae.config.latent_channels:
-            # diffusers tells by the number 4 that a U-Net reads latents alone; the embedded base has 16.
+            # diffusers tells by the number 4 that a U-Net reads only latents; the embedded base has 16.
             self._channels = unet.config.in_channels
             unet.register_to_config(in_channels=UNET_CHANNELS)
 

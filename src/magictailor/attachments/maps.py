@@ -8,6 +8,7 @@ from PIL import Image
 
 from magictailor.attachments.lines import canny
 from magictailor.common.errors import InputError
+from magictailor.common.text import reason
 
 ANNOTATORS = "lllyasviel/Annotators"  # of controlnet-aux: where its detectors' weights are
 DETECTORS = {"depth": "MidasDetector", "pose": "OpenposeDetector", "lines": "LineartDetector"}
@@ -30,9 +31,8 @@ def _detected(name: str) -> Callable[[Image.Image], Image.Image]:
         try:
             detector: Any = getattr(controlnet_aux, name).from_pretrained(ANNOTATORS)
         except Exception as error:  # not in the hub's cache, and no network: the library raises nearly anything
-            reason = " ".join(str(error).split())[:160]
             raise InputError(
-                f"{name}: its weights ({ANNOTATORS}) cannot be read ({reason})",
+                f"{name}: its weights ({ANNOTATORS}) cannot be read ({reason(error)})",
                 "check the network, or give a ready map",
                 field="control",
             ) from error

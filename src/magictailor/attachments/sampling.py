@@ -11,13 +11,13 @@ from magictailor.attachments.from_image import LoadedImage
 from magictailor.attachments.joining import combined, joined, joint_class
 from magictailor.attachments.loading import load_attachment
 from magictailor.attachments.pipelines import ONE_AT_A_TIME, SEVERAL_MAPS
-from magictailor.attachments.requests import Request
+from magictailor.attachments.specs import AttachmentSpec
 from magictailor.backbones import Backbone
 from magictailor.backbones.sampling import SamplingOptions, sample
 from magictailor.common.errors import InputError
 
 
-def load_attachments(backbone: Backbone, requests: Sequence[Request], steps: int) -> list[Attachment]:
+def load_attachments(backbone: Backbone, specs: Sequence[AttachmentSpec], steps: int) -> list[Attachment]:
     """Load all of them.
 
     Args:
@@ -26,14 +26,16 @@ def load_attachments(backbone: Backbone, requests: Sequence[Request], steps: int
     Raises:
         InputError: one does not fit the backbone or the others; nothing has been generated.
     """
-    for request in requests:
-        request.check()
-    loaded = [load_attachment(request, backbone) for request in requests]
+    for spec in specs:
+        spec.check()
+    loaded = [load_attachment(spec, backbone) for spec in specs]
     starts = [a for a in loaded if isinstance(a, LoadedImage)]
     if len(starts) > 1:
         raise InputError("two pictures to start from", "give one", field="image")
     if starts and int(steps * starts[0].strength) < 1:
-        raise InputError(f"{starts[0].strength}: leaves none of the {steps} steps", "choose more", field="strength")
+        raise InputError(
+            f"{starts[0].strength}: leaves none of the {steps} steps", "choose a higher strength", field="strength"
+        )
     _check_controls(backbone, [a for a in loaded if isinstance(a, LoadedControl)])
     if loaded:
         kind = joint_class(backbone, loaded)

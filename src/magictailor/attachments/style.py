@@ -8,37 +8,38 @@ from typing import Any
 
 from PIL import Image
 
-from magictailor.attachments.adapters import USUAL, load_encoder, read_adapter, tensors_digest
+from magictailor.attachments.adapters import DEFAULT_MODELS, load_encoder, read_adapter, tensors_digest
 from magictailor.attachments.contract import Attachment, Role
-from magictailor.attachments.requests import Style
+from magictailor.attachments.specs import Style
 from magictailor.backbones import Backbone
 from magictailor.backbones.contract import weights_digest
 from magictailor.common.errors import InputError
 from magictailor.common.files import digest
+from magictailor.common.text import reason
 from magictailor.data.images import load_image
 
 ARGUMENT = "ip_adapter_image"
 
 
-def load(request: Style, backbone: Backbone) -> Attachment:
+def load(spec: Style, backbone: Backbone) -> Attachment:
     """See `magictailor.attachments.loading.load_attachment`."""
     if not hasattr(backbone.pipeline, "load_ip_adapter"):
         raise InputError(f"{backbone.family} takes no style image in diffusers", "leave it out", field="style")
-    usual = USUAL.get(backbone.family)
-    model = request.model or (usual.adapter if usual else None)
-    encoder = request.encoder or (usual.encoder if usual else None)
+    default = DEFAULT_MODELS.get(backbone.family)
+    model = spec.model or (default.adapter if default else None)
+    encoder = spec.encoder or (default.encoder if default else None)
     if model is None or encoder is None:
         raise InputError(
             f"there is no standard IP-Adapter for {backbone.family}",
             "name one and its image encoder (style_model, style_encoder)",
             field="style",
         )
-    if request.layers is None:
-        own = usual.layers if usual is not None and model == usual.adapter else "style"
-        request = replace(request, layers=own)
+    if spec.layers is None:
+        own = default.layers if default is not None and model == default.adapter else "style"
+        spec = replace(spec, layers=own)
     network, prepare = load_encoder(encoder, backbone)
-    picture, _ = load_image(Path(request.image))
-    loaded = LoadedStyle(request, model, read_adapter(model), network, prepare, picture)
+    picture, _ = load_image(Path(spec.image))
+    loaded = LoadedStyle(spec, model, read_adapter(model), network, prepare, picture)
     loaded.try_on(backbone)
     return loaded
 
@@ -50,14 +51,14 @@ class LoadedStyle(Attachment):
 
     def __init__(
         self,
-        request: Style,
+        spec: Style,
         model: str,
         tensors: dict[str, dict[str, Any]],
         encoder: Any,
         prepare: Any,
         picture: Image.Image,
     ) -> None:
-        self.request, self.model, self.tensors = request, model, tensors
+        self.spec, self.model, self.tensors = spec, model, tensors
         self.encoder, self.prepare, self.picture = encoder, prepare, picture
         self._kept: dict[str, Any] = {}
 
@@ -66,11 +67,11 @@ class LoadedStyle(Attachment):
         return frozenset({"style"})
 
     def record(self) -> Mapping[str, Any]:
-        request = self.request
+        spec = self.spec
         return {
-            "file": Path(request.image).name, "sha256": digest(Path(request.image)),
+            "file": Path(spec.image).name, "sha256": digest(Path(spec.image)),
             "model": Path(self.model).name if Path(self.model).is_file() else self.model, "model digest": tensors_digest(self.tensors),
-            "encoder digest": weights_digest([self.encoder]), "strength": request.strength, "layers": request.layers,
+            "encoder digest": weights_digest([self.encoder]), "strength": spec.strength, "layers": spec.layers,
         }  # fmt: skip
 
     def modules(self) -> dict[str, Any]:
@@ -91,9 +92,10 @@ class LoadedStyle(Attachment):
             with joined(backbone, [self]):
                 pass
         except (KeyError, IndexError, RuntimeError, ValueError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:160]
             raise InputError(
-                f"{self.model}: does not fit {backbone.family} ({reason})", "choose another", field="style_model"
+                f"{self.model}: does not fit {backbone.family} ({reason(error)})",
+                "choose another IP-Adapter",
+                field="style_model",
             ) from error
 
     def attach(self, pipeline: Any) -> None:
@@ -121,9 +123,9 @@ class LoadedStyle(Attachment):
 
     def _scale(self, denoiser: Any) -> Any:
         """The strength in each layer: InstantStyle's are those of the first block on the way up that has attention, of
-        SDXL's ten-layer blocks the middle one alone."""
-        strength = float(self.request.strength)
-        if self.request.layers == "all" or not hasattr(denoiser, "up_blocks"):
+        SDXL's ten-layer blocks only the middle one."""
+        strength = float(self.spec.strength)
+        if self.spec.layers == "all" or not hasattr(denoiser, "up_blocks"):
             return strength
         number, block = next((i, b) for i, b in enumerate(denoiser.up_blocks) if hasattr(b, "attentions"))
         count = len(block.attentions)

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from magictailor.backbones.conditions import Condition
 from magictailor.backbones.contract import Keys
-from magictailor.common.tensors import sent
+from magictailor.common.tensors import to_device
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ CROSS_ATTENTION = Layout(slice(None), slice(None))
 
 
 @dataclass(frozen=True)
-class Wanted:
+class MapRequest:
     """The maps of one forward pass: the share of each position of the text in a word's map, [N, n, L], and the layout."""
 
     weights: Tensor
@@ -44,22 +44,22 @@ def word_weights(condition: Condition, attend: Sequence[Sequence[str]], length: 
         for number, word in enumerate(words):
             span = list(condition.spans[row][word])
             weights[row, number, span] = 1 / len(span)
-    return sent(weights, device)
+    return to_device(weights, device)
 
 
 def read_maps(
-    query: Tensor, key: Tensor, scale: float, wanted: Wanted, mask: Tensor | None = None, over: Keys = "all"
+    query: Tensor, key: Tensor, scale: float, request: MapRequest, mask: Tensor | None = None, over: Keys = "all"
 ) -> Tensor:
     """Maps of n words, mean over heads, [N, n, image queries]: softmax over the keys, then the words' columns.
 
     Args:
         query: [N, heads, queries, d], after norms and position encoding; ``key`` [N, heads, keys, d] likewise.
         mask: [N or 1, heads or 1, queries or 1, keys], booleans (false: not attended to) or numbers to add.
-        over: the softmax is over all keys, or over those of the text alone.
+        over: the softmax is over all keys, or only over those of the text.
     """
-    image, heads = query[:, :, wanted.layout.image], query.shape[1]
+    image, heads = query[:, :, request.layout.image], query.shape[1]
     if mask is not None and mask.shape[-2] > 1:
-        mask = mask[..., wanted.layout.image, :]
+        mask = mask[..., request.layout.image, :]
 
     def summed(image: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
         """The sum over these heads."""
@@ -67,9 +67,9 @@ def read_maps(
             scores = image.float() * scale @ key.float().transpose(-1, -2)
             if mask is not None:
                 scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-            text = wanted.layout.text
+            text = request.layout.text
             of_text = scores[..., text].softmax(-1) if over == "text" else scores.softmax(-1)[..., text]
-            return torch.einsum("nhql,nkl->nkq", of_text[..., : wanted.weights.shape[-1]], wanted.weights)
+            return torch.einsum("nhql,nkl->nkq", of_text[..., : request.weights.shape[-1]], request.weights)
 
     if image.shape[:3].numel() * key.shape[2] <= MANY_SCORES:
         return summed(image, key, mask) / heads
@@ -86,7 +86,7 @@ class AttentionReader:
 
     def __init__(self, layers: Sequence[Any], over: Keys = "all") -> None:
         self._over: Keys = over
-        self._wanted: Wanted | None = None
+        self._request: MapRequest | None = None
         self._maps: list[Tensor] | None = None
         self._replaced = [(layer, layer.processor) for layer in layers]
         for layer, processor in self._replaced:
@@ -97,13 +97,13 @@ class AttentionReader:
             layer.set_processor(processor)
 
     @contextmanager
-    def reading(self, wanted: Wanted) -> Iterator[list[Tensor]]:
+    def reading(self, request: MapRequest) -> Iterator[list[Tensor]]:
         """Inside, one forward pass adds a map [N, n, queries] per layer to the list; elsewhere nothing is read."""
-        self._wanted, self._maps = wanted, []
+        self._request, self._maps = request, []
         try:
             yield self._maps
         finally:
-            self._wanted = self._maps = None
+            self._request = self._maps = None
 
     def reading_again(self) -> AbstractContextManager[Any]:
         """Inside, everything is read that is being read now.
@@ -111,16 +111,16 @@ class AttentionReader:
         Gradient checkpointing runs a layer again in the backward pass and needs the same computation; its maps are
         thrown away, as their graphs would hold the memory that checkpointing saves.
         """
-        return nullcontext() if self._wanted is None else self.reading(self._wanted)
+        return nullcontext() if self._request is None else self.reading(self._request)
 
     @property
     def active(self) -> bool:
-        return self._wanted is not None
+        return self._request is not None
 
     def read(self, query: Tensor, key: Tensor, scale: float, mask: Tensor | None) -> None:
-        assert self._wanted is not None
+        assert self._request is not None
         assert self._maps is not None
-        self._maps.append(read_maps(query, key, scale, self._wanted, mask, self._over))
+        self._maps.append(read_maps(query, key, scale, self._request, mask, self._over))
 
 
 class _Watching(TorchFunctionMode):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from magictailor.common.errors import InputError
 from magictailor.common.files import digest
-from magictailor.common.headers import read_header
+from magictailor.common.headers import BUNDLE, read_header
+from magictailor.common.text import reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,23 +60,23 @@ def _readable(pipeline: Any, file: Path) -> "dict[str, Tensor] | str":
 
     Those are files with embeddings, and a U-Net's with ComfyUI's native keys, which are renamed; it knows other families'.
     """
-    from magictailor.backbones.lora import UNetSpellings
+    from magictailor.backbones.lora import UNetLoRAKeys
     from magictailor.common.tensors import read_tensors
 
     keys = list(read_header(file, FIX, field="loras").entries)
     if any("dora_scale" in key for key in keys):
         raise ValueError("it is a DoRA, whose magnitudes are not read")
     found = read_tensors(file, fix=FIX, field="loras", limit=MAX_BYTES)
-    tensors = {key: tensor for key, tensor in found.items() if not key.startswith("bundle_emb.")}
+    tensors = {key: tensor for key, tensor in found.items() if not key.startswith(BUNDLE)}
     unet = getattr(pipeline, "unet", None)
     if unet is None or not any(key.startswith("diffusion_model.") for key in tensors):
         return str(file) if len(tensors) == len(keys) else tensors
     modules = [n for n, m in unet.named_modules() if ".attentions." in n and hasattr(m, "weight")]
-    spellings = UNetSpellings(unet.config.layers_per_block, sgm=False)
-    adapter = spellings.read(tensors, modules)
+    lora_keys = UNetLoRAKeys(unet.config.layers_per_block, sgm=False)
+    adapter = lora_keys.read(tensors, modules)
     if 2 * len(adapter) < sum(".lora_" in key for key in tensors):
         raise ValueError("it has layers that this model does not have")
-    return spellings.diffusers(adapter)
+    return lora_keys.diffusers(adapter)
 
 
 def merge(pipeline: Any, loras: Iterable[CommunityLoRA]) -> None:
@@ -97,9 +98,8 @@ def merge(pipeline: Any, loras: Iterable[CommunityLoRA]) -> None:
         except InputError:
             raise
         except Exception as error:  # another family's sizes, a picture: the library raises nearly anything
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
             raise InputError(
-                f"{file}: not a LoRA for this model ({reason})",
+                f"{file}: not a LoRA for this model ({reason(error)})",
                 f"`magictailor inspect {file}` says what it is",
                 field="loras",
             ) from error

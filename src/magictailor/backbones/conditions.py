@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from magictailor.common.errors import InputError
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -51,6 +53,11 @@ class Condition:
         ]
         if pairs:
             torch.autograd.backward([ours for ours, _ in pairs], [gradient for _, gradient in pairs])
+
+
+def cut_off(word: str, fix: str, *, field: str = "") -> InputError:
+    """For a pseudo-word without a span: its prompt is so long that the text encoder does not read it."""
+    return InputError(f"{word} comes after the text encoder's last token", fix, field=field)
 
 
 @dataclass(frozen=True)

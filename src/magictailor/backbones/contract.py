@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from magictailor.backbones.community_lora import CommunityLoRA
 from magictailor.backbones.conditions import Condition, Prediction
-from magictailor.backbones.lora import Spellings
+from magictailor.backbones.lora import LoRAKeys
 from magictailor.backbones.process import Schedulers
 from magictailor.backbones.runtime import Runtime
 from magictailor.recipe import Kind
@@ -94,7 +94,7 @@ class Backbone(ABC):
 
     @property
     @abstractmethod
-    def spellings(self) -> Spellings:
+    def lora_keys(self) -> LoRAKeys:
         """The names that tools give the layers of its LoRA."""
 
     @property
@@ -187,11 +187,11 @@ class Backbone(ABC):
 
     @abstractmethod
     def encode_images(self, pixels: Tensor, noise: Tensor) -> Tensor:
-        """Pixels [N, 3, H, W] in [-1, 1] to scaled latents; ``noise`` of the latents' shape samples the posterior."""
+        """Pixels [N, 3, H, W] in [-1, 1] to scaled latents [N, C, h, w]; ``noise``, of that shape, samples the posterior."""
 
     @abstractmethod
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Scaled latents to pixels in [-1, 1]."""
+        """Scaled latents [N, C, h, w] to pixels [N, 3, H, W], float32; an image's are in [-1, 1], and nothing is clamped."""
 
     # --- the diffusion process
 
@@ -200,21 +200,22 @@ class Backbone(ABC):
         """Training times from uniform numbers in [0, 1), [N]; integers or real numbers, as the family has them."""
 
     @abstractmethod
-    def add_noise(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor: ...
+    def add_noise(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """Latents and noise [N, C, h, w], mixed as the process does it at these times [N]: the denoiser's input."""
 
     @abstractmethod
     def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-        """What `predict` should return: the noise, the velocity or the flow."""
+        """What `predict` should return for `add_noise` of the same: the noise, the velocity or the flow, [N, C, h, w]."""
 
     @abstractmethod
     def noise_level(self, times: Tensor) -> Tensor:
-        """How far times are on the way from the image (0) to noise (1)."""
+        """How far times [N] are on the way from the image (0) to noise (1), [N]."""
 
     @abstractmethod
     def predict(
         self,
         noisy: Tensor,
-        time: Tensor,
+        times: Tensor,
         condition: Condition,
         *,
         attend: Sequence[Sequence[str]] | None = None,
@@ -223,6 +224,8 @@ class Backbone(ABC):
         """The denoiser's prediction for N latents.
 
         Args:
+            noisy: [N, C, h, w], see `add_noise`.
+            times: [N].
             attend: for each latent, the pseudo-words whose attention maps are returned, averaged over heads and the
                 layers of `reading_attention`, inside which the call has to be; a row with fewer words than another has
                 zeros. None: no maps, and fused attention everywhere.

@@ -35,6 +35,27 @@ BY_PIPELINE = {
 }  # fmt: skip
 
 
+def sd_family(vocabulary: int, activation: str, prediction: str | None) -> str:
+    """By CLIP's number of words and activation, which is another in SD 2, and by what the denoiser predicts."""
+    if vocabulary < CLIP_VOCABULARY // 2:
+        return "embedded"
+    if activation == "quick_gelu":
+        return "sd1"
+    return "sd2-v" if prediction == "v_prediction" else "sd2"
+
+
+def sd3_family(vocabulary: int | None) -> str:
+    """By CLIP's number of words; None: T5 reads the prompts, too."""
+    if vocabulary is None:
+        return "sd3"
+    return "embedded-dit" if vocabulary < CLIP_VOCABULARY // 2 else "sd3-clip"
+
+
+def klein_family(single_blocks: int) -> str:
+    """klein 4B has 20 single blocks, 9B more."""
+    return "flux2-klein-4b" if single_blocks <= 20 else "flux2-klein-9b"
+
+
 def family_on_disk(model: str) -> str | None:
     """The family of a model by its configuration files, without torch; None: not on this disk, or not known.
 
@@ -72,17 +93,11 @@ def _family_of_folder(folder: Path) -> str | None:
     index = read_index(folder)
     kind = index["_class_name"]
     if kind == "StableDiffusionPipeline":
-        text = config("text_encoder")
-        if text["vocab_size"] < CLIP_VOCABULARY // 2:
-            return "embedded"
-        if text.get("hidden_act", "quick_gelu") == "quick_gelu":
-            return "sd1"
-        noise = config("scheduler", "scheduler_config.json")
-        return "sd2-v" if noise.get("prediction_type") == "v_prediction" else "sd2"
+        text, noise = config("text_encoder"), config("scheduler", "scheduler_config.json")
+        return sd_family(text["vocab_size"], text.get("hidden_act", "quick_gelu"), noise.get("prediction_type"))
     if kind == "StableDiffusion3Pipeline":
-        if index.get("text_encoder_3") != [None, None]:
-            return "sd3"
-        return "embedded-dit" if config("text_encoder")["vocab_size"] < CLIP_VOCABULARY // 2 else "sd3-clip"
+        t5 = index.get("text_encoder_3") != [None, None]
+        return sd3_family(None if t5 else config("text_encoder")["vocab_size"])
     if kind == "Flux2KleinPipeline":
-        return "flux2-klein-4b" if config("transformer")["num_single_layers"] <= 20 else "flux2-klein-9b"
+        return klein_family(config("transformer")["num_single_layers"])
     return BY_PIPELINE.get(kind)

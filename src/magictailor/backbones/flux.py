@@ -25,7 +25,7 @@ class Flux(Transformer):
         "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",
     )  # fmt: skip
     native = FLUX
-    read = (0.79, 1.0)  # blocks 15 to 18 of 19: ConceptAttention
+    default_map_blocks = (0.79, 1.0)  # blocks 15 to 18 of 19: ConceptAttention
     negative = False
 
     @property
@@ -49,7 +49,7 @@ class Flux(Transformer):
         )
         return text, tokenized.offset_mapping
 
-    def _inputs(self, noisy: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    def _inputs(self, noisy: Tensor, times: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         number, channels, height, width = noisy.shape
         sequence, pipeline = tensors["sequence"], self.pipeline
         guided = bool(self.config.guidance_embeds)
@@ -57,7 +57,7 @@ class Flux(Transformer):
             "hidden_states": pipeline._pack_latents(noisy, number, channels, height, width),
             "encoder_hidden_states": sequence,
             "pooled_projections": tensors["pooled"],
-            "timestep": time,
+            "timestep": times,
             "img_ids": pipeline._prepare_latent_image_ids(number, height // 2, width // 2, noisy.device, noisy.dtype),
             "txt_ids": noisy.new_zeros(sequence.shape[1], 3),
             "guidance": torch.full((number,), GUIDANCE, device=noisy.device) if guided else None,

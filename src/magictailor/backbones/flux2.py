@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from magictailor.backbones.attention import Layout
+from magictailor.backbones.families import klein_family
 from magictailor.backbones.latents import Codec, Normalised
 from magictailor.backbones.native_names import FLUX2
 from magictailor.backbones.transformer import ATTENTION, Offsets, Parts, Transformer
@@ -22,7 +23,7 @@ class Flux2Klein(Transformer):
     blocks = ("transformer_blocks.", "single_transformer_blocks.")
     native = FLUX2
     takes_references = True
-    read = (0.6, 1.0)
+    default_map_blocks = (0.6, 1.0)
     patch = 1
 
     def _codec(self) -> Codec:
@@ -30,8 +31,7 @@ class Flux2Klein(Transformer):
 
     @property
     def family(self) -> str:
-        """klein 4B has 20 single blocks, 9B more."""
-        return "flux2-klein-4b" if self.config.num_single_layers <= 20 else "flux2-klein-9b"
+        return klein_family(self.config.num_single_layers)
 
     @property
     def settings(self) -> Sequence[str]:
@@ -39,7 +39,7 @@ class Flux2Klein(Transformer):
 
     @property
     def lora_targets(self) -> Sequence[str]:
-        """By their whole names where the ending alone is also that of other layers."""
+        """By their whole names where the ending is also that of other layers."""
         single = range(self.config.num_single_layers)
         return (*ATTENTION, "to_qkv_mlp_proj", *(f"single_transformer_blocks.{i}.attn.to_out" for i in single))
 
@@ -57,13 +57,13 @@ class Flux2Klein(Transformer):
         )
         return read, tokenized.offset_mapping
 
-    def _inputs(self, noisy: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    def _inputs(self, noisy: Tensor, times: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         sequence, pipeline = tensors["sequence"], self.pipeline
         guided = bool(self.config.guidance_embeds)
         return {
             "hidden_states": pipeline._pack_latents(noisy),
             "encoder_hidden_states": sequence,
-            "timestep": time,
+            "timestep": times,
             "img_ids": pipeline._prepare_latent_ids(noisy).to(noisy.device),
             "txt_ids": pipeline._prepare_text_ids(sequence).to(noisy.device),
             "guidance": torch.full((len(noisy),), GUIDANCE, device=noisy.device) if guided else None,

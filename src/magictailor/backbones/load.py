@@ -24,14 +24,18 @@ from magictailor.common.events import Listener, Notice, ignore
 from magictailor.common.hub import hub_answers
 from magictailor.common.logging import quiet_loading
 from magictailor.common.pretrained import check_part
-from magictailor.common.text import shortened
+from magictailor.common.text import reason, shortened
 
 NOT_NEEDED = ("safety_checker", "feature_extractor", "image_encoder")
 
 
 def _check_kind(kind: str, model: str) -> str:
     if kind not in CLASSES:
-        raise InputError(f"{model}: a {kind}", f"choose a model of one of {', '.join(CLASSES)}", field="model")
+        raise InputError(
+            f"{model}: is a {kind}, which magictailor cannot train",
+            f"choose a model of one of {', '.join(CLASSES)}",
+            field="model",
+        )
     return kind
 
 
@@ -69,7 +73,7 @@ def _download(model: str, listen: Listener) -> str:
     left_out = {"safety_checker": None} if kind == "StableDiffusionPipeline" else {}
     try:
         return str(DiffusionPipeline.download(model, use_safetensors=True, **left_out))
-    except OSError:  # some keep half precision alone
+    except OSError:  # some keep only half precision
         return str(DiffusionPipeline.download(model, use_safetensors=True, variant="fp16", **left_out))
 
 
@@ -122,13 +126,13 @@ def _from_hub(model: str, listen: Listener) -> str:
     except GatedRepoError as error:
         raise _gated(model) from error
     except Exception as error:
-        raise _not_had(model, " ".join(str(error).split())[:160]) from error
+        raise _not_had(model, reason(error)) from error
 
 
-def _not_had(model: str, reason: str) -> InputError:
+def _not_had(model: str, why: str) -> InputError:
     return InputError(
         f"{model}: neither a folder or file here nor complete in the hub's cache, and the hub gave no safetensors "
-        f"({reason})",
+        f"({why})",
         f"check the name (for instance {PAPERS_BASE}) and the network",
         field="model",
     )
@@ -184,7 +188,7 @@ def _move(backbone: Backbone, runtime: Runtime) -> None:
         ) from error
     except RuntimeError as error:  # a bitsandbytes without a library for this card says so only now
         raise InputError(
-            f"{runtime.precision} (preset {runtime.preset.name}) on {runtime.device}: {' '.join(str(error).split())[:160]}",
+            f"{runtime.precision} (preset {runtime.preset.name}) on {runtime.device}: {reason(error)}",
             "try precision bf16",
             field="precision",
         ) from error

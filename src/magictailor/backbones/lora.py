@@ -1,4 +1,4 @@
-"""A LoRA without any tool's names, and its spellings. Strength 1 means what was trained, in each."""
+"""A LoRA without any tool's names, and its keys in files. Strength 1 means what was trained, in each."""
 
 import json
 from abc import ABC, abstractmethod
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from magictailor.backbones.lora_names import comfyui_name, kohya_name
 from magictailor.backbones.native_names import Native, Table, native_layer
+from magictailor.common.headers import LORA_CONFIG
 from magictailor.common.tensors import prefixed
 
-HEADER = "lora_adapter_metadata"
 # Of peft's configuration, what every version knows that diffusers works with: older ones refuse a field of later ones.
 KNOWN_FIELDS = ("r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "lora_bias", "use_dora")
 A, B, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
@@ -44,7 +44,7 @@ Adapter = Mapping[str, Layer]  # by the denoiser's layer's name in diffusers
 def header_alpha(header: Mapping[str, str]) -> float | None:
     """The alpha that diffusers keeps in the file's header for all layers, if it says one."""
     try:
-        config = json.loads(header.get(HEADER, "{}"))
+        config = json.loads(header.get(LORA_CONFIG, "{}"))
         alpha = next((v for k, v in config.items() if k.endswith(".lora_alpha") and "text" not in k), None)
     except (ValueError, AttributeError):
         return None
@@ -53,10 +53,10 @@ def header_alpha(header: Mapping[str, str]) -> float | None:
 
 def diffusers_header(header: Mapping[str, str], adapter: Adapter) -> dict[str, str]:
     """The header that diffusers makes its LoraConfig of: the run's, with alpha as it is after folding."""
-    config = {k: v for k, v in json.loads(header[HEADER]).items() if k.rpartition(".")[2] in KNOWN_FIELDS}
+    config = {k: v for k, v in json.loads(header[LORA_CONFIG]).items() if k.rpartition(".")[2] in KNOWN_FIELDS}
     rank = next(iter(adapter.values())).rank
     config |= {key: rank for key in config if key.endswith(".lora_alpha")}
-    return {"format": "pt", HEADER: json.dumps(config, sort_keys=True)}
+    return {"format": "pt", LORA_CONFIG: json.dumps(config, sort_keys=True)}
 
 
 def _spelled(layers: Mapping[str, Layer], down: str, up: str) -> dict[str, Tensor]:
@@ -67,7 +67,7 @@ def _spelled(layers: Mapping[str, Layer], down: str, up: str) -> dict[str, Tenso
     return out
 
 
-class Spellings(ABC):
+class LoRAKeys(ABC):
     """A family's LoRA in the names of each tool. ``part``: the denoiser's folder in diffusers format."""
 
     part: str
@@ -89,7 +89,7 @@ class Spellings(ABC):
 
     @abstractmethod
     def read(self, tensors: Tensors, modules: Iterable[str], alpha: float | None = None) -> Adapter:
-        """Those of the ``modules`` that the tensors hold, in whichever spelling. ``alpha``: of layers without one."""
+        """Those of the ``modules`` that the tensors hold, under whichever names. ``alpha``: of layers without one."""
 
 
 def _found(tensors: Tensors, names: Mapping[str, tuple[str, str]], alpha: float | None) -> Layer | None:
@@ -101,7 +101,7 @@ def _found(tensors: Tensors, names: Mapping[str, tuple[str, str]], alpha: float 
     return None
 
 
-class UNetSpellings(Spellings):
+class UNetLoRAKeys(LoRAKeys):
     """``layers``: of a block; ``sgm``: kohya's files hold the original code's names, as SDXL's do."""
 
     part = "unet"
@@ -125,7 +125,7 @@ class UNetSpellings(Spellings):
         return found
 
 
-class TransformerSpellings(Spellings):
+class TransformerLoRAKeys(LoRAKeys):
     """``table``: native layers; ``outputs``: of a layer of diffusers, its number of outputs."""
 
     part = "transformer"

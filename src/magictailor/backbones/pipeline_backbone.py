@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from magictailor.backbones.attention import CROSS_ATTENTION, AttentionReader, Layout, Wanted, word_weights
+from magictailor.backbones.attention import CROSS_ATTENTION, AttentionReader, Layout, MapRequest, word_weights
 from magictailor.backbones.conditions import Condition, Prediction
 from magictailor.backbones.contract import Blocks, Component, Keys, WordVectors
 from magictailor.backbones.guidance import Guided
@@ -21,6 +21,7 @@ from magictailor.backbones.quantized import quantize
 from magictailor.backbones.runtime import Runtime
 from magictailor.backbones.words import ClipWords, TextWords
 from magictailor.common.errors import InputError
+from magictailor.common.text import reason
 
 COMPILER = "inductor"
 LARGE = 512  # pixels
@@ -47,7 +48,9 @@ class PipelineBackbone(Guided):
         self._offloads_itself = self._checkpoints = False
         if missing := self._missing():
             raise InputError(
-                f"{name}: not a complete {type(pipeline).__name__} ({', '.join(missing)} missing)", "choose another"
+                f"{name}: not a complete {type(pipeline).__name__} ({', '.join(missing)} missing)",
+                "choose another model",
+                field="model",
             )
         for network in self.networks.values():
             network.requires_grad_(False).eval()
@@ -89,7 +92,7 @@ class PipelineBackbone(Guided):
     # --- prediction
 
     @abstractmethod
-    def _inputs(self, noisy: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    def _inputs(self, noisy: Tensor, times: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         """The arguments of the denoiser's forward."""
 
     def _output(self, sample: Any, noisy: Tensor) -> Tensor:
@@ -112,7 +115,7 @@ class PipelineBackbone(Guided):
     def predict(
         self,
         noisy: Tensor,
-        time: Tensor,
+        times: Tensor,
         condition: Condition,
         *,
         attend: Sequence[Sequence[str]] | None = None,
@@ -120,14 +123,16 @@ class PipelineBackbone(Guided):
     ) -> Prediction:
         dtype = self.runtime.dtype
         tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in condition.tensors.items()}
-        inputs = self._inputs(noisy.to(dtype), time, tensors)
+        inputs = self._inputs(noisy.to(dtype), times, tensors)
         if attend is None:
             return Prediction(self._denoise(weights, inputs, noisy))
         assert self._reader is not None, "maps are read inside reading_attention"
         height, width = (side // self._latents_per_map for side in noisy.shape[-2:])
         length = tensors["sequence"].shape[1]
-        wanted = Wanted(word_weights(condition, attend, length, noisy.device), self._layout(height * width, length))
-        with self._reader.reading(wanted) as maps:
+        request = MapRequest(
+            word_weights(condition, attend, length, noisy.device), self._layout(height * width, length)
+        )
+        with self._reader.reading(request) as maps:
             output = self._denoise(weights, inputs, noisy)
         mean = torch.stack(maps).mean(0)
         return Prediction(output, mean.reshape(*mean.shape[:2], height, width))
@@ -277,8 +282,9 @@ class PipelineBackbone(Guided):
         try:
             torch.compile(torch.neg, backend=COMPILER)(torch.zeros(1, device=self.device))
         except Exception as error:  # no compiler, or none that works: the library raises nearly anything
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(f"no working compiler found ({reason})", "leave it out", field="compiled") from error
+            raise InputError(
+                f"no working compiler found ({reason(error)})", "leave it out", field="compiled"
+            ) from error
         denoiser: Any = self.denoiser
         denoiser.compile_repeated_blocks(backend=COMPILER)
 
@@ -287,7 +293,7 @@ class PipelineBackbone(Guided):
         self.autoencoder.enable_slicing()
         denoiser: Any = self.denoiser
         denoiser.enable_gradient_checkpointing(self._checkpointed)
-        denoiser.train()  # diffusers' U-Nets checkpoint in training mode alone; there is no dropout
+        denoiser.train()  # diffusers' U-Nets checkpoint only in training mode; there is no dropout
 
     def _checkpointed(self, layer: Callable[..., Any], *inputs: Any) -> Any:
         again = self._reader.reading_again() if self._reader else nullcontext()

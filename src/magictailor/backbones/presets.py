@@ -7,6 +7,7 @@ The numbers were counted with `benchmarks/memory.py` and `benchmarks/memory_tran
 from dataclasses import dataclass, replace
 
 GIGABYTE = 1e9
+CARD_TOLERANCE = 1.07  # a driver reports a little less memory than the name of a card says
 TRAINED_BYTES = 20  # a parameter, its gradient, AdamW's two moments and the momentum network's value, in float32
 
 
@@ -90,10 +91,10 @@ def cost_of(family: str, size: int) -> Cost | None:
 
 
 FAST = Preset("fast")
-_512 = {"8gb": Preset("8gb", micro_batch=3, sample_batch_size=2), "12gb": Preset("12gb", sample_batch_size=4), "16gb": Preset("16gb"), "24gb": Preset("24gb")}  # fmt: skip
+_SD_512 = {"8gb": Preset("8gb", micro_batch=3, sample_batch_size=2), "12gb": Preset("12gb", sample_batch_size=4), "16gb": Preset("16gb"), "24gb": Preset("24gb")}  # fmt: skip
 PRESETS: dict[str, dict[str, Preset]] = {
-    "sd1": _512,
-    "sd2": _512,
+    "sd1": _SD_512,
+    "sd2": _SD_512,
     "sd2-v": {
         "8gb": Preset("8gb", checkpointing=True, sample_batch_size=1),
         "12gb": Preset("12gb", micro_batch=3, sample_batch_size=2),
@@ -107,26 +108,38 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "24gb": Preset("24gb", checkpointing=True, sample_batch_size=4),
     },
 }
-_BITS = Preset("8gb", 1, checkpointing=True, precision="nf4", offload=True, tiling=True, sample_batch_size=1, size=512)
-_WAITING = Preset("16gb", 2, checkpointing=True, offload=True, sample_batch_size=1)
+_NF4_OFFLOADED = Preset(
+    "8gb", 1, checkpointing=True, precision="nf4", offload=True, tiling=True, sample_batch_size=1, size=512
+)
+_OFFLOADED = Preset("16gb", 2, checkpointing=True, offload=True, sample_batch_size=1)
 
 
-def _transformer(small: Preset, middle: Preset, large: Preset, roomy: Preset) -> dict[str, Preset]:
+def _transformer(gb8: Preset, gb12: Preset, gb16: Preset, gb24: Preset) -> dict[str, Preset]:
     """Presets for 8, 12, 16 and 24 GB. On all, text encoders wait: they are as large as the denoiser."""
     names = ("8gb", "12gb", "16gb", "24gb")
-    return {name: replace(preset, name=name) for name, preset in zip(names, (small, middle, large, roomy), strict=True)}
+    return {name: replace(preset, name=name) for name, preset in zip(names, (gb8, gb12, gb16, gb24), strict=True)}
 
 
-_ALL = replace(_WAITING, micro_batch=None)
-_ANY = _transformer(_BITS, replace(_BITS, size=768), replace(_BITS, size=None), replace(_WAITING, precision="nf4"))
+_OFFLOADED_WHOLE_BATCH = replace(_OFFLOADED, micro_batch=None)
+_LARGE_FAMILIES = _transformer(
+    _NF4_OFFLOADED,
+    replace(_NF4_OFFLOADED, size=768),
+    replace(_NF4_OFFLOADED, size=None),
+    replace(_OFFLOADED, precision="nf4"),
+)
 PRESETS |= {
-    "sana": _transformer(_WAITING, _WAITING, _ALL, _ALL),
-    "sd3": _transformer(_WAITING, _WAITING, _ALL, _ALL),
-    "flux2-klein-4b": _transformer(replace(_BITS, size=None), replace(_BITS, micro_batch=2, size=None), _WAITING, _ALL),
-    **dict.fromkeys(("flux2-klein-9b", "flux2-dev", "flux", "z-image", "qwen-image"), _ANY),
+    "sana": _transformer(_OFFLOADED, _OFFLOADED, _OFFLOADED_WHOLE_BATCH, _OFFLOADED_WHOLE_BATCH),
+    "sd3": _transformer(_OFFLOADED, _OFFLOADED, _OFFLOADED_WHOLE_BATCH, _OFFLOADED_WHOLE_BATCH),
+    "flux2-klein-4b": _transformer(
+        replace(_NF4_OFFLOADED, size=None),
+        replace(_NF4_OFFLOADED, micro_batch=2, size=None),
+        _OFFLOADED,
+        _OFFLOADED_WHOLE_BATCH,
+    ),
+    **dict.fromkeys(("flux2-klein-9b", "flux2-dev", "flux", "z-image", "qwen-image"), _LARGE_FAMILIES),
 }
-NAMES = (*_512, FAST.name)
-ROOMY = 60  # GB: such a card holds all activations of any family
+NAMES = (*_SD_512, FAST.name)
+FAST_FROM_GB = 60  # GB: such a card holds all activations of any family
 
 
 # GB that a training of six images at rank 32 in half precision (or the preset's own) is expected to take on a card,
@@ -148,10 +161,10 @@ EXPECTED: dict[str, dict[str, float]] = {
 
 
 def preset_name(gigabytes: float) -> str:
-    """The largest preset that a card of this much memory has room for; drivers report a little less than its name says."""
-    if gigabytes > ROOMY:
+    """The largest preset that a card of this much memory has room for."""
+    if gigabytes > FAST_FROM_GB:
         return FAST.name
-    fitting = [name for name in _512 if int(name.removesuffix("gb")) <= gigabytes * 1.07]
+    fitting = [name for name in _SD_512 if int(name.removesuffix("gb")) <= gigabytes * CARD_TOLERANCE]
     return fitting[-1] if fitting else "8gb"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from magictailor.common.cache import cache_folder
 from magictailor.common.errors import InputError
 from magictailor.common.files import output_folder
-from magictailor.common.tensors import read_tensors, sent, write_tensors
+from magictailor.common.tensors import read_tensors, to_device, write_tensors
 
 Encoded = dict[str, Tensor]
 MASK = "mask"
@@ -27,7 +27,7 @@ class PromptCache:
     def get(
         self, texts: Sequence[str], device: torch.device, with_encoders: Callable[[], AbstractContextManager[None]]
     ) -> Encoded:
-        """The texts' tensors [N, ...] on ``device``, padded to the longest; encoders are needed for new texts alone."""
+        """The texts' tensors [N, ...] on ``device``, padded to the longest; encoders are needed only for new texts."""
         new = [text for text in dict.fromkeys(texts) if text not in self._kept and not self._read(text)]
         if new:
             with with_encoders():
@@ -35,7 +35,7 @@ class PromptCache:
                     self._kept[text] = {k: v.detach().cpu() for k, v in self._encode([text]).items()}
             for text in new:
                 self._write(text)
-        return {k: sent(v, device) for k, v in joined([self._kept[text] for text in texts]).items()}
+        return {k: to_device(v, device) for k, v in joined([self._kept[text] for text in texts]).items()}
 
     def _file(self, text: str) -> Path | None:
         if not (identity := self._identity(text)):

@@ -40,13 +40,13 @@ class QwenImage(Transformer):
         tokenized = pipeline.tokenizer(read, max_length=length, truncation=True, return_offsets_mapping=True)
         return read, tokenized.offset_mapping[skipped:]
 
-    def _inputs(self, noisy: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    def _inputs(self, noisy: Tensor, times: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         number, channels, height, width = noisy.shape
         return {
             "hidden_states": self.pipeline._pack_latents(noisy, number, channels, height, width),
             "encoder_hidden_states": tensors["sequence"],
             "encoder_hidden_states_mask": tensors["mask"],
-            "timestep": time,
+            "timestep": times,
             "img_shapes": [[(1, height // 2, width // 2)]] * number,
         }
 

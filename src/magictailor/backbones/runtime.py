@@ -7,7 +7,7 @@ import torch
 
 from magictailor.backbones.presets import FAST, NAMES, Preset, preset_for
 from magictailor.common.distributed import device_named
-from magictailor.common.errors import InputError
+from magictailor.common.errors import InputError, check_choice
 from magictailor.common.launcher import local_rank
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -81,8 +81,8 @@ def make_runtime(
         raise InputError(
             f"{precision!r}: unknown", f"choose one of {', '.join((*PRECISIONS, *BITS))}", field="precision"
         )
-    if preset is not None and preset not in NAMES:
-        raise InputError(f"{preset}: unknown", f"choose one of {', '.join(NAMES)}", field="preset")
+    if preset is not None:
+        check_choice(preset, NAMES, "preset")
     return Runtime(found, precision, compiled=compiled)
 
 

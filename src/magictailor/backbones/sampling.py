@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from magictailor.backbones.contract import Backbone
-from magictailor.common.errors import InputError
+from magictailor.common.errors import check_choice
 
 
 def scheduler(name: str, backbone: Backbone) -> Any:
@@ -20,8 +20,7 @@ def scheduler(name: str, backbone: Backbone) -> Any:
     Raises:
         InputError: an unknown name.
     """
-    if name not in backbone.schedulers:
-        raise InputError(f"{name}: unknown", f"choose one of {', '.join(backbone.schedulers)}", field="scheduler")
+    check_choice(name, backbone.schedulers, "scheduler")
     kind, options = backbone.schedulers[name]
     return kind.from_config(dict(backbone.noise_schedule), **options)
 

@@ -22,7 +22,7 @@ class Sana(Transformer):
     targets = ("to_q", "to_k", "to_v")
     attention = "attn2"
     patch = 1
-    multiple = 32
+    size_multiple = 32
 
     def __init__(self, name: str, pipeline: DiffusionPipeline, runtime: Runtime | None = CPU) -> None:
         super().__init__(name, pipeline, runtime)
@@ -61,12 +61,12 @@ class Sana(Transformer):
         ).offset_mapping
         return read, [offsets[0], *offsets[-LENGTH + 1 :]]
 
-    def _inputs(self, noisy: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    def _inputs(self, noisy: Tensor, times: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         return {
             "hidden_states": noisy,
             "encoder_hidden_states": tensors["sequence"],
             "encoder_attention_mask": tensors["mask"],
-            "timestep": time * 1000 * self.config.timestep_scale,
+            "timestep": times * 1000 * self.config.timestep_scale,
         }
 
     def pipeline_inputs(self, prompts: Sequence[str], guidance: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from magictailor.backbones.attention import Layout
 from magictailor.backbones.conditions import Condition
-from magictailor.backbones.families import CLIP_VOCABULARY
+from magictailor.backbones.families import sd3_family
 from magictailor.backbones.native_names import SD3
 from magictailor.backbones.process import FlowMatching, NoiseProcess
 from magictailor.backbones.transformer import ATTENTION, Names, Offsets, Parts, Transformer
@@ -28,7 +28,7 @@ class StableDiffusion3(Transformer):
     targets = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
     native = SD3
     emphasizes = True
-    read = (0.375, 0.375)  # block 9 of 24: Seg4Diff finds the most in it
+    default_map_blocks = (0.375, 0.375)  # block 9 of 24: Seg4Diff finds the most in it
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -50,10 +50,7 @@ class StableDiffusion3(Transformer):
 
     @property
     def family(self) -> str:
-        if not self.trains_words:
-            return "sd3"
-        small = self.pipeline.text_encoder.config.vocab_size < CLIP_VOCABULARY // 2
-        return "embedded-dit" if small else "sd3-clip"
+        return sd3_family(self.pipeline.text_encoder.config.vocab_size if self.trains_words else None)
 
     @property
     def _t5_length(self) -> int:
@@ -98,8 +95,8 @@ class StableDiffusion3(Transformer):
             ).offset_mapping
         return text, found
 
-    def _inputs(self, noisy: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {"hidden_states": noisy, "timestep": time * 1000, **self._text_inputs(tensors)}
+    def _inputs(self, noisy: Tensor, times: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {"hidden_states": noisy, "timestep": times * 1000, **self._text_inputs(tensors)}
 
     def _text_inputs(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         return {"encoder_hidden_states": tensors["sequence"], "pooled_projections": tensors["pooled"]}

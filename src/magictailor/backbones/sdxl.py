@@ -8,7 +8,7 @@ from torch import Tensor
 
 from magictailor.backbones.conditions import Condition
 from magictailor.backbones.stable_diffusion import StableDiffusion
-from magictailor.common.tensors import sent
+from magictailor.common.tensors import to_device
 
 LEGACY_END = 2  # the end of a text in old configurations: transformers then pools at the highest token number
 
@@ -33,14 +33,16 @@ class StableDiffusionXL(StableDiffusion):
         return "sdxl"
 
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
-        """The last layer but one of each encoder, joined; pooled by the second alone; sizes as if nothing were cropped.
+        """The last layer but one of each encoder, joined; pooled only by the second; sizes as if nothing were cropped.
 
         A word has the same span in both encoders: their tokenizers are alike.
         """
         ids = {name: self._words.token_ids(name, prompts) for name in self.encoders}
         encoders = self.text_encoders
         with self.on_device("text"), self._autocast():
-            outputs: list[Any] = [encoders[n](sent(ids[n], self.device), output_hidden_states=True) for n in encoders]
+            outputs: list[Any] = [
+                encoders[n](to_device(ids[n], self.device), output_hidden_states=True) for n in encoders
+            ]
         pooled = outputs[-1].text_embeds
         sizes = torch.tensor([[self.size, self.size, 0, 0, self.size, self.size]], device=self.device)
         tensors = {

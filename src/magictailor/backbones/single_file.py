@@ -45,7 +45,7 @@ SUPPORTED = "Stable Diffusion 1.x, 2.x and SDXL"
 
 
 def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """Shapes by name, and the header's strings; of a pickle, if the user allows it, by loading its weights alone."""
+    """Shapes by name, and the header's strings; of a pickle, if the user allows it, by loading only its weights."""
     if file.suffix in PICKLES:
         if os.environ.get(ALLOW_PICKLE) != "1":
             raise InputError(
@@ -59,7 +59,9 @@ def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
             tensors = torch.load(file, map_location="meta", weights_only=True)
         except Exception as error:  # a pickle of anything else
             raise InputError(
-                f"{file}: holds more than weights, or is damaged", "convert it elsewhere", field="model"
+                f"{file}: not a plain state dict, or damaged",
+                "convert it to .safetensors with the tool that made it",
+                field="model",
             ) from error
         tensors = tensors.get("state_dict", tensors)
         return {k: tuple(v.shape) for k, v in tensors.items() if isinstance(v, torch.Tensor)}, {}

@@ -6,6 +6,7 @@ from typing import Any
 
 from magictailor.common.errors import InputError
 from magictailor.common.headers import read_header
+from magictailor.common.text import reason
 
 FLOATS = {"F64", "F32", "F16", "BF16"}
 MARKS = ("scale_weight", "scaled_fp8", "weight_scale", "quant_state", "comfy_quant", "qweight")  # of quantised weights
@@ -47,9 +48,8 @@ def open_transformer(file: Path, folder: Path, parts: Mapping[str, Any], dtype: 
             str(file), config=str(folder), subfolder="transformer", dtype=dtype, local_files_only=True
         )
     except Exception as error:  # another model's layers: the library raises nearly anything
-        reason = " ".join(str(error).split())[:160]
         raise InputError(
-            f"{file}: not a transformer of {folder.name} ({reason})",
+            f"{file}: not a transformer of {folder.name} ({reason(error)})",
             "name the model that it was made from after the @",
             field="model",
         ) from error

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from magictailor.backbones.conditions import Condition
 from magictailor.backbones.contract import Blocks
-from magictailor.backbones.families import CLIP_VOCABULARY
+from magictailor.backbones.families import sd_family
 from magictailor.backbones.latents import Scaled
-from magictailor.backbones.lora import Spellings, UNetSpellings
+from magictailor.backbones.lora import LoRAKeys, UNetLoRAKeys
 from magictailor.backbones.pipeline_backbone import PipelineBackbone
 from magictailor.backbones.process import Diffusion
 from magictailor.backbones.runtime import CPU, Runtime
 from magictailor.backbones.words import ClipWords
 from magictailor.common.errors import InputError
-from magictailor.common.tensors import sent
+from magictailor.common.tensors import to_device
 from magictailor.recipe import Kind
 
 ENCODER = "clip"
@@ -41,7 +41,9 @@ class StableDiffusion(PipelineBackbone):
         super().__init__(name, pipeline)
         if not isinstance(self.pipeline.unet.config.sample_size, int) or self.pipeline.unet.config.sample_size < 1:
             raise InputError(
-                f"{name}: its U-Net has no square size (sample_size in unet/config.json)", "choose another"
+                f"{name}: its U-Net has no square size (sample_size in unet/config.json)",
+                "choose another model",
+                field="model",
             )
         self._words = ClipWords(name, self.text_encoders, self.tokenizers)
         self.codec = Scaled(self.autoencoder)
@@ -66,21 +68,16 @@ class StableDiffusion(PipelineBackbone):
 
     @property
     def family(self) -> str:
-        """By the text encoder: CLIP's vocabulary has 49,408 words, and SD 2's encoder has another activation."""
         config = self.pipeline.text_encoder.config
-        if config.vocab_size < CLIP_VOCABULARY // 2:
-            return "embedded"
-        if config.hidden_act == "quick_gelu":
-            return "sd1"
-        return "sd2-v" if self._schedule.config.prediction_type == "v_prediction" else "sd2"
+        return sd_family(config.vocab_size, config.hidden_act, self._schedule.config.prediction_type)
 
     @property
     def noise_schedule(self) -> Mapping[str, Any]:
         return dict(self._schedule.config)
 
     @property
-    def spellings(self) -> Spellings:
-        return UNetSpellings(int(self.pipeline.unet.config.layers_per_block), sgm=self.family == "sdxl")
+    def lora_keys(self) -> LoRAKeys:
+        return UNetLoRAKeys(int(self.pipeline.unet.config.layers_per_block), sgm=self.family == "sdxl")
 
     @property
     def lora_targets(self) -> Sequence[str]:
@@ -91,7 +88,7 @@ class StableDiffusion(PipelineBackbone):
     def encode_text(self, prompts: Sequence[str], words: Sequence[str] = ()) -> Condition:
         ids = self._words.token_ids(ENCODER, prompts)
         with self.on_device("text"), self._autocast():
-            sequence = self.pipeline.text_encoder(sent(ids, self.device)).last_hidden_state
+            sequence = self.pipeline.text_encoder(to_device(ids, self.device)).last_hidden_state
         return Condition({"sequence": sequence}, self._words.spans(ENCODER, ids, words))
 
     @property
@@ -112,8 +109,8 @@ class StableDiffusion(PipelineBackbone):
 
     # --- prediction
 
-    def _inputs(self, noisy: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {"sample": noisy, "timestep": time, **self._text_inputs(tensors)}
+    def _inputs(self, noisy: Tensor, times: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {"sample": noisy, "timestep": times, **self._text_inputs(tensors)}
 
     def _text_inputs(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         return {"encoder_hidden_states": tensors["sequence"]}
@@ -128,7 +125,9 @@ class StableDiffusion(PipelineBackbone):
     def _nearest_map_side(self) -> int:
         wanted, sides = max(MAP_SIDE, self.size // MAP_FRACTION), self._map_sides().values()
         if not sides:
-            raise InputError(f"{self.name}: its U-Net's blocks have no cross-attention", "choose another base")
+            raise InputError(
+                f"{self.name}: its U-Net's blocks have no cross-attention", "choose another model", field="model"
+            )
         return min(sides, key=lambda side: max(side / wanted, wanted / side))
 
     def attention_layers(self, blocks: Blocks) -> list[str]:
@@ -140,7 +139,9 @@ class StableDiffusion(PipelineBackbone):
         depth = next((i for i, side in self._map_sides().items() if side == self._map_side), None)
         if depth is None:
             raise InputError(
-                f"{self.name}: no attention maps of {self._map_side} x {self._map_side}", "choose another base"
+                f"{self.name}: no attention maps of {self._map_side} x {self._map_side}",
+                "choose another model",
+                field="model",
             )
         mirrored = len(self.pipeline.unet.config.block_out_channels) - 1 - depth
         prefixes = (f"down_blocks.{depth}.", f"up_blocks.{mirrored}.")[blocks == "up" :]

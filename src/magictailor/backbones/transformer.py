@@ -16,7 +16,7 @@ from torch import Tensor
 from magictailor.backbones.conditions import Condition
 from magictailor.backbones.contract import Blocks
 from magictailor.backbones.latents import Codec, Scaled
-from magictailor.backbones.lora import Spellings, TransformerSpellings
+from magictailor.backbones.lora import LoRAKeys, TransformerLoRAKeys
 from magictailor.backbones.native_names import Table
 from magictailor.backbones.pipeline_backbone import PipelineBackbone
 from magictailor.backbones.process import FlowMatching, NoiseProcess
@@ -40,7 +40,7 @@ class Transformer(PipelineBackbone):
         targets: endings of the layers that LoRA adapts, as diffusers' own script for the family has them.
         attention: of a block, by its name in it; ``blocks[0]`` is the list of blocks.
         patch: latents a token, per side.
-        read: the first and the last of the blocks whose maps are read by default, as shares of all.
+        default_map_blocks: the first and the last of the blocks whose maps are read by default, as shares of all.
     """
 
     denoiser_part = "transformer"
@@ -51,8 +51,8 @@ class Transformer(PipelineBackbone):
     native: Table = {}  # no other tool loads it
     attention = "attn"
     patch = 2
-    multiple = 1  # of pixels, that its pipeline insists on
-    read: tuple[float, float] = (0.45, 0.55)
+    size_multiple = 1  # of pixels, that its pipeline insists on
+    default_map_blocks: tuple[float, float] = (0.45, 0.55)
     _words: Any  # TextWords; a family with small text encoders has ClipWords
 
     def __init__(self, name: str, pipeline: DiffusionPipeline, runtime: Runtime | None = CPU) -> None:
@@ -105,12 +105,12 @@ class Transformer(PipelineBackbone):
         return self.targets
 
     @property
-    def spellings(self) -> Spellings:
+    def lora_keys(self) -> LoRAKeys:
         denoiser: Any = self.denoiser
-        return TransformerSpellings(self.native, lambda module: int(denoiser.get_submodule(module).out_features))
+        return TransformerLoRAKeys(self.native, lambda module: int(denoiser.get_submodule(module).out_features))
 
     def use_size(self, size: int) -> None:
-        step = math.lcm(self.step, self.multiple)
+        step = math.lcm(self.step, self.size_multiple)
         if size % step or size < step:
             raise InputError(
                 f"{size}: {self.name} takes multiples of {step} pixels",
@@ -194,7 +194,7 @@ class Transformer(PipelineBackbone):
         """Of the blocks by number; ``up``: of the second half; ``all``: those that tell where words are, see docs/models.md."""
         listed = self.blocks[0]
         count = len(self.denoiser.get_submodule(listed.rstrip(".")))  # type: ignore[arg-type]
-        first, last = self.read if blocks == "all" else (0.5, 1.0)
+        first, last = self.default_map_blocks if blocks == "all" else (0.5, 1.0)
         chosen = (
             blocks
             if isinstance(blocks, tuple)

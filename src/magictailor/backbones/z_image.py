@@ -55,8 +55,8 @@ class ZImage(Transformer):
         lengths = tensors["mask"].sum(1).tolist()
         return [row[:length] for row, length in zip(tensors["sequence"], lengths, strict=True)]
 
-    def _inputs(self, noisy: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {"x": list(noisy[:, :, None].unbind()), "t": 1 - time, "cap_feats": self._rows(tensors)}
+    def _inputs(self, noisy: Tensor, times: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {"x": list(noisy[:, :, None].unbind()), "t": 1 - times, "cap_feats": self._rows(tensors)}
 
     def _output(self, sample: Any, noisy: Tensor) -> Tensor:
         return -torch.stack(list(sample))[:, :, 0]

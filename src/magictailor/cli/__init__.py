@@ -49,7 +49,7 @@ def _options(
 
 
 def _without_arguments(error: BaseException) -> bool:
-    """Whether a group of commands was called alone: its help is the answer."""
+    """Whether a group of commands was called without a command: its help is the answer."""
     return type(error).__name__ == "NoArgsIsHelpError"
 
 

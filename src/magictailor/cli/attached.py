@@ -1,4 +1,4 @@
-"""The options of ``generate`` that attach something, as requests."""
+"""The options of ``generate`` that attach something, as attachment specs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,24 +10,30 @@ from magictailor.cli.shared import given
 from magictailor.common.errors import InputError
 
 if TYPE_CHECKING:
-    from magictailor.attachments import Request
+    from magictailor.attachments import AttachmentSpec
 
 ImageOption = Annotated[Path | None, typer.Option("--image", help="Start from this picture.")]
-Strength = Annotated[float | None, typer.Option(help="How much of the picture may change, 0 .. 1; default: 0.6.")]
+Strength = Annotated[
+    float | None, typer.Option(help="How much of the picture may change, 0 .. 1; default: 0.6, or 1 with a region.")
+]
 Region = Annotated[Path | None, typer.Option(help="A mask of the picture's size: only what is white changes.")]
 Controls = Annotated[
     list[str] | None,
     typer.Option("--control", help="Follow a picture: KIND=FILE, repeatable; canny, depth, pose or lines."),
 ]
-ControlMaps = Annotated[list[str] | None, typer.Option("--control-map", help="Like --control, with a ready map.")]
+ControlMaps = Annotated[
+    list[str] | None, typer.Option("--control-map", help="Like --control, with a finished control map: KIND=FILE.")
+]
 ControlModel = Annotated[str | None, typer.Option(help="The ControlNet; default: the family's usual one.")]
-ControlStrength = Annotated[float, typer.Option(help="How strongly, 0 .. 2.")]
-ControlStart = Annotated[float, typer.Option(help="From this part of the denoising on, 0 .. 1.")]
-ControlEnd = Annotated[float, typer.Option(help="Until this part of the denoising.")]
+ControlStrength = Annotated[float, typer.Option(help="ControlNet scale, 0 .. 2.")]
+ControlStart = Annotated[float, typer.Option(help="Fraction of the denoising at which control starts, 0 .. 1.")]
+ControlEnd = Annotated[float, typer.Option(help="Fraction of the denoising at which control ends, 0 .. 1.")]
 
 StyleImage = Annotated[Path | None, typer.Option("--style", help="Take the style of this picture.")]
-StyleStrength = Annotated[float | None, typer.Option(help="How strongly, 0 .. 2; default: 1.")]
-StyleLayers = Annotated[str | None, typer.Option(help="style (InstantStyle's) or all; default: style.")]
+StyleStrength = Annotated[float | None, typer.Option(help="IP-Adapter scale, 0 .. 2; default: 1.")]
+StyleLayers = Annotated[
+    str | None, typer.Option(help="Layers that take the style: style (InstantStyle's) or all; default: style.")
+]
 StyleModel = Annotated[str | None, typer.Option(help="The IP-Adapter; default: the family's usual one.")]
 StyleEncoder = Annotated[str | None, typer.Option(help="The IP-Adapter's image encoder; default: the usual one.")]
 StyleCheckout = Annotated[
@@ -35,8 +41,8 @@ StyleCheckout = Annotated[
 ]
 
 
-def starting_picture(image: Path | None, strength: float | None, region: Path | None) -> list["Request"]:
-    """A request if a picture was named.
+def starting_picture(image: Path | None, strength: float | None, region: Path | None) -> list["AttachmentSpec"]:
+    """A spec if a picture was named.
 
     Raises:
         InputError: an option that has no effect without one.
@@ -51,8 +57,8 @@ def starting_picture(image: Path | None, strength: float | None, region: Path | 
 
 def controls(
     pictures: Sequence[str], maps: Sequence[str], model: str | None, strength: float, start: float, end: float
-) -> list["Request"]:
-    """One request for each ``KIND=FILE``.
+) -> list["AttachmentSpec"]:
+    """One spec for each ``KIND=FILE``.
 
     Raises:
         InputError: another form, or a model without a picture.
@@ -63,7 +69,7 @@ def controls(
     if not (pictures or maps) and any(given_too.values()):
         option = next(name for name, is_given in given_too.items() if is_given)
         raise InputError("has no effect without --control", "give it as well", field=f"control_{option}")
-    found: list[Request] = []
+    found: list[AttachmentSpec] = []
     for texts, ready, field in ((pictures, False, "control"), (maps, True, "control_map")):
         for text in texts:
             kind, separator, file = text.partition("=")
@@ -80,8 +86,8 @@ def style_image(
     model: str | None,
     encoder: str | None,
     checkout: Path | None,
-) -> list["Request"]:
-    """A request if a picture was named.
+) -> list["AttachmentSpec"]:
+    """A spec if a picture was named.
 
     Raises:
         InputError: an option that has no effect without one.

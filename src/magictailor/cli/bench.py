@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from magictailor.cli.progress import progress_bars
-from magictailor.cli.shared import Device, Precision, Preset, console, started
+from magictailor.cli.shared import Device, Precision, Preset, console, spinner
 from magictailor.common.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Compare methods on many pairs.")
@@ -24,12 +24,12 @@ def split(text: str) -> list[str]:
 def run(
     spec: SpecFile,
     output: Bench,
-    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    workers: Annotated[int, typer.Option(help="Number of processes on this machine.")] = 1,
     ray: Annotated[
         str | None, typer.Option(help="A Ray cluster: HOST:PORT, auto, or local to start one here.", show_default=False)
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads for each unit; the same number gives the same bytes.")
+        int | None, typer.Option(help="Number of CPU threads for each unit; the same number gives the same bytes.")
     ] = None,
     card_gb: Annotated[
         float | None, typer.Option(help="Memory of each card of the cluster, in GB, so that units can share cards.")
@@ -51,7 +51,7 @@ def run(
     plan = read_spec(spec)
     pairs = sources(plan, spec.resolve().parent)
     store = open_store(output)
-    with started("reading"):
+    with spinner("reading"):
         from magictailor.evaluate.bench import bench_forecast, run_bench
 
         for pair in pairs:
@@ -70,7 +70,7 @@ def run(
 def status(
     spec: SpecFile,
     output: Bench,
-    every: Annotated[bool, typer.Option("--all", help="Also the state of each pair and method.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also show the state of each pair and method.")] = False,
 ) -> None:
     """Show what is done, at work, failed and waiting, and the time that is left; from any machine."""
     from magictailor.evaluate.sources import sources
@@ -87,10 +87,12 @@ def status(
 @app.command("table")
 def table(
     bench: BenchArgument,
-    format: Annotated[str, typer.Option(help="text, markdown, latex or csv.")] = "text",
-    paper: Annotated[str | None, typer.Option(help="The rows of this table of the paper: 1, 3, 5, 6 or 7.")] = None,
+    format: Annotated[str, typer.Option(help="Format of the table: text, markdown, latex or csv.")] = "text",
+    paper: Annotated[
+        str | None, typer.Option(help="Only the rows of this table of the paper: 1, 3, 5, 6 or 7.")
+    ] = None,
     metrics: Annotated[
-        str, typer.Option("--figures", help="Only these metrics, in this order: text,identity,kid.")
+        str, typer.Option(help="Only these metrics, in this order, for instance text,identity,kid; default: all.")
     ] = "",
 ) -> None:
     """Print the finished units: means over pairs with 95 % intervals, the best and second-best marked, and costs."""
@@ -107,7 +109,7 @@ def table(
 @app.command("claims")
 def claims(
     bench: BenchArgument,
-    format: Annotated[str, typer.Option(help="text or markdown.")] = "text",
+    format: Annotated[str, typer.Option(help="Format of the table: text or markdown.")] = "text",
 ) -> None:
     """Print which of the paper's claims hold on the finished pairs, and how large a difference is detectable."""
     from magictailor.evaluate.reporting.contrasts import MULTIPLICITY, verdict_lines, verdicts
@@ -132,8 +134,8 @@ def claims(
 @app.command("report")
 def report(
     bench: BenchArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="An HTML file to write.", show_default=False)],
-    against: Annotated[str | None, typer.Option(help="Compare with this method (default: magictailor).")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.", show_default=False)],
+    against: Annotated[str | None, typer.Option(help="Compare with this method; default: magictailor.")] = None,
 ) -> None:
     """Write an HTML page that opens offline: the table, claims, each method against one other, and images."""
     from magictailor.common.files import output_file
@@ -156,12 +158,14 @@ def figure(
             show_default=False,
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A PNG file to write.", show_default=False)],
-    methods: Annotated[str, typer.Option(help="Images of these methods instead: magictailor,clic.")] = "",
-    metrics: Annotated[str, typer.Option("--figures", help="Curves of these metrics only: text,identity.")] = "",
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.", show_default=False)],
+    methods: Annotated[
+        str, typer.Option(help="Draw images of these methods instead, for instance magictailor,clic.")
+    ] = "",
+    metrics: Annotated[str, typer.Option(help="Draw curves of these metrics only, for instance text,identity.")] = "",
 ) -> None:
     """Draw a figure of the paper from the finished units: metrics over a setting, or images side by side."""
-    with started("drawing"):
+    with spinner("drawing"):
         from magictailor.common.files import output_file
         from magictailor.common.pictures import MADE, PNG, save_png
         from magictailor.evaluate.reporting.figures import draw_figure

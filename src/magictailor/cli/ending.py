@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from magictailor.common.cache import cache_folder
 from magictailor.common.errors import InputError, RunError, RunStopped
-from magictailor.common.launcher import prints
+from magictailor.common.launcher import is_printing_process
 from magictailor.common.text import one_line
 
 FAILED, MISTAKE, BUG, INTERRUPTED, TERMINATED = 1, 2, 70, 130, 143
@@ -25,7 +25,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
 SPELLINGS = {
     "": "", "compiled": "--compile", "loras": "--lora", "settings": "--set", "scheduler_name": "--scheduler", "pair": "PAIR", "pair_seed": "--pair", "run": "RUN",
     "runs": "RUNS", "prompts": "PROMPT", "image": "IMAGE", "region": "REGION", "spec": "SPEC", "bench": "BENCH",
-    "file": "FILE", "request": "REQUEST", "boxes": "--box", "counts": "--count", "metrics": "--figures", "study": "STUDY", "raters": "RATERS", "names": "--name",
+    "file": "FILE", "request": "REQUEST", "boxes": "--box", "counts": "--count", "study": "STUDY", "raters": "RATERS", "names": "--name",
     "root": "ROOT", "exports": "--export-to",
 }  # fmt: skip
 
@@ -118,7 +118,7 @@ def ending(error: BaseException) -> tuple[int, str]:
 def stop(error: BaseException) -> NoReturn:
     """Print the line and leave."""
     code, line = ending(error)
-    if code in (FAILED, BUG) or prints():  # what one process refuses, all refuse
+    if code in (FAILED, BUG) or is_printing_process():  # what one process refuses, all refuse
         quiet = code in (INTERRUPTED, TERMINATED)
         with suppress(OSError):  # nobody may read it any more
             print(("" if quiet else "error: ") + one_line(line), file=sys.stderr, flush=True)

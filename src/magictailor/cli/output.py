@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-from magictailor.common.launcher import prints
+from magictailor.common.launcher import is_printing_process
 from magictailor.common.text import printable
 
 PLAIN = {
@@ -81,7 +81,9 @@ class PlainConsole(Console):
     """Prints names of files as they are: no markup, and no escape sequence that a file brings along."""
 
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
-        super().__init__(markup=False, highlight=False, stderr=stderr, soft_wrap=soft_wrap, quiet=not prints())
+        super().__init__(
+            markup=False, highlight=False, stderr=stderr, soft_wrap=soft_wrap, quiet=not is_printing_process()
+        )
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **options)

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from magictailor.cli.progress import progress_bars
-from magictailor.cli.shared import Device, Output, Precision, Preset, console, started
+from magictailor.cli.shared import Device, Output, Precision, Preset, console, spinner
 from magictailor.common.errors import InputError
 
 app = typer.Typer()
 Runs = Annotated[list[Path], typer.Argument(help="Folders of runs.", show_default=False)]
-Picture = Annotated[Path, typer.Option("--output", "-o", help="A PNG to write.", show_default=False)]
+Picture = Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.", show_default=False)]
 
 
 @app.command()
@@ -43,7 +43,7 @@ def recipes() -> None:
 @app.command()
 def learning(runs: Runs, output: Picture) -> None:
     """Plot how runs learned: previews over steps, and each sample's loss below."""
-    with started("plotting"):
+    with spinner("plotting"):
         from magictailor.common.files import output_file
         from magictailor.common.pictures import MADE, PNG, save_png
         from magictailor.training.run_folder import read_run
@@ -61,7 +61,7 @@ def learning(runs: Runs, output: Picture) -> None:
 @app.command()
 def merge(runs: Runs, output: Output) -> None:
     """Merge runs of --method custom-diffusion, one sample each, into one run, in closed form."""
-    with started("merging"):
+    with spinner("merging"):
         from magictailor.common.files import check_new
         from magictailor.training.run_folder import finished_run
 
@@ -79,29 +79,35 @@ def merge(runs: Runs, output: Output) -> None:
 
 @app.command()
 def transfer(
-    run: Annotated[Path, typer.Argument(help="A finished run.", show_default=False)],
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.", show_default=False)],
     image: Annotated[Path, typer.Argument(help="The image to generate in.", show_default=False)],
     region: Annotated[
         Path, typer.Argument(help="A mask of the image's size, white where to generate.", show_default=False)
     ],
     output: Output,
-    word: Annotated[str | None, typer.Option(help="Which pseudo-word; default: the last.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="Default: the word's training prompt.")] = None,
+    word: Annotated[str | None, typer.Option(help="Pseudo-word to generate; default: the last.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="What to generate in the region; default: the word's training prompt.")
+    ] = None,
     number: Annotated[int, typer.Option(help="Number of images.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of the first image.")] = 0,
-    start: Annotated[float, typer.Option(help="Share of the denoising left out: more keeps more of the image.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Seed of the first image; the next ones count up.")] = 0,
+    start: Annotated[
+        float, typer.Option(help="Fraction of the denoising to skip, 0 to 1; higher keeps more of the image.")
+    ] = 0.2,
     strength: Annotated[
         float, typer.Option(help="Strength of the attention's pull into the region; 0: blending only.")
     ] = 0.5,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the recipe's.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Classifier-free guidance scale; default: the recipe's.")
+    ] = None,
     device: Device = None,
     precision: Precision = None,
     preset: Preset = None,
 ) -> None:
     """Generate a run's component inside a region of another image."""
-    with started("loading"):
-        from magictailor.attachments.requests import read_region
+    with spinner("loading"):
+        from magictailor.attachments.specs import read_region
         from magictailor.common.files import check_new
         from magictailor.data.images import load_image
         from magictailor.training.run_folder import finished_run

@@ -20,12 +20,15 @@ OwnOutput = Annotated[
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: key=value, repeatable.")]
 LoRAs = Annotated[list[str] | None, typer.Option("--lora", help="A community LoRA: FILE or FILE=0.8, repeatable.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best there is.")]
-Precision = Annotated[str | None, typer.Option(help="fp32, bf16, fp16, int8 or nf4; default: half on CUDA, else full.")]
-Preset = Annotated[str | None, typer.Option(help="8gb, 12gb, 16gb, 24gb or fast; default: the card's.")]
+Device = Annotated[str | None, typer.Option(help="Device: cpu, cuda or mps; default: the best available.")]
+Precision = Annotated[
+    str | None, typer.Option(help="Precision: fp32, bf16, fp16, int8 or nf4; default: half on CUDA, else full.")
+]
+Preset = Annotated[str | None, typer.Option(help="Memory preset: 8gb, 12gb, 16gb, 24gb or fast; default: the card's.")]
 Compiled = Annotated[bool, typer.Option("--compile", help="Compile the denoiser's blocks, for long runs.")]
 Model = Annotated[
-    str, typer.Option(help="'embedded', 'embedded-dit', a diffusers folder, a .safetensors file or a hub id.")
+    str,
+    typer.Option(help="Base model: 'embedded', 'embedded-dit', a diffusers folder, a .safetensors file or a hub id."),
 ]
 
 
@@ -35,7 +38,7 @@ def given(**options: object) -> dict[str, object]:
 
 
 @contextmanager
-def started(title: str) -> Iterator[None]:
+def spinner(title: str) -> Iterator[None]:
     """A spinner while libraries and weights load."""
     with console.status(title):
         yield

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from magictailor.cli.shared import console, started
+from magictailor.cli.shared import console, spinner
 from magictailor.common.errors import InputError
 
 app = typer.Typer()
@@ -28,22 +28,24 @@ def read_targets(texts: list[str]) -> dict[str, Path]:
 def studio(
     root: Annotated[Path, typer.Argument(help="The studio's folder; it is made if needed.")] = Path("studio"),
     demo: Annotated[bool, typer.Option("--demo", help="Open with a pair of the world, ready to train.")] = False,
-    host: Annotated[str, typer.Option(help="0.0.0.0 serves other computers, too.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0: any free one.")] = 7860,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 also serves other computers.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 7860,
     no_token: Annotated[
-        bool, typer.Option("--no-token", help="No secret in the address; for this computer only.")
+        bool, typer.Option("--no-token", help="Serve without a secret in the address; for this computer only.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Resume interrupted jobs.")] = False,
-    models: Annotated[Path | None, typer.Option(help="Where bases lie; default: ROOT/models.")] = None,
-    loras: Annotated[Path | None, typer.Option(help="Where community LoRAs lie; default: ROOT/loras.")] = None,
-    export_to: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: exports may go there; repeatable.")] = None,
+    models: Annotated[Path | None, typer.Option(help="Folder of base models; default: ROOT/models.")] = None,
+    loras: Annotated[Path | None, typer.Option(help="Folder of community LoRAs; default: ROOT/loras.")] = None,
+    export_to: Annotated[
+        list[str] | None, typer.Option(help="A folder that exports may go to, NAME=FOLDER; repeatable.")
+    ] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
 ) -> None:
     """Open the studio in the browser: photos, masks, training, pictures and exports on one page."""
     import webbrowser
 
     targets = read_targets(export_to or [])
-    with started("opening the studio"):
+    with spinner("opening the studio"):
         from magictailor.studio.serving import serve_studio
 
     def ready(address: str) -> None:

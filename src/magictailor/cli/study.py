@@ -9,7 +9,7 @@ import typer
 
 from magictailor.cli.bench import split
 from magictailor.cli.progress import progress_bars
-from magictailor.cli.shared import Output, console, started
+from magictailor.cli.shared import Output, console, spinner
 from magictailor.common.errors import InputError
 
 app = typer.Typer(
@@ -17,7 +17,10 @@ app = typer.Typer(
 )
 StudyFolder = Annotated[Path, typer.Argument(help="A study's folder.", show_default=False, metavar="STUDY")]
 Database = Annotated[
-    str | None, typer.Option(help="postgresql://USER@HOST/DATABASE; default: answers.sqlite in the study's folder.")
+    str | None,
+    typer.Option(
+        help="Database of the answers: postgresql://USER@HOST/DATABASE; default: answers.sqlite in the study's folder."
+    ),
 ]
 
 
@@ -36,24 +39,31 @@ def _opened(folder: Path, database: str | None) -> Iterator[tuple[Any, Any]]:
 def make(
     bench: Annotated[Path, typer.Argument(help="A bench's folder.", show_default=False)],
     output: Output,
-    groups: Annotated[int, typer.Option(help="Screens that count: a pair with a prompt each.")] = 20,
+    groups: Annotated[
+        int, typer.Option(help="Number of groups: screens that count, each of one pair and prompt.")
+    ] = 20,
     seed: Annotated[int, typer.Option(help="Seed for choosing groups, evenly from all pairs.")] = 0,
-    methods: Annotated[str, typer.Option(help="Only these: magictailor,clic.")] = "",
+    methods: Annotated[str, typer.Option(help="Only these methods, for instance magictailor,clic; default: all.")] = "",
     questions: Annotated[
-        str, typer.Option(help="paper (three), or fine (identity of concept and component apart).")
+        str,
+        typer.Option(
+            help="Questions on each screen: paper (three), or fine (identity of concept and component apart)."
+        ),
     ] = "paper",
-    choose: Annotated[str, typer.Option(help="best (of all pictures), or pair (the better of a random two).")] = "best",
+    choose: Annotated[
+        str, typer.Option(help="What raters choose: best (of all pictures), or pair (the better of a random two).")
+    ] = "best",
     tie: Annotated[bool, typer.Option("--tie", help='Allow "no difference".')] = False,
     cannot_say: Annotated[bool, typer.Option("--cannot-say", help='Allow "I cannot say".')] = False,
-    checks: Annotated[int, typer.Option(help="Attention checks, whose answer is known.")] = 2,
-    practice: Annotated[int, typer.Option(help="Practice screens, which do not count.")] = 1,
+    checks: Annotated[int, typer.Option(help="Number of attention checks, whose answer is known.")] = 2,
+    practice: Annotated[int, typer.Option(help="Number of practice screens, which do not count.")] = 1,
     invite: Annotated[int, typer.Option(help="Number of raters who get their own link; 0: one link for all.")] = 0,
-    code: Annotated[bool, typer.Option("--code", help="A code at the end, as crowd platforms want it.")] = False,
+    code: Annotated[bool, typer.Option("--code", help="Show a code at the end, as crowd platforms want it.")] = False,
     size: Annotated[int, typer.Option(help="Longest side of a picture, in pixels.")] = 768,
     spec: Annotated[Path | None, typer.Option(help="The bench's TOML file, if pairs are not of the world.")] = None,
 ) -> None:
     """Make a study from a finished bench: one folder with a study.toml to read and change, and the pictures."""
-    with started("reading"):
+    with spinner("reading"):
         from magictailor.study.design import Answering, Entry
         from magictailor.study.make import MakeOptions, make_study
 
@@ -78,11 +88,13 @@ def make(
 @app.command("serve")
 def serve(
     folder: StudyFolder,
-    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 for other computers.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0: any free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 also serves other computers.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 8000,
     database: Database = None,
-    name: Annotated[list[str] | None, typer.Option(help="A host name that raters use, repeatable.")] = None,
-    address: Annotated[str | None, typer.Option(help="What links begin with: https://study.example.org.")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="A host name that raters use; repeatable.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Public base URL of the links, for instance https://study.example.org.")
+    ] = None,
 ) -> None:
     """Serve a study's pages. Every answer is on disk before it is acknowledged."""
     from magictailor.study.serving import serve_study
@@ -117,8 +129,8 @@ def add(
 @app.command("table")
 def table(
     folder: StudyFolder,
-    format: Annotated[str, typer.Option(help="text, markdown, latex or csv.")] = "text",
-    figure: Annotated[Path | None, typer.Option(help="Also draw the shares into this PNG.")] = None,
+    format: Annotated[str, typer.Option(help="Format of the table: text, markdown, latex or csv.")] = "text",
+    figure: Annotated[Path | None, typer.Option(help="Also draw the shares into this PNG file.")] = None,
     database: Database = None,
 ) -> None:
     """Print the paper's Table 2 next to ours: shares of choices with 95 % intervals, tests, strengths and agreement."""
@@ -147,9 +159,11 @@ def plan(
         Path | None,
         typer.Argument(help="A study whose answers say how raters differ.", show_default=False, metavar="[STUDY]"),
     ] = None,
-    difference: Annotated[float, typer.Option(help="Difference between two methods' shares, in points.")] = 10,
-    methods: Annotated[int, typer.Option(help="Pictures to choose from.")] = 6,
-    groups: Annotated[int, typer.Option(help="10, 20, 30, 40 or 60.")] = 20,
+    difference: Annotated[
+        float, typer.Option(help="Difference to detect between two methods' shares, in percentage points.")
+    ] = 10,
+    methods: Annotated[int, typer.Option(help="Number of methods: pictures to choose from on each screen.")] = 6,
+    groups: Annotated[int, typer.Option(help="Number of groups: 10, 20, 30, 40 or 60.")] = 20,
     power: Annotated[float, typer.Option(help="Desired power, 0.5 .. 0.99.")] = 0.8,
     rater_spread: Annotated[float, typer.Option(help="How much raters differ; pure chance: 1.28.")] = 0.5,
     group_spread: Annotated[float, typer.Option(help="How much groups differ; pure chance: 1.28.")] = 0.5,
@@ -174,7 +188,7 @@ def plan(
 @app.command("erase")
 def erase(
     folder: StudyFolder,
-    raters: Annotated[list[str], typer.Argument(help="Their numbers or links.", show_default=False)],
+    raters: Annotated[list[str], typer.Argument(help="Numbers or links of the raters to remove.", show_default=False)],
     database: Database = None,
 ) -> None:
     """Remove raters with all their answers."""
@@ -189,9 +203,10 @@ def erase(
 def export(
     folder: StudyFolder,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A JSON file; a new folder for other tools.", show_default=False)
+        Path,
+        typer.Option("--output", "-o", help="JSON file to write; for other tools, a new folder.", show_default=False),
     ],
-    format: Annotated[str, typer.Option(help="json, label-studio or potato.")] = "json",
+    format: Annotated[str, typer.Option(help="Format of the export: json, label-studio or potato.")] = "json",
     database: Database = None,
 ) -> None:
     """Write all answers as JSON with a data dictionary, or the study itself for Label Studio or potato."""

@@ -2,8 +2,9 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -39,18 +40,17 @@ from magictailor.cli.shared import (
     Settings,
     console,
     on_stderr,
-    started,
+    spinner,
 )
 from magictailor.common.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer()
 
 
 @app.command()
-def pair(path: PairPath, sheet: Annotated[Path | None, typer.Option(help="Write the overview here.")] = None) -> None:
+def pair(
+    path: PairPath, sheet: Annotated[Path | None, typer.Option(help="Write the overview to this PNG.")] = None
+) -> None:
     """Print what a pair holds and draw its images with the masks overlaid."""
     from magictailor.common.files import output_file
     from magictailor.common.pictures import MADE, PNG, save_png
@@ -68,17 +68,27 @@ def pair(path: PairPath, sheet: Annotated[Path | None, typer.Option(help="Write 
 @app.command()
 def masks(
     path: PairPath,
-    model: Annotated[str, typer.Option(help="clipseg, dino+sam, dino+sam2, sam3, embedded, or grabcut with boxes.")],
-    box: Annotated[list[str] | None, typer.Option(help="grabcut: FILE=left,top,right,bottom, one per image.")] = None,
+    model: Annotated[
+        str,
+        typer.Option(help="Segmentation model: clipseg, dino+sam, dino+sam2, sam3, embedded, or grabcut with boxes."),
+    ],
+    box: Annotated[
+        list[str] | None,
+        typer.Option(help="For grabcut: a box around the object, FILE=left,top,right,bottom, one per image."),
+    ] = None,
     threshold: Annotated[float, typer.Option(help="How sure a region must be, 0 .. 1.")] = 0.25,
-    count: Annotated[list[str] | None, typer.Option(help="LABEL=2: how many regions make its mask.")] = None,
+    count: Annotated[
+        list[str] | None, typer.Option(help="Number of regions that make the masks of a label, LABEL=2; repeatable.")
+    ] = None,
     soft: Annotated[bool, typer.Option("--soft", help="Keep soft edges.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing masks.")] = False,
-    weights: Annotated[str | None, typer.Option(help="The model's folder or hub id.")] = None,
-    detector: Annotated[str | None, typer.Option(help="dino+sam: GroundingDINO's folder or hub id.")] = None,
+    weights: Annotated[str | None, typer.Option(help="The segmentation model's folder or hub id.")] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="For dino+sam and dino+sam2: GroundingDINO's folder or hub id.")
+    ] = None,
 ) -> None:
     """Make the masks of a pair from its labels, and an overview of them."""
-    with started("loading"):
+    with spinner("loading"):
         from magictailor.segmentation import load_segmenter, make_masks
         from magictailor.segmentation.masks import read_counts
 
@@ -104,7 +114,7 @@ def train(
     path: PairPath,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The run's folder.")] = None,
     model: Model = "embedded",
-    method: Annotated[str, typer.Option(help="See magictailor recipes.")] = "magictailor",
+    method: Annotated[str, typer.Option(help="Name of the method; magictailor recipes lists them.")] = "magictailor",
     settings: Settings = None,
     loras: LoRAs = None,
     device: Device = None,
@@ -115,7 +125,7 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole recipe and stop.")] = False,
 ) -> None:
     """Fine-tune on a pair. The same command resumes after any interruption."""
-    with started("reading"):
+    with spinner("reading"):
         from magictailor.common.files import output_folder
         from magictailor.data import describe, read_pair
         from magictailor.training.preflight import check_training
@@ -128,7 +138,7 @@ def train(
         read = read_pair(path)
         if output is not None:
             output = output_folder(output, outside=path if path.is_dir() else None)
-    with started("loading"):
+    with spinner("loading"):
         from magictailor.backbones import load_backbone
         from magictailor.backbones.community_lora import community_lora
         from magictailor.common.launcher import launched_processes
@@ -159,7 +169,7 @@ def train(
 @app.command()
 def ask(
     run: Annotated[Path, typer.Argument(help="The folder of a run that is being trained.", show_default=False)],
-    request: Annotated[str, typer.Argument(help="stop, preview or checkpoint.", show_default=False)],
+    request: Annotated[str, typer.Argument(help="What to ask for: stop, preview or checkpoint.", show_default=False)],
 ) -> None:
     """Ask a run that is being trained to stop, to generate a preview or to write a checkpoint now."""
     from magictailor.training.requests import ask as write_request
@@ -168,23 +178,54 @@ def ask(
     console.print(f"asked: {request}, after the current step")
 
 
+def _checked_prompts(run: Path, prompts: Sequence[str], study: str | None) -> list[str]:
+    """The typed prompts, then those of the study.
+
+    Raises:
+        InputError: no prompt, one that the run cannot generate, or no finished run; torch has not been imported.
+    """
+    from magictailor.generation.checks import check_prompt
+    from magictailor.generation.studies import study_prompts
+    from magictailor.training.run_folder import finished_run
+
+    words = list(finished_run(run)[1].words)
+    asked = [*prompts, *(study_prompts(study, words) if study is not None else ())]
+    if not asked:
+        raise InputError("no prompt", 'write one, for instance "<person> with <hair>", or choose a --study')
+    for prompt in asked:
+        check_prompt(prompt, words)
+    return asked
+
+
 @app.command()
 def generate(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.", show_default=False)],
     prompts: Annotated[
-        list[str] | None, typer.Argument(help='For instance "<person> with <hair>, on the beach".', show_default=False)
+        list[str] | None,
+        typer.Argument(help='Prompts, for instance "<person> with <hair>, on the beach".', show_default=False),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: RUN/images.")] = None,
-    study: Annotated[str | None, typer.Option(help="Prompts of the paper: see magictailor recipes.")] = None,
-    number: Annotated[int, typer.Option(help="Images per prompt.")] = 4,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the images; default: RUN/images.")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="One of the paper's sets of prompts; magictailor recipes lists them.")
+    ] = None,
+    number: Annotated[int, typer.Option(help="Number of images per prompt.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of the first image; the next ones count up.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the recipe's.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
-    emphasis: Annotated[float | None, typer.Option(help="Component emphasis, 0 to 2; default: the recipe's.")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="ddim, dpm++, dpm++-karras or sde-dpm++; for flow matching own, euler or dpm++.")
+    guidance: Annotated[
+        float | None, typer.Option(help="Classifier-free guidance scale; default: the recipe's.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images at a time; default: the preset's.")] = None,
+    emphasis: Annotated[
+        float | None, typer.Option(help="How strongly to emphasise the component, 0 to 2; default: the recipe's.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Scheduler: ddim (default), dpm++, dpm++-karras or sde-dpm++; for flow matching own (default), euler or dpm++."
+        ),
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Number of images at a time; default: the preset's.")] = None,
     image: ImageOption = None,
     strength: Strength = None,
     region: Region = None,
@@ -207,28 +248,21 @@ def generate(
     compiled: Compiled = False,
 ) -> None:
     """Generate images with a run's pseudo-words: PNGs with prompt and seed inside, and a contact sheet."""
-    with started("loading"):
+    with spinner("loading"):
         from magictailor.backbones.community_lora import community_lora
         from magictailor.common.files import output_folder
-        from magictailor.generation.checks import check_numbers, check_prompt
-        from magictailor.generation.studies import study_prompts
-        from magictailor.training.run_folder import finished_run
+        from magictailor.generation.checks import check_numbers
 
         following = controls(
             control or (), control_map or (), control_model, control_strength, control_start, control_end
         )
         styled = style_image(style, style_strength, style_layers, style_model, style_encoder, style_checkout)
-        requests = [*starting_picture(image, strength, region), *following, *styled]
-        words = list(finished_run(run)[1].words)
-        asked = [*(prompts or ()), *(study_prompts(study, words) if study is not None else ())]
-        if not asked:
-            raise InputError("no prompt", 'write one, for instance "<person> with <hair>", or choose a --study')
-        for request in requests:  # before torch is imported
-            request.check()
+        specs = [*starting_picture(image, strength, region), *following, *styled]
+        asked = _checked_prompts(run, prompts or (), study)
+        for spec in specs:  # before torch is imported
+            spec.check()
         for text in loras or ():
             community_lora(text)
-        for prompt in asked:
-            check_prompt(prompt, words)
         check_numbers(len(asked), number, seed, steps, guidance, emphasis, batch)
         target = output_folder(output or run / "images")
 
@@ -240,7 +274,7 @@ def generate(
     with progress_bars(console) as listen:
         images = loaded.generate(
             asked, number=number, seed=seed, steps=steps, guidance=guidance, emphasis=emphasis, scheduler=scheduler,
-            batch=batch, attachments=requests, listen=listen,
+            batch=batch, attachments=specs, listen=listen,
         )  # fmt: skip
         paths = save_images(images, target)
     console.print(f"{len(paths)} images and a contact sheet in {target}")
@@ -251,7 +285,8 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The demo's folder.")] = Path("magictailor-demo"),
     pair: Annotated[int | None, typer.Option(help="The seed of another pair of the world.", show_default=False)] = None,
     model: Annotated[
-        Literal["embedded", "embedded-dit"], typer.Option(help="The base: a U-Net, or a transformer.")
+        Literal["embedded", "embedded-dit"],
+        typer.Option(help="Base model: embedded (a U-Net) or embedded-dit (a transformer)."),
     ] = "embedded",
     show: Annotated[
         bool, typer.Option("--open/--no-open", help="Show the page in a browser, where there is one.")
@@ -260,7 +295,7 @@ def demo(
     """Render a pair of the world, train on it, and open one page that shows the result."""
     import webbrowser
 
-    with started("loading"):
+    with spinner("loading"):
         from magictailor.common.files import output_folder
 
         output_folder(output)  # before torch is imported

@@ -7,14 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from magictailor.cli.progress import progress_bars
-from magictailor.cli.shared import Output, OwnOutput, Settings, console, given, started
+from magictailor.cli.shared import Output, OwnOutput, Settings, console, given, spinner
 from magictailor.common.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Synthetic pairs with known ground truth, and the embedded models.")
-Start = Annotated[str | None, typer.Option(help="scratch, embedded, or the folder of an earlier training.")]
+Start = Annotated[
+    str | None, typer.Option(help="Where to start: scratch, embedded, or the folder of an earlier training.")
+]
 Minutes = Annotated[float | None, typer.Option(help="Train for so many minutes, regardless of the number of steps.")]
 Steps = Annotated[int | None, typer.Option(help="Number of steps.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(help="Device: cpu, cuda or mps.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads.")]
 
 
@@ -27,11 +29,13 @@ def _use_threads(threads: int | None) -> None:
 
 @app.command("pair")
 def pair(
-    seed: Annotated[int, typer.Option(help="The same seed gives the same pair.")],
+    seed: Annotated[int, typer.Option(help="Seed of the pair; the same seed gives the same pair.")],
     output: Output,
     challenge: Annotated[
         str | None,
-        typer.Option(help="plain, polluting, unequal, novel, size or category; default: chosen by the seed."),
+        typer.Option(
+            help="Challenge: plain, polluting, unequal, novel, size or category; default: chosen by the seed."
+        ),
     ] = None,
     components: Annotated[int, typer.Option(help="Number of components, 1 to 3; several take no challenge.")] = 1,
 ) -> None:
@@ -58,7 +62,7 @@ def train(
     threads: Threads = None,
 ) -> None:
     """Train the embedded base; --set changes its recipe. After an interruption, run the same command again."""
-    with started("loading"):
+    with spinner("loading"):
         from magictailor.recipe import config_from, with_settings
         from magictailor.world.training import WorldTraining, train_world
 
@@ -75,13 +79,13 @@ def train_judge(
     output: OwnOutput,
     steps: Steps = None,
     minutes: Minutes = None,
-    start: Annotated[Path | None, typer.Option(help="A judge.safetensors to begin with.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Start from this judge.safetensors.")] = None,
     settings: Settings = None,
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
     """Train the judge, which scores benches and makes masks. After an interruption, run the same command again."""
-    with started("loading"):
+    with spinner("loading"):
         from magictailor.recipe import config_from, with_settings
         from magictailor.world.embedded import load_autoencoder
         from magictailor.world.training.judge import JudgeTraining
@@ -107,7 +111,7 @@ def _train_adapter(
     parts: Callable[[], Any],
 ) -> None:
     """``kind``: the adapter's folder in ``output``; ``parts``: imports its recipe's class and its training."""
-    with started("loading"):
+    with spinner("loading"):
         from magictailor.recipe import config_from, with_settings
 
         recipe_class, run = parts()

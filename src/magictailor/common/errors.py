@@ -1,5 +1,7 @@
 """The errors that users see as one line instead of a traceback."""
 
+from collections.abc import Collection
+
 
 class InputError(ValueError):
     """Bad input: what is wrong, how to fix it, and which argument it is about. The command line exits with code 2.
@@ -25,6 +27,12 @@ class InputError(ValueError):
 
     def __str__(self) -> str:
         return self.line(self.field)
+
+
+def check_choice(value: str, choices: Collection[str], field: str) -> None:
+    """Raises InputError for a value that is none of the choices."""
+    if value not in choices:
+        raise InputError(f"{value}: unknown", f"choose one of {', '.join(choices)}", field=field)
 
 
 class RunError(RuntimeError):

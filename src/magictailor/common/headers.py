@@ -20,6 +20,10 @@ BITS = {
     "C64": 64,
 }  # fmt: skip
 FLOATS = {"F16": "<e", "F32": "<f", "F64": "<d"}
+# Keys of metadata, and the beginning of a tensor's name.
+LORA_CONFIG = "lora_adapter_metadata"  # peft's configuration of a LoRA, as diffusers keeps it
+WORD = "magictailor.word"  # the pseudo-word of an exported embedding
+BUNDLE = "bundle_emb."  # an embedding in a LoRA file of kohya's
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def _parse(file: BinaryIO) -> Header:
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
         raise _Damaged("its header's metadata are not all strings")
     if len(tree) > MAX_TENSORS:
-        raise _Damaged(f"{len(tree)} tensors")
+        raise _Damaged(f"its header has {len(tree)} tensors, and {MAX_TENSORS} are the most")
     entries = {name: _entry(name, value, 8 + length) for name, value in tree.items()}
     end = 8 + length
     for entry in sorted(entries.values(), key=lambda e: (e.begin, e.end)):
@@ -104,7 +108,7 @@ def _parse(file: BinaryIO) -> Header:
 
 
 def read_header(path: Path | str, fix: str = "get the file again", *, field: str = "") -> Header:
-    """What a file holds, by its header alone.
+    """What a file holds, by its header only.
 
     Args:
         fix: what to do about a file that cannot be used.

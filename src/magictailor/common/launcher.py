@@ -38,6 +38,6 @@ def local_rank() -> int | None:
     return _number("LOCAL_RANK") if launched_processes() > 1 else None
 
 
-def prints() -> bool:
+def is_printing_process() -> bool:
     """Whether this process tells the user: of several, the first one."""
     return not _launched() or os.environ["RANK"] in ("0", "")

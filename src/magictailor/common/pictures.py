@@ -1,5 +1,6 @@
 """Contact sheets, mask overlays and PNG files."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -93,6 +94,11 @@ def save_png(image: Image.Image, path: Path | str, metadata: Mapping[str, str] |
     for key, value in (metadata or {}).items():
         chunks.add_itxt(key, value)
     write_atomically(Path(path), lambda temporary: image.save(temporary, "PNG", pnginfo=chunks))
+
+
+def data_url(png: bytes) -> str:
+    """A PNG's bytes as an address that a page holds in itself."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

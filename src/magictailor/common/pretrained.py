@@ -45,7 +45,7 @@ def check_part(folder: Path, *, field: str = "") -> None:
 def load_pretrained(
     model_class: Any, source: str, fix: str, *, local: bool = False, field: str = "", **options: Any
 ) -> Any:
-    """``model_class.from_pretrained(source)``, from safetensors alone: a network, pipeline, tokenizer or processor.
+    """``model_class.from_pretrained(source)``, from safetensors only: a network, pipeline, tokenizer or processor.
 
     Args:
         source: a folder, a hub id, or a network's .safetensors file.

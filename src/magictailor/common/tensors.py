@@ -13,10 +13,8 @@ from magictailor.common.errors import InputError
 from magictailor.common.files import write_atomically
 from magictailor.common.headers import Header, read_header
 
-WORD = "magictailor.word"  # in an exported embedding's header: its pseudo-word
 
-
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on the device. Does not wait for a card, which would have nothing to do until the next launch."""
     return tensor.to(device, non_blocking=True)
 

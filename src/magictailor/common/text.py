@@ -18,6 +18,11 @@ def shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
 
 
+def reason(error: BaseException, limit: int = 160) -> str:
+    """The beginning of an error's text on one line; of an error without text, its class."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
 def one_line(text: str) -> str:
     """The text on one line of a bearable length: long paths keep their beginning and end."""
     words = (shortened(printable(word), LONG_WORD) for word in text.split())

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from magictailor.common.tensors import sent
+from magictailor.common.tensors import to_device
 
 SMALLEST = 0.7  # of the room that a cut-out has
 FAR, SHRUNK = 0.6, 0.66  # below this size it is far; how often an image is made smaller
@@ -36,7 +36,7 @@ def collage(subjects: Sequence[tuple[Tensor, Tensor]], draws: Tensor) -> tuple[T
         Pixels [3, S, S], and a mask for each subject, [k, S, S].
     """
     side, count = subjects[0][0].shape[-1], len(subjects)
-    background = sent(2 * draws[:3] - 1, subjects[0][0].device)
+    background = to_device(2 * draws[:3] - 1, subjects[0][0].device)
     canvas = background[:, None, None].expand(3, side, side).clone()
     masks = canvas.new_zeros(count, side, side)
     orders, sizes, xs, ys = draws[3:].reshape(4, count)

@@ -23,7 +23,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Pair:
-    """One concept and any number of components (none: the concept alone)."""
+    """One concept and any number of components (none: only the concept)."""
 
     name: str
     samples: tuple[Sample, ...]
@@ -99,7 +99,7 @@ def words_of(drafts: Sequence[Draft], words: Sequence[str] | None) -> list[str]:
         )
     chosen: list[str] = []
     for number, draft in enumerate(drafts):
-        word = (words[number] if words is not None else draft.word or _word(draft.label)).strip().lower()
+        word = (words[number] if words is not None else draft.word or default_word(draft.label)).strip().lower()
         if not re.fullmatch(r"<[a-z0-9-]+>", word):
             fix = (
                 "write it in a pair.toml: word = ..." if word == "<>" else "write it like <ada-2>, with a-z, 0-9 and -"
@@ -111,7 +111,7 @@ def words_of(drafts: Sequence[Draft], words: Sequence[str] | None) -> list[str]:
     return chosen
 
 
-def _word(label: str) -> str:
+def default_word(label: str) -> str:
     """``<label>`` without accents, with a dash for all but letters and digits."""
     plain = unicodedata.normalize("NFKD", label.lower()).encode("ascii", "ignore").decode()
     return f"<{re.sub(r'[^a-z0-9]+', '-', plain).strip('-')}>"

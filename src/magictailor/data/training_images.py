@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from magictailor.common.errors import InputError
-from magictailor.common.tensors import sent
+from magictailor.common.tensors import to_device
 from magictailor.data.images import fit_square
 from magictailor.data.pairs import Pair
 from magictailor.recipe import Augment
@@ -30,14 +30,14 @@ class TrainingImage:
     mask: Tensor
 
     def on(self, device: torch.device) -> "TrainingImage":
-        return replace(self, pixels=sent(self.pixels, device), mask=sent(self.mask, device))
+        return replace(self, pixels=to_device(self.pixels, device), mask=to_device(self.mask, device))
 
 
 def training_images(pair: Pair, size: int, grids: Sequence[tuple[int, int]]) -> list[TrainingImage]:
     """All reference images, samples in order, fitted to squares of ``size`` pixels.
 
     Raises:
-        InputError: a mask that vanishes on one of the ``grids`` (height, width) on which losses read it.
+        InputError: a mask that is empty on one of the ``grids`` (height, width) on which losses read it.
     """
     out = []
     for number, sample in enumerate(pair.samples):
@@ -46,8 +46,8 @@ def training_images(pair: Pair, size: int, grids: Sequence[tuple[int, int]]) -> 
             for height, width in grids:
                 if shrink(mask[None], (height, width)).amax() < VISIBLE:
                     raise InputError(
-                        f"{reference.path}: the mask vanishes at {height} x {width}",
-                        f"crop the image closer to the {sample.label}",
+                        f"{reference.path}: the mask is empty at the model's {height} x {width} resolution",
+                        f"crop the photo closer to the {sample.label}, or paint a larger mask",
                     )
             out.append(TrainingImage(number, sample.word, pixels, mask))
     return out

@@ -1,6 +1,5 @@
 """A self-contained HTML page: inline images, curves as SVG, no script."""
 
-import base64
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from magictailor.common.files import write_text
+from magictailor.common.pictures import data_url
 from magictailor.training.metrics import read_metrics
 from magictailor.training.run_folder import read_run
 from magictailor.world.pairs import WorldPair
@@ -20,7 +20,7 @@ CURVES = {"diffusion.0": "concept", "diffusion.1": "component"}
 
 def inline(path: Path) -> str:
     """The PNG as a data URL."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return data_url(path.read_bytes())
 
 
 def smoothed(values: Sequence[float], weight: float = 0.95) -> list[float]:

@@ -12,7 +12,7 @@ from PIL import Image
 from magictailor.backbones import Backbone
 from magictailor.backbones.sampling import SamplingOptions, sample, to_images
 from magictailor.evaluate.anchor_names import RENDERED
-from magictailor.evaluate.metrics.request import Request, parse_prompt
+from magictailor.evaluate.metrics.prompts import ParsedPrompt, parse_prompt
 from magictailor.generation.images import Generated, Record
 from magictailor.recipe import Sampling
 from magictailor.world.captions import full_caption
@@ -22,8 +22,8 @@ from magictailor.world.render import render
 
 def is_rendered(prompt: str, words: Sequence[str]) -> bool:
     """Whether the prompt's true image can be rendered."""
-    request = parse_prompt(prompt, words)
-    return request is not None and (request.concept or request.component)
+    parsed = parse_prompt(prompt, words)
+    return parsed is not None and (parsed.concept or parsed.component)
 
 
 @torch.no_grad()
@@ -43,22 +43,22 @@ class Anchor:
     def __init__(self, name: str, pair: WorldPair, backbone: Backbone, sampling: Sampling) -> None:
         self.name, self.pair, self.backbone, self.sampling = name, pair, backbone, sampling
 
-    def _rendered(self, request: Request) -> Image.Image:
-        subjects = {"truth": request.subject(self.pair), "nothing-transferred": self.pair.concept}
-        scene = request.scene(self.pair, subjects.get(self.name, self.pair.owner))
+    def _rendered(self, parsed: ParsedPrompt) -> Image.Image:
+        subjects = {"truth": parsed.subject(self.pair), "nothing-transferred": self.pair.concept}
+        scene = parsed.scene(self.pair, subjects.get(self.name, self.pair.owner))
         return through_autoencoder(self.backbone, [render(scene, self.backbone.size).image])[0]
 
-    def _captioned(self, request: Request, seeds: Sequence[int], batch: int | None) -> Iterator[Image.Image]:
-        caption = full_caption(request.scene(self.pair, request.subject(self.pair)))
+    def _captioned(self, parsed: ParsedPrompt, seeds: Sequence[int], batch: int | None) -> Iterator[Image.Image]:
+        caption = full_caption(parsed.scene(self.pair, parsed.subject(self.pair)))
         options = SamplingOptions(self.sampling.steps, self.sampling.guidance, batch=batch)
         return sample(self.backbone, [caption] * len(seeds), seeds, options)
 
     def generate(self, prompt: str, *, number: int = 1, seed: int = 0, batch: int | None = None) -> Iterator[Generated]:
         """Images of a prompt for which `is_rendered` holds."""
-        request, seeds = parse_prompt(prompt, self.pair.words), range(seed, seed + number)
-        assert request is not None
+        parsed, seeds = parse_prompt(prompt, self.pair.words), range(seed, seed + number)
+        assert parsed is not None
         rendered = self.name in RENDERED
-        images = [self._rendered(request)] if rendered else self._captioned(request, seeds, batch)
+        images = [self._rendered(parsed)] if rendered else self._captioned(parsed, seeds, batch)
         settings = (self.name, self.backbone.name, 0 if rendered else self.sampling.steps, self.sampling.guidance, "")
         for own, image in zip(seeds, images):
             yield Generated(image, Record(f"world-{self.pair.seed}", prompt, own, *settings))

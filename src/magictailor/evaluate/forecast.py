@@ -87,7 +87,7 @@ def forecast(spec: Spec, missing: Sequence[Trial], units: UnitSeconds) -> Foreca
     for a pair of one component."""
     prompts = len(spec.texts(("<a>", "<b>")))
     images = {trial.name: prompts * len(trial.seeds(spec)) for trial in missing}
-    made = sum(count for trial in missing if trial.method not in RENDERED for count in [images[trial.name]])
+    made = sum(images[trial.name] for trial in missing if trial.method not in RENDERED)
     trainings = [units.training(trial.method) for trial in missing if trial.trained_as is None]
     total = sum(images.values())
     return Forecast(

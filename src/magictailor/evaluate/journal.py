@@ -20,7 +20,7 @@ FILE = "progress.json"
 PAUSE, SILENCE = 5.0, 60.0  # seconds: between two writings, and until a driver counts as stopped
 
 
-class Progress(BaseModel):
+class DriverState(BaseModel):
     """``updated``, and the start of each running unit: seconds since 1970 by the driver's clock."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
@@ -99,7 +99,7 @@ class Journal:
                 return
 
 
-def read_progress(home: Path) -> Progress | None:
+def read_progress(home: Path) -> DriverState | None:
     """None if no bench has been started here. Raises InputError for a damaged file."""
     path = home / FILE
-    return read_record(Progress, path, "delete it; the next run writes it again") if path.exists() else None
+    return read_record(DriverState, path, "delete it; the next run writes it again") if path.exists() else None

@@ -92,6 +92,14 @@ def parquet() -> Any:
     return pyarrow.parquet
 
 
+def schema(metadata: Mapping[bytes, bytes] | None = None) -> Any:
+    """The columns `COLUMNS` with their types, as pyarrow's schema."""
+    import pyarrow
+
+    kinds = {"seed": pyarrow.int64(), "training_seed": pyarrow.int64(), "value": pyarrow.float64()}
+    return pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in COLUMNS], metadata=metadata)
+
+
 def damaged(path: Path, problem: object) -> InputError:
     """The error of a file that cannot be read."""
     return InputError(f"{path}: damaged ({problem})", FIX)
@@ -132,12 +140,9 @@ def write_rows(path: Path, rows: Iterable[Row], models: Mapping[str, str], words
     library, ordered = parquet(), sorted(rows)
     import pyarrow
 
-    kinds = {"seed": pyarrow.int64(), "training_seed": pyarrow.int64(), "value": pyarrow.float64()}
-    schema = pyarrow.schema(
-        [(name, kinds.get(name, pyarrow.string())) for name in COLUMNS], metadata=_footer(ordered, models, words)
-    )
     columns = list(zip(*(astuple(row) for row in ordered), strict=True)) or [() for _ in COLUMNS]
-    table = pyarrow.table(dict(zip(COLUMNS, columns, strict=True)), schema=schema)
+    kinds = schema(_footer(ordered, models, words))
+    table = pyarrow.table(dict(zip(COLUMNS, columns, strict=True)), schema=kinds)
     write_atomically(path, lambda temporary: library.write_table(table, temporary))
 
 
@@ -171,8 +176,7 @@ def read_table(path: Path) -> Any:
         table = table.select(list(names)).rename_columns(list(COLUMNS[: len(names)]))
         if not new:
             table = table.append_column("training_seed", pyarrow.array([0] * len(table), pyarrow.int64()))
-        kinds = {"seed": pyarrow.int64(), "training_seed": pyarrow.int64(), "value": pyarrow.float64()}
-        table = table.cast(pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in COLUMNS]))
+        table = table.cast(schema())
     except InputError:
         raise
     except (OSError, ValueError, TypeError, KeyError, pyarrow.ArrowException) as error:

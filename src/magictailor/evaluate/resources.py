@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from magictailor.backbones import Backbone
+from magictailor.backbones.presets import CARD_TOLERANCE, GIGABYTE
 from magictailor.common.errors import InputError
 
-GIGABYTE = 10**9
 EMBEDDED_GB = 2.0  # of a process that trains, generates or scores on the embedded base; 1.1 measured
 ROOMY_GB = 24.0  # where no preset limits the memory
 
@@ -50,7 +50,7 @@ def expected_resources(backbone: Backbone, threads: int | None, card_gb: float |
     gigabytes = _gigabytes(backbone)
     if card_gb is None and torch.cuda.is_available() and backbone.device.type == "cuda":
         card_gb = torch.cuda.get_device_properties(backbone.device).total_memory / GIGABYTE
-    if card_gb is not None and gigabytes > card_gb * 1.07:
+    if card_gb is not None and gigabytes > card_gb * CARD_TOLERANCE:
         raise InputError(f"{card_gb:g}: a unit is expected to take {gigabytes:g} GB", "choose a smaller --preset", field="card_gb")  # fmt: skip
     share = 0.0 if card_gb is None else min(1.0, round(gigabytes / card_gb, 2))
     return Resources(threads or 1, share, int(gigabytes * GIGABYTE))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magictailor.evaluate.records import COLUMNS, Row, parquet, read_table, result_files
+from magictailor.evaluate.records import COLUMNS, Row, parquet, read_table, result_files, schema
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -170,12 +170,9 @@ def scores_of(rows: Iterable[Row]) -> Scores:
     parquet()
     import pyarrow
 
-    kinds = {"seed": pyarrow.int64(), "training_seed": pyarrow.int64(), "value": pyarrow.float64()}
     listed = list(rows)
-    columns = {
-        name: pyarrow.array([getattr(r, name) for r in listed], kinds.get(name, pyarrow.string())) for name in COLUMNS
-    }
-    return Scores(pyarrow.table({name: pyarrow.chunked_array([column]) for name, column in columns.items()}))
+    columns = {name: [getattr(row, name) for row in listed] for name in COLUMNS}
+    return Scores(pyarrow.table(columns, schema=schema()))
 
 
 def read_scores(bench: Path) -> Scores:

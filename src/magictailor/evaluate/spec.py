@@ -88,7 +88,7 @@ class Spec(ConfigModel):
     def _check_repeated(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         name, times = Counter(names).most_common(1)[0]
         if times > 1:
-            raise ValueError(f"{name!r} is there {times} times; once is enough")
+            raise ValueError(f"{name!r} is listed {times} times; list it once")
         return names
 
     @field_validator("variants")

@@ -1,11 +1,11 @@
-"""What is done of a bench, what is at work and what failed: read from its files alone, on any machine."""
+"""What is done of a bench, what is at work and what failed: read only from its files, on any machine."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from magictailor.evaluate.journal import Progress, read_progress
+from magictailor.evaluate.journal import DriverState, read_progress
 from magictailor.evaluate.planning import missing_scores
 from magictailor.evaluate.records import parquet
 from magictailor.evaluate.sources import Source
@@ -23,7 +23,7 @@ class Status:
     """
 
     states: Mapping[str, str]
-    progress: Progress | None
+    progress: DriverState | None
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -71,7 +71,7 @@ def status_lines(status: Status, every: bool = False) -> Iterator[str]:
         yield from (f"{state:<18}{name}" for name, state in status.states.items())
 
 
-def _driver_line(progress: Progress) -> str:
+def _driver_line(progress: DriverState) -> str:
     units = f"{progress.done} of {progress.total} units"
     if progress.ended:
         return f"the last run has ended: {units} done, {len(progress.failed)} failed, {progress.skipped} left out"

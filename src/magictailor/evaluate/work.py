@@ -33,12 +33,11 @@ from magictailor.generation.images import Generated
 from magictailor.generation.reference_only import ReferenceOnly
 from magictailor.methods import REFERENCE_ONLY
 from magictailor.recipe import Recipe
-from magictailor.training.checkpoint import STATE_FILE
-from magictailor.training.run_folder import RUN_FILE, describe_pair, is_finished, stored_bytes
+from magictailor.training.run_folder import RUN_FILE, STATE_FILE, describe_pair, is_finished, stored_bytes
 from magictailor.training.train import make_recipe, train
 from magictailor.weights import BASES
 
-OF_IMAGES = ("steps", "guidance", "emphasis")  # sampling that images alone depend on
+OF_IMAGES = ("steps", "guidance", "emphasis")  # sampling that only images depend on
 OF_GENERATING = ("data.size=", "sampling.")  # settings that also hold where nothing is trained
 
 

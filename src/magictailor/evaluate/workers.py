@@ -10,7 +10,7 @@ from magictailor.common.errors import InputError
 class Workers:
     """Who does the units.
 
-    count: processes of this machine; 1: this process alone. ray: the address of a Ray cluster; "local" starts one here.
+    count: processes of this machine; 1: only this process. ray: the address of a Ray cluster; "local" starts one here.
     threads: of the CPU for each unit; None: all cores, divided by the number of processes; on Ray, one. With the same
     number, all ways give the same bytes. card_gb: the memory of each card of the cluster, see `expected_resources`.
     """

@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from magictailor.exports.checks import FORMATS
     from magictailor.exports.inspection import Contents, inspect
-    from magictailor.exports.request import FORMATS
     from magictailor.exports.writing import export
 
 __all__ = ["FORMATS", "Contents", "export", "inspect"]
@@ -15,5 +15,5 @@ def __getattr__(name: str) -> Any:
     """Names are imported when first used: inspection needs no torch."""
     if name not in __all__:
         raise AttributeError(f"module 'magictailor.exports' has no attribute {name!r}")
-    home = {"FORMATS": "request", "export": "writing"}.get(name, "inspection")
+    home = {"FORMATS": "checks", "export": "writing"}.get(name, "inspection")
     return getattr(import_module(f"magictailor.exports.{home}"), name)

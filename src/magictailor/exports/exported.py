@@ -12,9 +12,10 @@ from torch import Tensor
 
 from magictailor.backbones import Backbone, load_backbone
 from magictailor.backbones.contract import WordVectors
-from magictailor.backbones.lora import Adapter, Spellings, header_alpha
+from magictailor.backbones.lora import Adapter, LoRAKeys, header_alpha
 from magictailor.common.errors import InputError
-from magictailor.common.tensors import WORD, read_metadata, read_tensors, unprefixed, write_tensors
+from magictailor.common.headers import WORD
+from magictailor.common.tensors import read_metadata, read_tensors, unprefixed, write_tensors
 from magictailor.exports.families import FAMILIES, SGM, Family
 from magictailor.exports.readme import with_words
 from magictailor.recipe import Recipe
@@ -36,7 +37,7 @@ class Exported:
     family: Family
     pipeline_class: str  # in diffusers
     noise_schedule: Mapping[str, Any]
-    spellings: Spellings
+    lora_keys: LoRAKeys
     texts: Mapping[str, str]  # what pseudo-words stand for, where they are not trained
     size: int
     adapter: Adapter  # empty: no LoRA
@@ -122,10 +123,10 @@ class Exported:
         return self.lora_header(trigger) | {f"ss_network_{key}": text for key, text in network.items()}
 
 
-def _adapter(file: Path, spellings: Spellings) -> Adapter:
+def _adapter(file: Path, lora_keys: LoRAKeys) -> Adapter:
     tensors = read_tensors(file)
-    modules = dict.fromkeys(key.removeprefix(f"{spellings.part}.").split(".lora_")[0] for key in tensors)
-    return spellings.read(tensors, modules, header_alpha(read_metadata(file)))
+    modules = dict.fromkeys(key.removeprefix(f"{lora_keys.part}.").split(".lora_")[0] for key in tensors)
+    return lora_keys.read(tensors, modules, header_alpha(read_metadata(file)))
 
 
 def _call(backbone: Backbone, recipe: Recipe) -> dict[str, object]:
@@ -137,7 +138,7 @@ def _unreadable(backbone: Backbone, format: str) -> str | None:
     """Why no tool could read this format of this family; None if some can."""
     if format == "checkpoint" and backbone.denoiser_part != "unet":
         return f"one file with the whole model is not written for {backbone.family}"
-    if format in ("kohya", "comfyui") and not backbone.spellings.named:
+    if format in ("kohya", "comfyui") and not backbone.lora_keys.named:
         return f"none of its tools loads a LoRA for {backbone.family}"
     return None
 
@@ -181,10 +182,10 @@ def read_exported(run: Path | str, half: bool, format: str) -> Exported:
         family=FAMILIES[backbone.family],
         pipeline_class=type(backbone.pipeline).__name__,
         noise_schedule=backbone.noise_schedule,
-        spellings=backbone.spellings,
+        lora_keys=backbone.lora_keys,
         texts=texts,
         size=backbone.size,
-        adapter=_adapter(folder / LORA_FILE, backbone.spellings) if "lora" in kinds else {},
+        adapter=_adapter(folder / LORA_FILE, backbone.lora_keys) if "lora" in kinds else {},
         words=words,
         absent=[part for part in ("text_encoder_3", "tokenizer_3") if getattr(backbone.pipeline, part, 0) is None],
         call=_call(backbone, info.recipe),

@@ -1,4 +1,4 @@
-"""The contents of a file of tensors, read from its header and shapes alone. Needs no torch."""
+"""The contents of a file of tensors, read only from its header and shapes. Needs no torch."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from magictailor.common.headers import read_header, read_scalars
+from magictailor.common.headers import BUNDLE, LORA_CONFIG, WORD, read_header, read_scalars
 from magictailor.exports.recognition import (
     BY_EMBEDDING,
     FLUX,
@@ -55,7 +55,7 @@ NETWORKS = {
     "U-Net": ("lora_unet_", "unet.", "diffusion_model."),
     "transformer": ("transformer.", "lora_transformer_"),
 }
-EMBEDDING_DIMENSIONS, MOST_VECTORS, BUNDLE, WORD = 2, 75, "bundle_emb.", "magictailor.word"
+EMBEDDING_DIMENSIONS, MOST_VECTORS = 2, 75
 NO_READER = "not known"
 
 
@@ -161,7 +161,7 @@ def _network(key: str, transformer: bool) -> str:
 def _header_alphas(header: Mapping[str, str]) -> dict[str, float]:
     """diffusers' alphas for whole networks: of the denoiser (``""``), and of the text encoders (``"text"``)."""
     try:
-        config = dict(json.loads(header.get("lora_adapter_metadata", "{}")))
+        config = dict(json.loads(header.get(LORA_CONFIG, "{}")))
         named = {k: float(v) for k, v in config.items() if k.endswith("lora_alpha") and type(v) in (int, float)}
     except (ValueError, TypeError, RecursionError):
         return {}

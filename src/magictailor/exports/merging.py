@@ -9,20 +9,19 @@ from torch import Tensor
 
 from magictailor.backbones import Backbone, load_backbone
 from magictailor.common.errors import InputError
-from magictailor.common.files import new_folder, write_json
+from magictailor.common.files import new_folder
 from magictailor.common.tensors import prefixed, read_tensors, unprefixed, write_tensors
 from magictailor.generation.loading import load_trained
 from magictailor.methods.prompt_words import TEMPLATES
 from magictailor.recipe import CrossAttentionWeights
 from magictailor.recipe.naming import Naming
 from magictailor.training.run_folder import (
-    FORMAT,
-    RUN_FILE,
     WEIGHTS_FILE,
     WORDS_FILE,
     RunInfo,
-    environment,
     finished_run,
+    update_run,
+    write_run,
 )
 from magictailor.training.trainables import DENOISER
 
@@ -127,9 +126,6 @@ def merge_runs(runs: Sequence[Path | str], output: Path | str) -> Path:
     with new_folder(output) as work:
         write_tensors(work / WEIGHTS_FILE, prefixed(DENOISER, weights))
         write_tensors(work / WORDS_FILE, words)
-        more = {**environment(), "preset": merged.preset, "seconds": 0.0, "finished": True}
-        write_json(
-            work / RUN_FILE,
-            {"format": FORMAT, **merged.identity(), **more, "merged": [str(f.resolve()) for f in folders]},
-        )
+        write_run(work, merged, finished=True)
+        update_run(work, merged=[str(folder.resolve()) for folder in folders])
     return Path(output)

@@ -10,7 +10,9 @@ from magictailor.backbones import Backbone
 from magictailor.backbones.lora import diffusers_header
 from magictailor.common.errors import InputError
 from magictailor.common.files import new_folder, write_text
+from magictailor.common.headers import BUNDLE
 from magictailor.common.tensors import read_metadata
+from magictailor.exports.checks import check_export
 from magictailor.exports.exported import WHOLE, Exported, read_exported
 from magictailor.exports.older_readers import add_for_older_readers, v_configuration
 from magictailor.exports.readme import (
@@ -23,7 +25,6 @@ from magictailor.exports.readme import (
     in_diffusers,
     with_words,
 )
-from magictailor.exports.request import check_export
 from magictailor.exports.single_file import single_file
 from magictailor.generation.loading import load_trained
 from magictailor.training.run_folder import LORA_FILE
@@ -34,7 +35,7 @@ def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
     if run.adapter:
         header = diffusers_header(read_metadata(run.folder / LORA_FILE), run.adapter)
         header |= run.modelspec("lora", run.name, run.prompt)
-        run.write(folder / LORA_FILE, run.spellings.diffusers(run.adapter), header)
+        run.write(folder / LORA_FILE, run.lora_keys.diffusers(run.adapter), header)
     run.write_words(folder, lambda word: word, lambda word, _: word)
     files = {word: f"{name}.safetensors" for word, name in run.names.items()}
     lora = LORA_FILE if run.adapter else None
@@ -53,9 +54,9 @@ def _diffusers(run: Exported, folder: Path, bundle: bool) -> str:
 
 
 def _kohya(run: Exported, folder: Path, bundle: bool) -> str:
-    bundled = {f"bundle_emb.{run.names[w]}.{k}": v for w in run.words for k, v in run.by_key(w).items()}
+    bundled = {f"{BUNDLE}{run.names[w]}.{k}": v for w in run.words for k, v in run.by_key(w).items()}
     if run.adapter:
-        tensors = run.spellings.kohya(run.adapter) | (bundled if bundle else {})
+        tensors = run.lora_keys.kohya(run.adapter) | (bundled if bundle else {})
         run.write(folder / f"{run.name}.safetensors", tensors, run.kohya_header(with_words(run.prompt, run.names)))
     run.write_words(folder, lambda word: "emb_params")
     lora = run.name if run.adapter else None
@@ -66,7 +67,7 @@ def _kohya(run: Exported, folder: Path, bundle: bool) -> str:
 
 def _comfyui(run: Exported, folder: Path, bundle: bool) -> str:
     if run.adapter:
-        tensors = run.spellings.comfyui(run.adapter)
+        tensors = run.lora_keys.comfyui(run.adapter)
         run.write(folder / f"{run.name}.safetensors", tensors, run.lora_header(comfyui_prompt(run.prompt, run.names)))
     run.write_words(folder, trigger=lambda _, name: f"embedding:{name}")
     return in_comfyui(run.name if run.adapter else None, run.names, run.prompt)
@@ -95,7 +96,7 @@ def _checkpoint(run: Exported, folder: Path, bundle: bool) -> str:
     run.write(folder / f"{run.name}.safetensors", tensors, {"format": "pt", **header})
     run.write_words(folder, lambda word: "emb_params")
     usage = in_checkpoint(run.name, run.names, run.prompt)
-    if run.predicts_v and "text_encoder_2" not in backbone.networks:  # tools read it from the file for SDXL alone
+    if run.predicts_v and "text_encoder_2" not in backbone.networks:  # tools read it from the file only for SDXL
         encoder: Any = backbone.networks["text_encoder"]
         large = encoder.config.hidden_act != "quick_gelu"
         write_text(folder / f"{run.name}.yaml", v_configuration(large))
@@ -123,7 +124,7 @@ def export(
         output: a new or empty folder.
         format: ``diffusers``; ``kohya`` (A1111, sd-scripts, ComfyUI); ``comfyui``, its native keys; ``merged``, a whole
             diffusers pipeline with the LoRA in its weights; ``checkpoint``, the same in one file for A1111 and ComfyUI.
-        bundle: write the embeddings also into kohya's LoRA file, which A1111 alone reads.
+        bundle: write the embeddings also into kohya's LoRA file, which only A1111 reads.
         half: write float16 instead of float32.
 
     Returns:

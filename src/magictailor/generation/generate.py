@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from magictailor.attachments import Request
-from magictailor.attachments.contract import records
+from magictailor.attachments import AttachmentSpec
+from magictailor.attachments.contract import Attachment, records
 from magictailor.attachments.sampling import load_attachments, sample_attached
 from magictailor.backbones import Backbone
+from magictailor.backbones.conditions import cut_off
 from magictailor.backbones.sampling import SamplingOptions, sample, scheduler
 from magictailor.common.errors import InputError, RunError
 from magictailor.common.events import Listener, Progress, ignore
@@ -33,7 +34,21 @@ def _check_length(backbone: Backbone, prompt: str, words: Sequence[str]) -> None
         spans = backbone.encode_text([prompt], present).spans[0]
     for word in present:
         if not spans.get(word):
-            raise InputError(f"{word}: lies beyond the text encoder's length", "shorten the prompt", field="prompts")
+            raise cut_off(word, "shorten the prompt", field="prompts")
+
+
+def _check_options(backbone: Backbone, info: RunInfo, options: SamplingOptions, is_attached: bool) -> None:
+    """Raises InputError for options that the backbone or the run's method does not have."""
+    if options.emphasis:
+        _check_emphasis(backbone, info, options.guidance)
+    scheduler(options.scheduler or "", backbone)  # refuses an unknown name
+    own = info.recipe.sampling.base_steps
+    if options.steps <= own:
+        problem = f"{options.steps}: the first {own} are the base's own with this method"
+        raise InputError(problem, f"choose at least {own + 1}", field="steps")
+    if is_attached and own:
+        problem = f"{info.recipe.method} generates in two stages, which take no attachments"
+        raise InputError(problem, "leave them out", field="run")
 
 
 def _check_emphasis(backbone: Backbone, info: RunInfo, guidance: float) -> None:
@@ -65,57 +80,68 @@ def generate(
     emphasis: float | None = None,
     scheduler_name: str | None = None,
     batch: int | None = None,
-    attachments: Sequence[Request] = (),
+    attachments: Sequence[AttachmentSpec] = (),
     listen: Listener = ignore,
 ) -> Iterator[Generated]:
     """Images of the prompts, lazily; see `magictailor.Run.generate`."""
     for prompt in prompts:
         check_prompt(prompt, list(info.words))
     config = info.recipe.sampling
-    steps = config.steps if steps is None else steps
-    guidance = config.guidance if guidance is None else guidance
-    emphasis = config.emphasis if emphasis is None else emphasis
-    check_numbers(len(prompts), number, seed, steps, guidance, emphasis, batch)
-    if emphasis:
-        _check_emphasis(backbone, info, guidance)
-    if steps <= config.base_steps:
-        raise InputError(
-            f"{steps}: the first {config.base_steps} are the base's own with this method", "choose more", field="steps"
-        )
-    scheduler_name = scheduler_name or next(iter(backbone.schedulers))
-    scheduler(scheduler_name, backbone)  # refuses an unknown name before anything is generated
+    options = SamplingOptions(
+        config.steps if steps is None else steps,
+        config.guidance if guidance is None else guidance,
+        scheduler_name or next(iter(backbone.schedulers)),
+        batch=batch,
+        emphasis=config.emphasis if emphasis is None else emphasis,
+    )
+    check_numbers(len(prompts), number, seed, options.steps, options.guidance, options.emphasis, batch)
+    _check_options(backbone, info, options, bool(attachments))
     naming = Naming(info.recipe, info.words)
     for prompt in prompts:
         _check_length(backbone, naming.expand(prompt), list(info.words))
-    options = SamplingOptions(steps, guidance, scheduler_name, batch=batch, emphasis=emphasis)
-    keys = [(text, seed + i) for text in prompts for i in range(number)]
-    if attachments and config.base_steps:
-        raise InputError(
-            f"{info.recipe.method} generates in two stages, which take no attachments", "leave them out", field="run"
-        )
-    loaded = load_attachments(backbone, attachments, steps)
-    texts, seeds = [naming.expand(prompt) for prompt, _ in keys], [own_seed for _, own_seed in keys]
+    loaded = load_attachments(backbone, attachments, options.steps)
+    keys = [(prompt, seed + i) for prompt in prompts for i in range(number)]
+    return _generated(backbone, folder, info, keys, options, loaded, listen)
 
+
+def _generated(
+    backbone: Backbone,
+    folder: Path,
+    info: RunInfo,
+    keys: Sequence[tuple[str, int]],
+    options: SamplingOptions,
+    loaded: Sequence[Attachment],
+    listen: Listener,
+) -> Iterator[Generated]:
+    """An image and its record for each (prompt, seed), lazily."""
+    settings = (
+        info.recipe.method, info.model, options.steps, options.guidance, options.scheduler or "", records(loaded),
+        _trained(folder, backbone), backbone.runtime.precision, options.emphasis or None,
+    )  # fmt: skip
+    images = _images(backbone, folder, info, keys, options, loaded)
+    listen(Progress("generating", 0, len(keys)))
+    try:
+        for done, (image, (prompt, seed)) in enumerate(zip(images, keys, strict=True), 1):
+            listen(Progress("generating", done, len(keys)))
+            yield Generated(image, Record(info.pair["name"], prompt, seed, *settings))
+    except torch.OutOfMemoryError as error:
+        raise RunError("out of memory; generate fewer at a time (batch 1), or choose a smaller preset") from error
+
+
+def _images(
+    backbone: Backbone,
+    folder: Path,
+    info: RunInfo,
+    keys: Sequence[tuple[str, int]],
+    options: SamplingOptions,
+    loaded: Sequence[Attachment],
+) -> Iterator[Image.Image]:
+    """An image for each (prompt, seed), lazily."""
+    naming = Naming(info.recipe, info.words)
+    texts, seeds = [naming.expand(prompt) for prompt, _ in keys], [seed for _, seed in keys]
     without = [naming.without_components(text) for text in texts]
-
-    def sampled() -> Iterator[Image.Image]:
-        if not loaded:
-            stages, labelled = two_stages(info, folder, backbone), [naming.with_labels(prompt) for prompt, _ in keys]
-            yield from sample(backbone, texts, seeds, options, stages=stages, first_prompts=labelled, without=without)
-            return
+    if loaded:
         yield from sample_attached(backbone, texts, seeds, options, loaded, without)
-
-    def images() -> Iterator[Generated]:
-        settings = (
-            info.recipe.method, info.model, steps, guidance, scheduler_name, records(loaded),
-            _trained(folder, backbone), backbone.runtime.precision, emphasis or None,
-        )  # fmt: skip
-        listen(Progress("generating", 0, len(keys)))
-        try:
-            for done, (image, (prompt, own_seed)) in enumerate(zip(sampled(), keys, strict=True), 1):
-                listen(Progress("generating", done, len(keys)))
-                yield Generated(image, Record(info.pair["name"], prompt, own_seed, *settings))
-        except torch.OutOfMemoryError as error:
-            raise RunError("out of memory; generate fewer at a time (batch 1), or choose a smaller preset") from error
-
-    return images()
+        return
+    stages, labelled = two_stages(info, folder, backbone), [naming.with_labels(prompt) for prompt, _ in keys]
+    yield from sample(backbone, texts, seeds, options, stages=stages, first_prompts=labelled, without=without)

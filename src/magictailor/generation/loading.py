@@ -12,6 +12,7 @@ from magictailor.backbones.runtime import BITS
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Notice, ignore
 from magictailor.common.tensors import read_tensors, unprefixed
+from magictailor.common.text import reason
 from magictailor.recipe.naming import WORD_KINDS, Naming
 from magictailor.training.result import check_base, check_lora, check_words
 from magictailor.training.run_folder import (
@@ -86,8 +87,7 @@ def _apply(backbone: Backbone, info: RunInfo, folder: Path) -> None:
         try:
             pipeline.load_lora_weights(str(folder), weight_name=LORA_FILE, local_files_only=True)
         except Exception as error:  # of a changed header the libraries raise nearly anything
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(f"{folder / LORA_FILE}: damaged ({reason})", "train into a new folder") from error
+            raise InputError(f"{folder / LORA_FILE}: damaged ({reason(error)})", "train into a new folder") from error
     if backbone.runtime.compiled:
         backbone.compile()
 

@@ -14,7 +14,7 @@ from magictailor.recipe import Sampling
 
 
 class ReferenceOnly:
-    """Generates a pair's prompts from its photos alone; nothing is trained.
+    """Generates a pair's prompts from its photos only; nothing is trained.
 
     Raises:
         InputError: a model that takes no reference images.

@@ -39,7 +39,7 @@ def study_prompts(name: str, words: Sequence[str]) -> list[str]:
     """A study's prompts with a run's pseudo-words, the concept first.
 
     Raises:
-        InputError: an unknown study, or a run of a concept alone.
+        InputError: an unknown study, or a run of only a concept.
     """
     if name not in STUDIES:
         near = difflib.get_close_matches(name, STUDIES, 1, 0.3) or list(STUDIES)[:1]

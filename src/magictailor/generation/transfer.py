@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from magictailor.attachments.requests import read_region
+from magictailor.attachments.specs import read_region
 from magictailor.backbones import Backbone
+from magictailor.backbones.conditions import cut_off
 from magictailor.backbones.sampling import scheduler, to_images
 from magictailor.common.errors import InputError
 from magictailor.common.events import Listener, Progress, ignore
@@ -76,7 +77,9 @@ def transfer(
     pixels, inside = (t[None].to(backbone.device) for t in square(picture, mask, backbone.size))
     height, width = grid = backbone.map_grid(term.blocks)
     if shrink(inside, grid).amax() < VISIBLE:
-        raise InputError(f"{region}: its white vanishes at {height} x {width}", "make it larger")
+        raise InputError(
+            f"{region}: the mask is empty at the model's {height} x {width} resolution", "paint a larger region"
+        )
     painter = _Painter(backbone, pixels, inside, term, options.start, options.strength, steps, guidance)
     painter.encode(prompt, word)
     return painter.paint_all(range(seed, seed + number), listen)
@@ -101,7 +104,7 @@ class _Painter:
         self.word, self.condition = word, self.backbone.encode_text([prompt], [word])
         self.unconditional = self.backbone.encode_text([""])
         if not self.condition.spans[0][word]:
-            raise InputError(f"{word} lies beyond the text encoder's length", "shorten it", field="prompt")
+            raise cut_off(word, "shorten the prompt", field="prompt")
 
     def _pulled(self, latents: Tensor, time: Tensor) -> Tensor:
         """x - eta grad || A - M ||^2, with an eta that changes x by ``strength`` hundredths of its own length."""

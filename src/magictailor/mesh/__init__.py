@@ -1,5 +1,5 @@
 """From a picture to a mesh: background removed, a backend by name, files, and a turntable."""
 
-from magictailor.mesh.make import Made, make_mesh
+from magictailor.mesh.make import MeshResult, make_mesh
 
-__all__ = ["Made", "make_mesh"]
+__all__ = ["MeshResult", "make_mesh"]

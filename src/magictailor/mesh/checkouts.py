@@ -9,6 +9,7 @@ from PIL import Image
 
 from magictailor.common.checkouts import importable
 from magictailor.common.errors import InputError
+from magictailor.common.text import reason
 from magictailor.mesh.contract import Backend
 
 GREY = 127
@@ -20,9 +21,8 @@ def _loading(model: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # no network, no such name, damaged files: other people's code raises anything
-        reason = " ".join(str(error).split())[:160]
         raise InputError(
-            f"{model}: cannot be loaded ({reason})", "check the name and the network", field="model"
+            f"{model}: cannot be loaded ({reason(error)})", "check the name and the network", field="model"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What a backend is: one picture of one thing becomes a mesh."""
+"""What a backend is: one picture of one object becomes a mesh."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ class Backend(ABC):
         """A `trimesh.Trimesh` with colours at its vertices or a texture, y up.
 
         Args:
-            picture: RGBA; transparent where the thing is not.
+            picture: RGBA; transparent where the object is not.
             steps: of the denoising; None: the backend's own.
         """
 

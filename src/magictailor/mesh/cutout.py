@@ -1,4 +1,4 @@
-"""The thing in a picture, cut out: by a mask, by the world's judge, or by rembg."""
+"""The object in a picture, cut out: by a mask, by the world's judge, or by rembg."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from magictailor.attachments.requests import read_region
-from magictailor.common.errors import InputError
+from magictailor.attachments.specs import read_region
+from magictailor.common.errors import InputError, check_choice
 
 BACKGROUNDS = ("auto", "judge", "rembg", "keep")
-SMALLEST, MARGIN = 0.005, 0.12  # of the picture's area; of the square's side, around the thing
+SMALLEST, MARGIN = 0.005, 0.12  # of the picture's area; of the square's side, around the object
 
 
 def _by_judge(picture: Image.Image) -> NDArray[np.uint8]:
@@ -36,19 +36,18 @@ def _by_rembg(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def cut_out(picture: Image.Image, background: str, embedded: bool, mask: Path | str | None, name: str) -> Image.Image:
-    """A square RGBA around the thing in a picture, transparent elsewhere.
+    """A square RGBA around the object in a picture, transparent elsewhere.
 
     Args:
         background: auto, judge, rembg, or keep, which takes the whole picture; auto is the judge for pictures of the
             ``embedded`` base and rembg for all others.
-        mask: white on the thing, in the picture's size; instead of ``background``.
+        mask: white on the object, in the picture's size; instead of ``background``.
         name: the picture's, for errors.
 
     Raises:
         InputError: nothing is found in it, or what removes the background is not installed.
     """
-    if background not in BACKGROUNDS:
-        raise InputError(f"{background}: unknown", f"choose one of {', '.join(BACKGROUNDS)}", field="background")
+    check_choice(background, BACKGROUNDS, "background")
     if mask is not None:
         alpha = np.asarray(read_region(mask, picture, name))
     elif background == "keep":

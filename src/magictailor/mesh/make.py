@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from magictailor.common.errors import InputError
+from magictailor.common.errors import InputError, check_choice
 from magictailor.common.events import Listener, Notice, Progress, ignore
 from magictailor.common.files import MARK, output_file, write_atomically
 from magictailor.common.pictures import MADE, grid, save_png
@@ -19,12 +19,12 @@ from magictailor.training.run_folder import finished_run
 
 FORMATS = (".glb", ".obj", ".ply")
 BACKENDS = ("shap-e", "triposr", "instantmesh", "hunyuan3d-2", "trellis-2")
-CUDA_ALONE = ("instantmesh", "trellis-2")
+CUDA_ONLY = ("instantmesh", "trellis-2")
 FRAME_MS = 80
 
 
 @dataclass(frozen=True)
-class Made:
+class MeshResult:
     """``file``: the mesh. ``strip``, ``animation``: its turntable. ``closed``: whether its surface has no holes."""
 
     file: Path
@@ -95,7 +95,7 @@ def make_mesh(
     seed: int = 0,
     steps: int | None = None,
     listen: Listener = ignore,
-) -> Made:
+) -> MeshResult:
     """Make a mesh of the object in a picture, and pictures of it from all sides.
 
     Args:
@@ -113,13 +113,12 @@ def make_mesh(
     target = output_file(output, FORMATS, b"trimesh")
     for beside in _turntables(target):
         output_file(beside, (beside.suffix,))
-    if backend not in BACKENDS:
-        raise InputError(f"{backend}: unknown", f"choose one of {', '.join(BACKENDS)}", field="backend")
+    check_choice(backend, BACKENDS, "backend")
     if mask is not None and background != "auto":
         raise InputError(f"{background}: has no effect next to a mask", "leave one of them out", field="background")
     if checkout is not None and backend == "shap-e":
         raise InputError("has no effect on shap-e", "leave it out", field="checkout")
-    if backend in CUDA_ALONE and not device.startswith("cuda"):
+    if backend in CUDA_ONLY and not device.startswith("cuda"):
         raise InputError(f"{device}: {backend} runs only on CUDA", "choose cuda", field="device")
     _check_source(Path(source), prompt)
     import_trimesh()
@@ -168,7 +167,7 @@ def _without_texture(mesh: Any) -> Any:
     return plain
 
 
-def _written(mesh: Any, target: Path, cut: Image.Image, pictures: list[Image.Image]) -> Made:
+def _written(mesh: Any, target: Path, cut: Image.Image, pictures: list[Image.Image]) -> MeshResult:
     kind, closed = target.suffix.lower().lstrip("."), _is_closed(mesh)
     if kind != "glb" and _has_texture(mesh):
         mesh = _without_texture(mesh)  # the other formats would need files next to them
@@ -178,4 +177,4 @@ def _written(mesh: Any, target: Path, cut: Image.Image, pictures: list[Image.Ima
     first, *rest = pictures
     options: dict[str, Any] = {"append_images": rest, "duration": FRAME_MS, "loop": 0, "comment": MARK}
     write_atomically(animation, lambda temporary: first.save(temporary, "GIF", save_all=True, **options))
-    return Made(target, still, animation, len(mesh.vertices), len(mesh.faces), closed)
+    return MeshResult(target, still, animation, len(mesh.vertices), len(mesh.faces), closed)

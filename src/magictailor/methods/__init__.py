@@ -52,8 +52,8 @@ COMPARED: dict[str, Method] = {
     "magictailor": Method(magictailor, "DM-Deg and DS-Bal on a LoRA", ".270 / .854 / .813 / .279"),
 }
 VARIANTS: dict[str, Method] = {
-    "break-a-scene-official": Method(break_a_scene_official, "by its code: with prior images"),
-    "clic-official": Method(clic_official, "by its code: masked pixels, brightness changes"),
+    "break-a-scene-official": Method(break_a_scene_official, "Break-A-Scene as in its code: with prior images"),
+    "clic-official": Method(clic_official, "CLiC as in its code: masked pixels, brightness changes"),
     "magictailor-emphasis": Method(
         magictailor_emphasis, "no noise in training, emphasis of components in images; not the paper's"
     ),
@@ -61,7 +61,9 @@ VARIANTS: dict[str, Method] = {
         magictailor_in_context, "a component's prompt names its owner and the close view; not the paper's"
     ),
     "magictailor-latent": Method(
-        magictailor_latent, "the same, and DM-Deg in the latents, where no noise gets into the mask; not the paper's"
+        magictailor_latent,
+        "a component's prompt as in magictailor-in-context, and DM-Deg in the latents, where no noise gets into the mask; "
+        "not the paper's",
     ),
     "magictailor-reference": Method(
         magictailor_reference, "the numerics of the paper's training script, quirks included"
@@ -75,9 +77,8 @@ CATALOGUE: dict[str, dict[str, Method]] = {
         name: Method(ablation.of(name), ablation.summary, ablation.published) for name, ablation in ABLATIONS.items()
     },
 }
-METHODS: dict[str, Callable[[BaseDefaults], Recipe]] = {
-    name: named.make for group in CATALOGUE.values() for name, named in group.items()
-}
+ENTRIES: dict[str, Method] = {name: entry for group in CATALOGUE.values() for name, entry in group.items()}
+METHODS: dict[str, Callable[[BaseDefaults], Recipe]] = {name: entry.make for name, entry in ENTRIES.items()}
 
 
 def recipe_for(family: str, method: str = "magictailor", settings: Sequence[str] = ()) -> Recipe:

@@ -60,32 +60,48 @@ ABLATIONS: dict[str, Ablation] = {
     # table 5
     "mask-out": Ablation("grey outside the mask", ".270 / .818 / .760 / .375", {"degradation": MaskOut()}),
     "fixed-0.4": Ablation(
-        "noise of intensity 0.4 throughout", ".270 / .849 / .800 / .297", _intensity(schedule="fixed", alpha=0.4)
+        "noise intensity fixed at 0.4", ".270 / .849 / .800 / .297", _intensity(schedule="fixed", alpha=0.4)
     ),
-    "fixed-0.5": Ablation("0.5 throughout (figure 4)", "", _intensity(schedule="fixed", alpha=0.5)),
-    "fixed-0.6": Ablation("0.6 throughout", ".271 / .845 / .794 / .310", _intensity(schedule="fixed", alpha=0.6)),
-    "fixed-0.8": Ablation("0.8 throughout", ".271 / .846 / .796 / .305", _intensity(schedule="fixed", alpha=0.8)),
-    "ascending": Ablation("noise that grows linearly", ".270 / .846 / .797 / .307", _intensity(schedule="ascending")),
-    "descending": Ablation("noise that fades linearly", ".261 / .851 / .802 / .300", _intensity(schedule="descending")),
-    "gamma-8": Ablation("noise that fades over the last third", ".266 / .850 / .806 / .289", _intensity(gamma=8)),
+    "fixed-0.5": Ablation("noise intensity fixed at 0.5 (figure 4)", "", _intensity(schedule="fixed", alpha=0.5)),
+    "fixed-0.6": Ablation(
+        "noise intensity fixed at 0.6", ".271 / .845 / .794 / .310", _intensity(schedule="fixed", alpha=0.6)
+    ),
+    "fixed-0.8": Ablation(
+        "noise intensity fixed at 0.8", ".271 / .846 / .796 / .305", _intensity(schedule="fixed", alpha=0.8)
+    ),
+    "ascending": Ablation("noise grows linearly", ".270 / .846 / .797 / .307", _intensity(schedule="ascending")),
+    "descending": Ablation("noise fades linearly", ".261 / .851 / .802 / .300", _intensity(schedule="descending")),
+    "gamma-8": Ablation(
+        "noise fades over the last third of training (gamma 8)", ".266 / .850 / .806 / .289", _intensity(gamma=8)
+    ),
     "gamma-16": Ablation(
-        "over the last fifth (32: over the last tenth)", ".268 / .854 / .813 / .282", _intensity(gamma=16)
+        "noise fades over the last fifth of training (gamma 16)", ".268 / .854 / .813 / .282", _intensity(gamma=16)
     ),
-    "gamma-64": Ablation("over the last twentieth", ".271 / .852 / .812 / .283", _intensity(gamma=64)),
+    "gamma-64": Ablation(
+        "noise fades over the last twentieth of training (gamma 64)", ".271 / .852 / .812 / .283", _intensity(gamma=64)
+    ),
     # table 6
     "frozen": Ablation(
-        "the network after the warm-up preserves", ".268 / .850 / .803 / .293", preserve=Preserve(regulariser="frozen")
+        "what is preserved: the network after the warm-up",
+        ".268 / .850 / .803 / .293",
+        preserve=Preserve(regulariser="frozen"),
     ),
     "last-step": Ablation(
-        "the network one step ago preserves", ".270 / .851 / .808 / .286", preserve=Preserve(regulariser="last-step")
+        "what is preserved: the network one step ago",
+        ".270 / .851 / .808 / .286",
+        preserve=Preserve(regulariser="last-step"),
     ),
     "decay-0.5": Ablation(
-        "the average of two steps preserves", ".268 / .850 / .805 / .290", preserve=Preserve(decay=0.5)
+        "what is preserved: an average over two steps (decay 0.5)",
+        ".268 / .850 / .805 / .290",
+        preserve=Preserve(decay=0.5),
     ),
     "decay-0.9": Ablation(
-        "the average of ten steps preserves", ".269 / .850 / .808 / .288", preserve=Preserve(decay=0.9)
+        "what is preserved: an average over ten steps (decay 0.9)",
+        ".269 / .850 / .808 / .288",
+        preserve=Preserve(decay=0.9),
     ),
-    # table 7: the learning rates stay as they were, so that the loss alone differs
+    # table 7: the learning rates stay as they were, so that only the loss differs
     "no-warm-up": Ablation(
         "DS-Bal from the first step", ".272 / .844 / .793 / .320", {"reduce": "max", "preserve": Preserve()}
     ),

@@ -56,7 +56,7 @@ class CrossAttention(ConfigModel):
 
     ``blocks``: all: the layers that tell where words are, by the family; up: those of the denoiser's second half; or a
     transformer's blocks by their numbers. ``over``: a map's softmax runs over all keys, or in joint attention over those
-    of the text alone. ``noise``: only images whose noise level lies between these, 0 the image and 1 noise.
+    of the text only. ``noise``: only images whose noise level lies between these, 0 the image and 1 noise.
     ``normalised``: divide each map by its maximum.
     """
 
@@ -143,4 +143,7 @@ class Loss(ConfigModel):
     prior: Prior | None = None
     stratified_times: bool = Field(
         False, description="one time from each of N equal parts of [0, 1), N the images of a step"
+    )
+    matched_times: bool = Field(
+        False, description="the n-th images of all samples share a time, so that DS-Bal does not compare times"
     )

@@ -110,6 +110,10 @@ class Recipe(ConfigModel):
             raise ValueError(
                 "data.resample_every keeps the images of a whole pair: leave out data.batch, data.collage and augment.scale"
             )
+        if self.loss.matched_times and drawn:
+            raise ValueError(
+                "loss.matched_times compares the images of a whole pair: leave out data.batch and data.collage"
+            )
         for number, phase in enumerate(self.phases):
             if phase.train is not None and not set(phase.train) <= self.kinds:
                 raise ValueError(

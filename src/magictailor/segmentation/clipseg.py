@@ -8,11 +8,10 @@ from PIL import Image
 from transformers import CLIPSegForImageSegmentation, CLIPTokenizer
 
 from magictailor.segmentation.contract import Segmenter
-from magictailor.segmentation.loading import load_model, to_square, upsample
+from magictailor.segmentation.loading import IMAGENET_MEAN, IMAGENET_STD, load_model, to_square, upsample
 from magictailor.segmentation.regions import Region, bounding_box
 
 DEFAULT = "CIDAS/clipseg-rd64-refined"
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE = 352  # pixels, as in the model's own processor
 EDGE = 0.5  # fraction of the map's peak: its values are lower than probabilities
 
@@ -27,7 +26,7 @@ class CLIPSeg(Segmenter):
     @torch.no_grad()
     def find(self, image: Image.Image, path: Path, words: Sequence[str]) -> dict[str, list[Region]]:
         text = self.tokenizer(list(words), padding=True, truncation=True, return_tensors="pt")
-        pixels = to_square(image, SIDE, MEAN, STD).expand(len(words), -1, -1, -1)
+        pixels = to_square(image, SIDE, IMAGENET_MEAN, IMAGENET_STD).expand(len(words), -1, -1, -1)
         logits = self.model(**text, pixel_values=pixels).logits.reshape(len(words), SIDE, SIDE)
         found = {}
         for word, heat in zip(words, upsample(logits.sigmoid(), image.size), strict=True):

@@ -18,12 +18,11 @@ from transformers import (
 from transformers.models.grounding_dino.image_processing_pil_grounding_dino import GroundingDinoImageProcessorPil
 
 from magictailor.segmentation.contract import Segmenter
-from magictailor.segmentation.loading import load_model, to_square, upsample
+from magictailor.segmentation.loading import IMAGENET_MEAN, IMAGENET_STD, load_model, to_square, upsample
 from magictailor.segmentation.regions import Floats, Region
 
 DETECTOR = "IDEA-Research/grounding-dino-tiny"
 MASKS = {"sam": "facebook/sam-vit-base", "sam2": "facebook/sam2.1-hiera-small"}
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MIN_SCORE = 0.05  # boxes with lower scores get no mask
 
 
@@ -87,7 +86,9 @@ class SquareInput:
         return upsample(whole[0, :, : self.height, : self.width], size)
 
 
-def stretch(image: Image.Image, side: int, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> SquareInput:
+def stretch(
+    image: Image.Image, side: int, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
+) -> SquareInput:
     """SAM 2's input: the image stretched to the square. SAM 3 has another mean and deviation."""
     return SquareInput(to_square(image, side, mean, std), side, side)
 
@@ -98,7 +99,7 @@ def pad(image: Image.Image, side: int) -> SquareInput:
     width, height = round(image.width * scale), round(image.height * scale)
     canvas = Image.new("RGB", (side, side))
     canvas.paste(image.resize((width, height), Image.Resampling.BILINEAR))
-    pixels = to_square(canvas, side, MEAN, STD)
+    pixels = to_square(canvas, side, IMAGENET_MEAN, IMAGENET_STD)
     pixels[..., height:, :] = 0
     pixels[..., width:] = 0
     return SquareInput(pixels, width, height)

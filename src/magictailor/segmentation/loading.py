@@ -11,6 +11,8 @@ from torch import Tensor
 from magictailor.common.pretrained import load_pretrained
 from magictailor.segmentation.regions import Floats
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the colours
+
 
 def load_model(model_class: Any, source: str) -> Any:
     """``model_class.from_pretrained(source)``, a folder or a hub id.

@@ -60,7 +60,7 @@ def models() -> list[dict[str, Any]]:
     return found
 
 
-class Assistant:
+class MaskSuggester:
     """Asks the process for masks, one at a time; from any thread."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ MEASURED_LIKE = ("model", "method", "precision", "device", "loras")  # of a spec
 
 @dataclass(frozen=True)
 class Expectation:
-    """``preset``: in use; ``proposed``: whether the card chose it. ``seconds``: of training alone, without loading and
+    """``preset``: in use; ``proposed``: whether the card chose it. ``seconds``: of training only, without loading and
     previews. ``memory_gb``: on the card, or of the process on a CPU. ``measured``: the job that both come from; None:
     memory was counted, and time is not known. ``unknown``: why memory is not known, or an empty text.
     """

@@ -16,11 +16,10 @@ from magictailor.common.events import log
 from magictailor.common.files import json_lines
 from magictailor.studio.jobs.job import ENDED, EVENTS_FILE, IMAGES_FILE, State, run_folder
 from magictailor.studio.jobs.store import JobStore, Status
-from magictailor.training.run_folder import kept_steps
+from magictailor.training.run_folder import METRICS_FILE, kept_steps
 
 POLL = 0.25  # seconds
 ALIVE = 15.0  # seconds between signs of life, which keep proxies from closing the stream
-METRICS_FILE = "metrics.jsonl"  # `magictailor.training.metrics` would import torch
 POINTS = 1500  # of a curve that a page gets
 
 

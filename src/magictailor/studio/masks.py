@@ -65,15 +65,15 @@ def remove_mask(store: PairStore, id: str, photo: str, *, without: str | None = 
 
 def describe_masks(folder: Path, photo: str, others: Sequence[str], grids: Mapping[str, Any]) -> dict[str, Any]:
     """``coverage`` of the photo's mask without the others' (0 .. 1; None: no mask), ``without`` (labels that are taken
-    away), and ``vanishes`` (a warning, or an empty text)."""
+    away), and ``too_small`` (a warning, or an empty text)."""
     removed = [label for label in others if mask_path(folder, photo, label).exists()]
     paths = [mask_path(folder, photo), *(mask_path(folder, photo, label) for label in removed)]
     if not paths[0].exists():
-        return {"coverage": None, "without": removed, "vanishes": ""}
+        return {"coverage": None, "without": removed, "too_small": ""}
     stamps = tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in paths)
     key = tuple(sorted((name, size, tuple(map(tuple, sides))) for name, (size, sides) in grids.items()))
     coverage, warning = _measure(str(folder / PHOTOS / photo), stamps, key)
-    return {"coverage": coverage, "without": removed, "vanishes": warning}
+    return {"coverage": coverage, "without": removed, "too_small": warning}
 
 
 @lru_cache(maxsize=2000)
@@ -86,11 +86,11 @@ def _measure(photo: str, stamps: tuple[tuple[str, int, int], ...], grids: tuple[
     coverage = float(np.asarray(mask).mean()) / 255
     if coverage == 0 or not grids:
         return coverage, ""
-    warnings = [vanishes(mask, size, sides) for _, size, sides in grids]
+    warnings = [too_small(mask, size, sides) for _, size, sides in grids]
     return coverage, next(filter(None, warnings), "")
 
 
-def vanishes(mask: Image.Image, size: int, sides: Sequence[Sequence[int]]) -> str:
+def too_small(mask: Image.Image, size: int, sides: Sequence[Sequence[int]]) -> str:
     """A warning if nothing is left of the mask on a grid on which the losses read it; else an empty text.
 
     Args:
@@ -103,5 +103,5 @@ def vanishes(mask: Image.Image, size: int, sides: Sequence[Sequence[int]]) -> st
     for height, width in sides:
         grid = np.asarray(Image.fromarray(weights).resize((width, height), Image.Resampling.BOX))
         if grid.max() < VISIBLE:
-            return f"its mask vanishes on the {height} x {width} grid: crop closer, or paint more"
+            return f"its mask is empty at the model's {height} x {width} resolution: crop closer, or paint more"
     return ""

@@ -2,7 +2,6 @@
 
 import json
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from PIL import Image
 
 from magictailor.common.errors import InputError
 from magictailor.common.records import parsed_toml
+from magictailor.data.pairs import default_word
 from magictailor.studio.workspace import NotThere
 
 PAIR_FILE, PHOTOS, MASKS = "pair.toml", "photos", "masks"
@@ -28,10 +28,7 @@ class StudioSample:
 
     @property
     def pseudo_word(self) -> str:
-        if self.word:
-            return self.word
-        plain = unicodedata.normalize("NFKD", self.label.lower()).encode("ascii", "ignore").decode()
-        return f"<{re.sub(r'[^a-z0-9]+', '-', plain).strip('-')}>"
+        return self.word or default_word(self.label)
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,9 @@ def checked_labels(labels: Sequence[str]) -> list[str]:
         raise InputError(f"{len(checked)} samples", f"a pair has 1 to {MOST_SAMPLES}", field="labels")
     if "<>" in words:
         raise InputError(
-            f"{checked[words.index('<>')]}: no letter a-z or digit in it", "use letters a-z or digits", field="label"
+            f"{checked[words.index('<>')]}: has no letter a-z and no digit",
+            "write it in letters a-z, for instance person: its pseudo-word is made of them",
+            field="label",
         )
     if len(set(words)) < len(words):
         raise InputError(f"{checked[-1]}: two samples have this label", "give each its own", field="label")
@@ -110,7 +109,7 @@ def checked_title(name: str) -> str:
     """Raises InputError for an empty name; control characters become spaces."""
     plain = " ".join("".join(c if c.isprintable() else " " for c in name).split())[:60]
     if not plain:
-        raise InputError("the pair has no name", "write one", field="name")
+        raise InputError("the pair has no name", "write a name, for instance my dog", field="name")
     return plain
 
 

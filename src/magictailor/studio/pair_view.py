@@ -11,7 +11,7 @@ from magictailor.studio.pairs import PairStore
 def summary(store: PairStore, id: str, grids: Mapping[str, Any]) -> dict[str, Any]:
     """All that a page shows of a pair: samples, photos, masks with their coverage, and problems in plain words.
 
-    ``grids``: of a base, see `masks.vanishes`.
+    ``grids``: of a base, see `masks.too_small`.
     """
     pair, folder = store.read(id), store.folder(id)
     samples = []
@@ -50,5 +50,5 @@ def problems(samples: Sequence[Mapping[str, Any]]) -> list[str]:
         if unmasked:
             count = f"{len(unmasked)} photos have" if len(unmasked) > 1 else "one photo has"
             lines.append(f"{label}: {count} no mask yet")
-        lines += [f"{p['name']}: {p['vanishes']}" for p in photos if p.get("vanishes")]
+        lines += [f"{p['name']}: {p['too_small']}" for p in photos if p.get("too_small")]
     return lines

@@ -16,7 +16,7 @@ FINISH = 30  # seconds that uploads get when the server ends; streams of open pa
 
 
 def studio_token(root: Path) -> str:
-    """The studio's token, made once and kept in its folder, readable by its owner alone."""
+    """The studio's token, made once and kept in its folder, readable only by its owner."""
     path = root / TOKEN_FILE
     if path.is_file() and len(kept := path.read_text("utf-8").strip()) >= 20:
         return kept

@@ -13,7 +13,7 @@ from magictailor.generation.checks import check_prompt
 from magictailor.methods import recipe_for
 from magictailor.recipe import Recipe
 from magictailor.studio.adoption import adopt, adopt_from_world
-from magictailor.studio.assistant import Assistant
+from magictailor.studio.assistant import MaskSuggester
 from magictailor.studio.expectation import Expectation, expect
 from magictailor.studio.gallery import Gallery
 from magictailor.studio.jobs import ExportSpec, GenerateSpec, JobStore, MasksSpec, Runner, Spec, TrainSpec
@@ -24,7 +24,7 @@ from magictailor.studio.machine import cards
 from magictailor.studio.pair_view import summary
 from magictailor.studio.pairs import PairStore
 from magictailor.studio.uploads import MAX_BYTES
-from magictailor.studio.workspace import Places, Workspace, checked_name, studio_root
+from magictailor.studio.workspace import AllowedFolders, Workspace, checked_name, studio_root
 from magictailor.weights import BASES
 
 DEMO_PAIR = 100_000_060
@@ -41,7 +41,7 @@ class Studio:
 
     Args:
         root: the studio's folder; it is made if it is not there.
-        models, loras, exports: folders elsewhere that its owner allows, see `Places`.
+        models, loras, exports: folders elsewhere that its owner allows, see `AllowedFolders`.
 
     Raises:
         InputError: a folder that cannot be used.
@@ -55,11 +55,11 @@ class Studio:
         loras: Path | None = None,
         exports: Mapping[str, Path] | None = None,
     ) -> None:
-        self.places = Places.of(studio_root(root), models=models, loras=loras, exports=exports)
+        self.allowed = AllowedFolders.of(studio_root(root), models=models, loras=loras, exports=exports)
         self.workspace = Workspace(root)
         self.pairs, self.jobs = PairStore(self.workspace), JobStore(self.workspace)
-        self.runner = Runner(self.jobs, self.places, one_card=bool(self.cards))
-        self.live, self.gallery, self.assistant = Live(self.jobs), Gallery(self.jobs), Assistant()
+        self.runner = Runner(self.jobs, self.allowed, one_card=bool(self.cards))
+        self.live, self.gallery, self.suggester = Live(self.jobs), Gallery(self.jobs), MaskSuggester()
 
     def __enter__(self) -> "Studio":
         """Start working on the queue."""
@@ -73,7 +73,7 @@ class Studio:
     def close(self) -> None:
         self.runner.close()
         self.live.close()
-        self.assistant.close()
+        self.suggester.close()
 
     @property
     def cards(self) -> list[dict[str, Any]]:
@@ -163,7 +163,7 @@ class Studio:
         if found["problems"]:
             raise InputError(found["problems"][0], "the pair is not ready to train", field="pair")
         for name in spec.loras:
-            self.places.lora(name)
+            self.allowed.lora(name)
         self.recipe(spec.method, spec.model, spec.settings)
         if spec.start is not None:
             self.result(spec.start)
@@ -175,12 +175,12 @@ class Studio:
             for prompt in spec.prompts:
                 check_prompt(prompt, list(words))
         for name in spec.loras:
-            self.places.lora(name)
+            self.allowed.lora(name)
         return spec.prompts[0] if len(spec.prompts) == 1 else f"{len(spec.prompts)} prompts: {spec.prompts[0]}"
 
     def _check_export(self, spec: ExportSpec) -> str:
         title = self.result(spec.run).job.title + (f", step {step}" if (step := spec.run.partition("@")[2]) else "")
-        if spec.target is not None and spec.target not in self.places.exports:
+        if spec.target is not None and spec.target not in self.allowed.exports:
             raise InputError(f"{spec.target}: not a folder of this studio", "choose from the list", field="target")
         return f"{title} for {', '.join(spec.formats)}"
 
@@ -188,7 +188,7 @@ class Studio:
 
     def family(self, model: str) -> str | None:
         """The family of a base; None: it is not downloaded yet. Raises InputError: no such base."""
-        return family_on_disk(self.places.model(model))
+        return family_on_disk(self.allowed.model(model))
 
     def recipe(self, method: str, model: str = "embedded", settings: tuple[str, ...] = ()) -> Recipe:
         """A method's whole recipe on a base; the paper's, as long as the base is not downloaded.

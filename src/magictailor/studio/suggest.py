@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from magictailor.common.errors import InputError
+from magictailor.common.text import reason
 from magictailor.data.images import load_image
 from magictailor.segmentation import load_segmenter
 from magictailor.segmentation.contract import Segmenter
@@ -69,7 +70,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     except InputError as error:
         return {"problem": error.problem, "fix": error.fix}
     except Exception as error:  # a library's; the process goes on
-        return {"problem": f"the model failed ({' '.join(str(error).split())[:160]})", "fix": "try another model"}
+        return {"problem": f"the model failed ({reason(error)})", "fix": "try another model"}
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def checked_name(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Places:
+class AllowedFolders:
     """Folders outside the studio that its owner has named, and nobody else can.
 
     models, loras: where trainings find a base or community LoRAs by name. exports: where exports may go, by name.
@@ -53,7 +53,7 @@ class Places:
         models: Path | None = None,
         loras: Path | None = None,
         exports: Mapping[str, Path] | None = None,
-    ) -> "Places":
+    ) -> "AllowedFolders":
         """The owner's folders; those not named lie in the studio.
 
         Raises:
@@ -73,7 +73,7 @@ class Places:
         return json.dumps({"models": str(self.models), "loras": str(self.loras), "exports": exports})
 
     @classmethod
-    def from_json(cls, text: str) -> "Places":
+    def from_json(cls, text: str) -> "AllowedFolders":
         tree = json.loads(text)
         exports = {name: Path(path) for name, path in tree["exports"].items()}
         return cls(Path(tree["models"]), Path(tree["loras"]), exports)

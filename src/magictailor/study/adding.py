@@ -88,7 +88,7 @@ def read_answers(study: Study, path: Path) -> tuple[AnswersFile, list[Answer]]:
             f"{path}: not a study's answers ({problem})", "ask the rater for the file that the page saved"
         ) from error
     if found.study != study.order_key:
-        raise InputError(f"{path}: answers to another study", "take it in there")
+        raise InputError(f"{path}: holds answers to another study", "add it to the study whose link the rater had")
     questions = {question.name for question in study.questions}
     seen: set[tuple[str, str]] = set()
     for answer in found.answers:

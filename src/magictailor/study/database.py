@@ -151,7 +151,7 @@ def refused(engine: sql.Engine, problem: str) -> InputError:
     if engine.dialect.name == "sqlite":
         return InputError(f"{engine.url.database}: {problem}", "move it away, or put back the study's own")
     return InputError(
-        f"{engine.url.render_as_string(hide_password=True)}: {problem}", "choose another", field="database"
+        f"{engine.url.render_as_string(hide_password=True)}: {problem}", "choose another database", field="database"
     )
 
 

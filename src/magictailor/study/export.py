@@ -1,6 +1,5 @@
 """`study export`: all answers as JSON with a data dictionary, or the study for Label Studio or potato."""
 
-import base64
 import csv
 import io
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from PIL import Image
 
 from magictailor.common.errors import InputError
 from magictailor.common.files import json_text, new_folder, output_file, write_json, write_text
-from magictailor.common.pictures import grid
+from magictailor.common.pictures import data_url, grid
 from magictailor.study.arrangement import shown_pictures
 from magictailor.study.design import CANNOT_SAY, PICTURES, TIE, Group, Study, check_pictures
 from magictailor.study.raters import code_of, study_secret
@@ -105,7 +104,7 @@ def _sheet(study: Study, folder: Path, group: Group) -> str:
         top += part.height
     out = io.BytesIO()
     sheet.save(out, "PNG")
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+    return data_url(out.getvalue())
 
 
 def _labels(study: Study) -> list[str]:

@@ -9,7 +9,7 @@ answers from three sums of squares (Gao and Owen 2017, Efficient moment calculat
 unbalanced crossed random effects models).
 
 Resampling raters and groups and taking percentiles (Owen 2007, The pigeonhole bootstrap) counts E three times; on answers
-that are mostly E, its intervals are up to 1.7 times too wide. No resampling of the rows alone repairs it (McCullagh 2000).
+that are mostly E, its intervals are up to 1.7 times too wide. No resampling of only the rows repairs it (McCullagh 2000).
 So the bootstrap here is studentised: each resample is divided by its own standard error, which is inflated as it is
 itself, and the quantiles of that ratio are put on the standard error of the data.
 """
@@ -49,7 +49,7 @@ class Crossed:
 
 
 @dataclass(frozen=True)
-class Components:
+class VarianceComponents:
     """Variance components and what they make of the mean's variance; each of shape [B], one for each resample."""
 
     mean: Floats
@@ -71,7 +71,7 @@ class Components:
         return total
 
 
-def components(data: Crossed, rater_weights: Floats, group_weights: Floats) -> Components:
+def components(data: Crossed, rater_weights: Floats, group_weights: Floats) -> VarianceComponents:
     """Of resamples: how often each rater [B, R] and each group [B, C] is in them; ones for the data itself.
 
     A rater who is drawn twice is two raters.
@@ -92,7 +92,9 @@ def components(data: Crossed, rater_weights: Floats, group_weights: Floats) -> C
         rest = ((k - n2) * rater_and_rest + (k - m2) * group_and_rest - (count * square - total**2)) / (
             k - n2 - m2 + count
         )
-        return Components(total / count, rater_and_rest - rest, group_and_rest - rest, rest, n2 / k, m2 / k, 1 / count)
+        return VarianceComponents(
+            total / count, rater_and_rest - rest, group_and_rest - rest, rest, n2 / k, m2 / k, 1 / count
+        )
 
 
 def standard_error(data: Crossed) -> tuple[float, float]:

@@ -96,7 +96,7 @@ class _Pictures:
         small = image.convert("RGB")
         small.thumbnail((self.size, self.size), Image.Resampling.LANCZOS)
         name = f"{secrets.token_hex(8)}.png"
-        self.images[name] = Image.frombytes("RGB", small.size, small.tobytes())  # pixels alone
+        self.images[name] = Image.frombytes("RGB", small.size, small.tobytes())  # only pixels
         return name
 
     def reference(self, path: Path) -> str:

@@ -112,7 +112,7 @@ def _escaped(text: str) -> str:
 
 
 def _as_latex(analysis: Analysis) -> str:
-    """The first table alone; what belongs to it as comments."""
+    """Only the first table; what belongs to it as comments."""
     head, *rows = share_lines(analysis)
     columns = "l" + "rcr" * len(analysis.questions)
     body = [" & ".join(map(_escaped, line)) + r" \\" for line in (head, *rows)]

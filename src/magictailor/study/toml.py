@@ -1,7 +1,6 @@
 """A study as TOML that a person can read and change."""
 
 import json
-from collections.abc import Sequence
 
 from magictailor.study.design import Group, Study
 
@@ -34,8 +33,8 @@ def _group_lines(group: Group) -> list[str]:
         f"name = {_text(group.name)}",
         f"kind = {_text(group.kind)}",
         f"pair = {_text(group.pair)}",
+        f"prompt = {_text(group.prompt)}",
     ]
-    lines.append(f"prompt = {_text(group.prompt)}")
     if group.answer is not None:
         lines.append(f"answer = {_text(group.answer)} # what must be chosen in every question")
     rows = (f"  {{file = {_text(r.file)}, caption = {_text(r.caption)}}}," for r in group.references)
@@ -51,7 +50,7 @@ def _group_lines(group: Group) -> list[str]:
 def study_toml(study: Study) -> str:
     """The text of a `study.toml`."""
     answering, entry, rule = study.answering, study.entry, study.exclusion
-    lines: Sequence[str] = [
+    lines = [
         HEAD,
         f"format = {study.format}",
         f"title = {_text(study.title)}",
@@ -74,7 +73,6 @@ def study_toml(study: Study) -> str:
         f"min_seconds = {rule.min_seconds} # a median time of an answer below this",
         f"min_answered = {rule.min_answered} # a smaller share of the questions answered than this",
     ]
-    lines = list(lines)
     for question in study.questions:
         lines += [
             "",

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from magictailor.common.tensors import sent
+from magictailor.common.tensors import to_device
 
 
 def sample_means(per_image: Tensor, samples: Sequence[int], count: int) -> Tensor:
@@ -16,8 +16,8 @@ def sample_means(per_image: Tensor, samples: Sequence[int], count: int) -> Tenso
     """
     index, device = torch.tensor(list(samples)), per_image.device
     images = torch.bincount(index, minlength=count)  # on the CPU: a card would be waited for
-    total = torch.zeros(count, dtype=per_image.dtype, device=device).index_add(0, sent(index, device), per_image)
-    return total / sent(images, device)
+    total = torch.zeros(count, dtype=per_image.dtype, device=device).index_add(0, to_device(index, device), per_image)
+    return total / to_device(images, device)
 
 
 def worst(losses: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from magictailor.backbones import Backbone
-from magictailor.common.tensors import sent
+from magictailor.common.tensors import to_device
 from magictailor.data.training_images import shrink
 from magictailor.recipe import Degradation, DMDeg, Phase, Recipe, RegionOfInterest
 from magictailor.techniques.degradation import degraded_latents, degraded_pixels
@@ -17,7 +17,7 @@ from magictailor.training.rows import Row
 
 @dataclass(frozen=True)
 class RegionInputs:
-    """CLiC: the masked images alone."""
+    """CLiC: the masked images by themselves, both [k, C, h, w]."""
 
     noisy: Tensor
     target: Tensor
@@ -25,7 +25,10 @@ class RegionInputs:
 
 @dataclass(frozen=True)
 class Batch:
-    """k rows as tensors. Masks have one layout everywhere: [k, n, h, w], n the most subjects of a row."""
+    """k rows as tensors. Masks have one layout everywhere: [k, n, h, w], n the most subjects of a row.
+
+    noisy, target: [k, C, h, w], what the denoiser reads and what it should predict. times: [k].
+    """
 
     rows: Sequence[Row]
     noisy: Tensor
@@ -64,8 +67,8 @@ class BatchMaker:
         """``uniform``: a number in [0, 1) for each row, its time."""
         backbone, device = self.backbone, self.backbone.device
         latents, pixels, masks = self._latents(rows, phase.degradation)
-        times = sent(backbone.times(uniform), device)
-        noise = sent(torch.stack([row.normal(self.latent_shape, "noise") for row in rows]), device)
+        times = to_device(backbone.times(uniform), device)
+        noise = to_device(torch.stack([row.normal(self.latent_shape, "noise") for row in rows]), device)
         noisy, union = backbone.add_noise(latents, noise, times), masks.amax(1, keepdim=True)
         mask, region = shrink(union, self.latent_grid), None
         if phase.region is not None:
@@ -104,7 +107,7 @@ class BatchMaker:
 
     def _noise(self, rows: Sequence[Row], purpose: str, shape: Sequence[int]) -> Tensor:
         """Normal numbers [k, *shape], the same for all steps that share images."""
-        return sent(torch.stack([row.image_normal(tuple(shape), purpose) for row in rows]), self.backbone.device)
+        return to_device(torch.stack([row.image_normal(tuple(shape), purpose) for row in rows]), self.backbone.device)
 
     def _degradation(self, rows: Sequence[Row], shape: Sequence[int]) -> Tensor:
         """G of equation 4, [k, *shape]. A card draws it itself: for a CPU, millions of numbers a step are much work."""

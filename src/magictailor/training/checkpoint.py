@@ -13,6 +13,7 @@ from torch import Tensor
 from magictailor.backbones.contract import Backbone
 from magictailor.common.errors import InputError
 from magictailor.common.files import new_folder
+from magictailor.common.headers import LORA_CONFIG
 from magictailor.common.tensors import (
     optimizer_tensors,
     prefixed,
@@ -24,8 +25,9 @@ from magictailor.common.tensors import (
 )
 from magictailor.training.momentum import Momentum
 from magictailor.training.run_folder import (
-    FIX,
     LORA_FILE,
+    RETRAIN_FIX,
+    STATE_FILE,
     WEIGHTS_FILE,
     WORDS_FILE,
     RunInfo,
@@ -34,7 +36,6 @@ from magictailor.training.run_folder import (
 )
 from magictailor.training.trainables import MATRIX, WORDS, Trainables
 
-STATE_FILE = "checkpoint.safetensors"
 NUMBERS = (bool, int, float)
 
 
@@ -83,9 +84,9 @@ class State:
                 self.scaler.load_state_dict(json.loads(numbers["scaler"]))
             self.step, self.seconds = int(numbers["step"]), float(numbers["seconds"])
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise InputError(f"{path}: damaged ({error!r})", FIX) from error
+            raise InputError(f"{path}: damaged ({error!r})", RETRAIN_FIX) from error
         if self.step < 0 or not 0 <= self.seconds < float("inf"):
-            raise InputError(f"{path}: damaged (step {self.step} after {self.seconds} seconds)", FIX)
+            raise InputError(f"{path}: damaged (step {self.step} after {self.seconds} seconds)", RETRAIN_FIX)
 
     def _check(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         """Raises InputError for weights of other names or shapes than this run trains."""
@@ -94,7 +95,7 @@ class State:
             if prefix == "momentum" and not found:
                 continue
             if {n: t.shape for n, t in found.items()} != {n: p.shape for n, p in weights.items()}:
-                raise InputError(f"{path}: damaged ({prefix} weights of another run)", FIX)
+                raise InputError(f"{path}: damaged ({prefix} weights of another run)", RETRAIN_FIX)
 
 
 def save_result(folder: Path, backbone: Backbone, trained: Trainables) -> None:
@@ -107,7 +108,7 @@ def save_result(folder: Path, backbone: Backbone, trained: Trainables) -> None:
         part = backbone.denoiser_part
         config = {f"{part}.{k}": v for k, v in denoiser.peft_config["default"].to_dict().items()}
         # Without this metadata diffusers loses alpha silently.
-        header = {"format": "pt", "lora_adapter_metadata": json.dumps(config, sort_keys=True, default=sorted)}
+        header = {"format": "pt", LORA_CONFIG: json.dumps(config, sort_keys=True, default=sorted)}
         write_tensors(folder / LORA_FILE, prefixed(part, weights), header)
     words = prefixed(WORDS, trained.words) | prefixed(MATRIX, trained.matrices)
     if words:

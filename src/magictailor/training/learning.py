@@ -12,8 +12,8 @@ from magictailor.common.pictures import grid
 from magictailor.common.plots import subplots, to_image
 from magictailor.data.images import load_image
 from magictailor.recipe import Recipe
-from magictailor.training.metrics import METRICS_FILE, read_metrics
-from magictailor.training.run_folder import read_run
+from magictailor.training.metrics import read_metrics
+from magictailor.training.run_folder import METRICS_FILE, read_run
 
 CELL, TITLE = 128, 28  # pixels
 SMOOTH = 15  # steps that a curve is averaged over

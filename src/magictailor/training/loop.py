@@ -13,7 +13,7 @@ from magictailor.common.events import CheckpointSaved, Done, Listener, Notice, P
 from magictailor.common.pictures import save_png
 from magictailor.recipe import Recipe
 from magictailor.training.checkpoint import keep_checkpoint, save_result
-from magictailor.training.memory import forget_peak, seen_peak
+from magictailor.training.memory import peak_memory_gb, reset_peak_memory
 from magictailor.training.metrics import MetricsLog
 from magictailor.training.momentum import Momentum
 from magictailor.training.requests import take_requests
@@ -106,7 +106,7 @@ def run_loop(training: Training, folder: Path, listen: Listener) -> None:
         RunStopped: another process asked for it; a checkpoint has been written.
     """
     backbone, recipe, state, writes = training.backbone, training.recipe, training.state, is_main_process()
-    forget_peak(backbone.device)
+    reset_peak_memory(backbone.device)
     if training.expected_gb is not None and backbone.device.type != "cpu":
         listen(Notice(f"expected memory: {training.expected_gb:.1f} GB and CUDA's own (preset {training.info.preset})"))
 
@@ -153,7 +153,7 @@ def run_loop(training: Training, folder: Path, listen: Listener) -> None:
 
 def _finish(training: Training, folder: Path, listen: Listener) -> None:
     save_result(folder, training.backbone, training.trained)
-    peak, state = seen_peak(training.backbone.device), training.state
+    peak, state = peak_memory_gb(training.backbone.device), training.state
     if peak is not None:
         listen(Notice(f"peak memory: {peak:.1f} GB"))
     rounded = None if peak is None else round(peak, 2)

@@ -9,8 +9,9 @@ from pathlib import Path
 from magictailor.common.distributed import is_main_process
 from magictailor.common.errors import InputError
 from magictailor.common.files import append_lines, json_lines, write_text
+from magictailor.training.run_folder import METRICS_FILE
 
-METRICS_FILE, EVENTS = "metrics.jsonl", "tensorboard"
+EVENTS = "tensorboard"
 
 
 class MetricsLog:

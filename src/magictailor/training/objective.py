@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from magictailor.backbones import Backbone, Condition
-from magictailor.common.errors import InputError
-from magictailor.common.tensors import sent
+from magictailor.backbones.conditions import cut_off
+from magictailor.common.tensors import to_device
 from magictailor.recipe import Phase, Recipe
 from magictailor.techniques.attention import attention_error
 from magictailor.techniques.balancing import sample_means
@@ -25,8 +25,11 @@ TERMS = ("loss", "attention", "preserve", "region", "prior")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A forward pass: the diffusion, attention and region loss of each row (zeros where the phase has no such term)."""
+class ForwardPass:
+    """A forward pass of k rows.
+
+    prediction: [k, C, h, w]. diffusion, attention, region: each row's losses, [k]; zeros where the phase has no such term.
+    """
 
     condition: Condition
     prediction: Tensor
@@ -103,10 +106,7 @@ class Objective:
         for prompt, own in zip(prompts, spans, strict=True):
             for word in (w for w in self.words if w in prompt):
                 if not own[word]:
-                    raise InputError(
-                        f"{word} lies beyond the text encoder's length in a training prompt",
-                        "shorten the prompt: the settings prompts.*, or the label",
-                    )
+                    raise cut_off(word, "shorten the training prompt: the settings prompts.*, or the label")
 
     def micro_batches(self, count: int) -> list[list[int]]:
         """The rows of each forward pass. They alternate, so that a pass has rows of all samples if it can."""
@@ -117,7 +117,7 @@ class Objective:
         prompts = [row.prompt for row in rows] + [row.region_prompt for row in rows if row.region_prompt]
         return EncodedPrompts(self.backbone, prompts, self.words, bool(self.recipe.kinds & IN_ENCODERS))
 
-    def forward(self, batch: Batch, text: EncodedPrompts, phase: Phase) -> Outcome:
+    def forward(self, batch: Batch, text: EncodedPrompts, phase: Phase) -> ForwardPass:
         """Without gradients, the attention maps are left out: only the diffusion losses are wanted then."""
         condition = text.pick([row.prompt for row in batch.rows])
         attend = [row.words for row in batch.rows] if phase.attention and torch.is_grad_enabled() else None
@@ -134,7 +134,7 @@ class Objective:
             alone = text.pick([row.region_prompt for row in batch.rows])
             error = self.backbone.predict(batch.region.noisy, batch.times, alone).output - batch.region.target
             region = masked_error(error, batch.mask, "off" if phase.region.masked == "latents" else "mask")
-        return Outcome(condition, prediction.output, diffusion, attention, region)
+        return ForwardPass(condition, prediction.output, diffusion, attention, region)
 
     def sample_losses(self, diffusion: Tensor, rows: Sequence[Row]) -> Tensor:
         """L_diff(n), [N]: the mean over the rows that show sample n; not a number where none does."""
@@ -154,12 +154,12 @@ class Objective:
         return torch.stack([zero if n is None else weights[n] / self.samples.count(n) for n in of_row])
 
     @torch.no_grad()
-    def _momentum_prediction(self, batch: Batch, outcome: Outcome, rows: Tensor, momentum: Momentum) -> Tensor:
+    def _momentum_prediction(self, batch: Batch, forward: ForwardPass, rows: Tensor, momentum: Momentum) -> Tensor:
         """The momentum network's prediction of these rows, with the online text condition."""
-        condition = outcome.condition.select(rows)
+        condition = forward.condition.select(rows)
         return self.backbone.predict(batch.noisy[rows], batch.times[rows], condition, weights=momentum.weights).output
 
-    def preserve_loss(self, batch: Batch, outcome: Outcome, weights: Tensor, momentum: Momentum) -> Tensor:
+    def preserve_loss(self, batch: Batch, forward: ForwardPass, weights: Tensor, momentum: Momentum) -> Tensor:
         """Equation 7 on a batch's rows, whose ``weights`` [k] are zero for those of the worst sample.
 
         Those need no momentum prediction. As many rows are left out as any sample has, so that the number does not
@@ -170,7 +170,7 @@ class Objective:
         if kept == 0:
             return weights.new_zeros(())
         rows = torch.argsort((weights == 0).int(), stable=True)[:kept].sort().values
-        difference = self._momentum_prediction(batch, outcome, rows, momentum) - outcome.prediction[rows]
+        difference = self._momentum_prediction(batch, forward, rows, momentum) - forward.prediction[rows]
         return (masked_error(difference, batch.mask[rows], self.recipe.loss.masked) * weights[rows]).sum()
 
     def by_name(self, phase: Phase, terms: Tensor, losses: Tensor) -> dict[str, Tensor]:
@@ -199,6 +199,6 @@ def _attention_losses(batch: Batch, maps: Tensor, masks: Tensor, normalised: boo
     shown = [(i, n) for i, row in enumerate(batch.rows) for n in range(len(row.words))]
     if not shown:
         return maps.new_zeros(len(batch.rows))
-    rows, subjects = sent(torch.tensor(shown), maps.device).T
+    rows, subjects = to_device(torch.tensor(shown), maps.device).T
     errors = attention_error(maps[rows, subjects], masks[rows, subjects], normalised)
     return errors.new_zeros(len(batch.rows)).index_add(0, rows, errors)

@@ -12,7 +12,7 @@ from magictailor.backbones.sources import check_source
 from magictailor.common.errors import InputError
 from magictailor.common.headers import read_header
 from magictailor.methods import recipe_for
-from magictailor.training.run_folder import START, trained_files
+from magictailor.training.run_folder import START_FIX, trained_files
 
 ANY = (
     "sd1",
@@ -49,4 +49,4 @@ def check_training(
         community_lora(text)
     if start is not None:
         for file in trained_files(start):
-            read_header(file, START, field="start")
+            read_header(file, START_FIX, field="start")

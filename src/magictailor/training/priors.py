@@ -1,9 +1,9 @@
 """Prior images: what the untrained base generates of a class, kept in the user's cache for all runs."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from magictailor.backbones import Backbone
+from magictailor.backbones.community_lora import CommunityLoRA
 from magictailor.backbones.sampling import SamplingOptions, sample
 from magictailor.common.cache import CACHE, cache_folder
 from magictailor.common.distributed import barrier, rank_and_world_size
@@ -21,23 +22,38 @@ from magictailor.common.pictures import save_png
 from magictailor.recipe import Recipe
 
 
-def _key(backbone: Backbone, recipe: Recipe, prompt: str) -> dict[str, object]:
-    """All that such an image depends on, except its seed."""
+@dataclass(frozen=True)
+class _Key:
+    """All that a prior image depends on, except its seed; its JSON is hashed, and its fields go into the image's file."""
+
+    model: str
+    loras: list[CommunityLoRA]
+    digest: str
+    precision: str
+    size: int
+    together: int  # the images of a batch
+    prompt: str
+    steps: int
+    guidance: float
+    eta: float
+
+
+def _key(backbone: Backbone, recipe: Recipe, prompt: str) -> _Key:
     prior, sampling, runtime = recipe.loss.prior, recipe.sampling, backbone.runtime
     assert prior is not None
     guidance = sampling.guidance if prior.guidance is None else prior.guidance
-    return {
-        "model": backbone.name,
-        "loras": [asdict(lora) for lora in backbone.loras],
-        "digest": backbone.digest_as_loaded or backbone.digest(),
-        "precision": runtime.precision,
-        "size": backbone.size,
-        "together": runtime.preset.sample_batch_size,
-        "prompt": prompt,
-        "steps": sampling.steps,
-        "guidance": guidance,
-        "eta": prior.eta,
-    }
+    return _Key(
+        model=backbone.name,
+        loras=list(backbone.loras),
+        digest=backbone.digest_as_loaded or backbone.digest(),
+        precision=runtime.precision,
+        size=backbone.size,
+        together=runtime.preset.sample_batch_size,
+        prompt=prompt,
+        steps=sampling.steps,
+        guidance=guidance,
+        eta=prior.eta,
+    )
 
 
 def _whole(path: Path) -> bool:
@@ -50,8 +66,8 @@ def _whole(path: Path) -> bool:
         return False
 
 
-def _folder(key: Mapping[str, object]) -> Path:
-    name = sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+def _folder(key: _Key) -> Path:
+    name = sha256(json.dumps(asdict(key), sort_keys=True).encode()).hexdigest()[:16]
     try:
         return output_folder(cache_folder() / "priors" / name)
     except InputError as error:
@@ -76,21 +92,21 @@ def _groups(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
     return [paths[i : i + size] for i in range(0, len(paths), size)]
 
 
-def _generated(backbone: Backbone, key: Mapping[str, object], group: Sequence[Path]) -> Iterator[Path]:
+def _generated(backbone: Backbone, key: _Key, group: Sequence[Path]) -> Iterator[Path]:
     """Generate a group and keep what is missing of it; ``000012.png`` has seed 12.
 
     Always a whole group: in a batch of another size an image may differ by a rounding, and an interrupted run would not
     equal an uninterrupted one.
     """
-    steps, guidance, eta = (float(str(key[name])) for name in ("steps", "guidance", "eta"))
-    size, first = int(str(key["together"])), int(group[0].stem)
-    prompts, seeds = [str(key["prompt"])] * size, range(first, first + size)
+    size, first = key.together, int(group[0].stem)
+    prompts, seeds = [key.prompt] * size, range(first, first + size)
+    options = SamplingOptions(key.steps, key.guidance, eta=key.eta, batch=size)
     missing = {path for path in group if not _whole(path)}
     with _untrained(backbone):
-        images = sample(backbone, prompts, seeds, SamplingOptions(int(steps), guidance, eta=eta, batch=size))
+        images = sample(backbone, prompts, seeds, options)
         for image, path in zip(images, group, strict=False):
             if path in missing:
-                save_png(image, path, {k: str(v) for k, v in key.items()})
+                save_png(image, path, {k: str(v) for k, v in asdict(key).items()})
                 yield path
 
 
@@ -104,7 +120,7 @@ def prior_images(backbone: Backbone, recipe: Recipe, prompts: Sequence[str], lis
         InputError: the cache's folder cannot be written.
     """
     assert recipe.loss.prior is not None
-    number, processes = rank_and_world_size()
+    rank, world_size = rank_and_world_size()
     keys = {prompt: _key(backbone, recipe, prompt) for prompt in dict.fromkeys(prompts)}
     paths = {p: [_folder(k) / f"{i:06d}.png" for i in range(recipe.loss.prior.images)] for p, k in keys.items()}
     missing = [
@@ -113,11 +129,11 @@ def prior_images(backbone: Backbone, recipe: Recipe, prompts: Sequence[str], lis
         for group in _groups(all_, backbone.runtime.preset.sample_batch_size)
         if not all(_whole(path) for path in group)
     ]
-    own = missing[number::processes]
+    own = missing[rank::world_size]
     total, done = sum(not _whole(path) for _, group in own for path in group), 0
     barrier()  # until all processes have counted what is missing
     for prompt, group in own:
-        write_json(group[0].parent / "key.json", keys[prompt])
+        write_json(group[0].parent / "key.json", asdict(keys[prompt]))
         for _ in _generated(backbone, keys[prompt], group):
             done += 1
             listen(Progress("prior images", done, total))

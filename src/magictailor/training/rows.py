@@ -1,4 +1,4 @@
-"""What a step sees: its images and their prompts. Every random choice depends on (pair, seed, step) alone."""
+"""What a step sees: its images and their prompts. Every random choice depends only on (pair, seed, step)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -155,12 +155,20 @@ class Examples:
         return Row(self.seed, step, step, number, (), prompt, prompt, prior=image)
 
     def times(self, step: int) -> Tensor:
-        """A number in [0, 1) for each row of a step; stratified: one from each of as many equal parts."""
-        count = self.row_count
+        """A number in [0, 1) for each row of a step.
+
+        Stratified: one from each of as many equal parts. Matched: the n-th image of a sample takes that of the first sample's.
+        """
+        count, config = self.row_count, self.recipe.loss
         u = torch.cat([uniform(1, self.seed, step, number, "time") for number in range(count)])
-        if not self.recipe.loss.stratified_times:
-            return u
-        return (torch.randperm(count, generator=generator(self.seed, step, 0, "strata")) + u) / count
+        if config.stratified_times:
+            u = (torch.randperm(count, generator=generator(self.seed, step, 0, "strata")) + u) / count
+        return u[self._matching_rows()] if config.matched_times else u
+
+    def _matching_rows(self) -> list[int]:
+        """For each row of a step, the first row whose image has the same place in its sample."""
+        places = [self.samples[:number].count(sample) for number, sample in enumerate(self.samples)]
+        return [*(places.index(place) for place in places), *range(len(places), self.row_count)]
 
     def preview_prompts(self) -> list[str]:
         """The composite, if there are several samples, and each sample alone."""

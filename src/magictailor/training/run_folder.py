@@ -23,8 +23,9 @@ RUN_FILE, FORMAT = "run.json", 1
 CHECKPOINTS = "checkpoints"  # a folder of runs, each this one as it was after some step
 LORA_FILE, WORDS_FILE = "pytorch_lora_weights.safetensors", "words.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
+STATE_FILE, METRICS_FILE = "checkpoint.safetensors", "metrics.jsonl"
 PACKAGES = ("magictailor", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
-FIX, START = "train into a new folder", "name a finished run or an exported folder"
+RETRAIN_FIX, START_FIX = "train into a new folder", "name a finished run or an exported folder"
 
 
 class _Read(BaseModel):
@@ -132,16 +133,16 @@ def read_run(folder: Path) -> RunInfo:
             f"{folder}: not a run (no {RUN_FILE})", f"make one with `magictailor train PAIR --output {folder}`"
         )
     tree = _tree(folder)
-    found = checked(RunFile, tree, path, FIX)
+    found = checked(RunFile, tree, path, RETRAIN_FIX)
     try:
         recipe = recipe_from(found.recipe if found.format else upgraded(found.recipe))
     except InputError as error:
-        raise InputError(f"{path}: damaged ({error.problem})", FIX) from error
+        raise InputError(f"{path}: damaged ({error.problem})", RETRAIN_FIX) from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:  # a recipe from before formats, of another shape
-        raise InputError(f"{path}: damaged (its recipe is not readable: {error!r})", FIX) from error
+        raise InputError(f"{path}: damaged (its recipe is not readable: {error!r})", RETRAIN_FIX) from error
     words = [sample["word"] for sample in tree["pair"]["samples"]]
     if len(set(words)) < len(words):
-        raise InputError(f"{path}: damaged (two samples have one word)", FIX)
+        raise InputError(f"{path}: damaged (two samples have one word)", RETRAIN_FIX)
     loras = tuple(CommunityLoRA(**lora.model_dump()) for lora in found.loras)
     return RunInfo(found.model, found.base, tree["pair"], recipe, loras, found.start, found.precision, found.preset)
 
@@ -149,9 +150,9 @@ def read_run(folder: Path) -> RunInfo:
 def _tree(folder: Path) -> dict[str, Any]:
     """`run.json` as it is. Raises InputError: damaged, or of a newer format."""
     path = folder / RUN_FILE
-    tree = read_json(path, FIX)
+    tree = read_json(path, RETRAIN_FIX)
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: damaged (no table)", FIX)
+        raise InputError(f"{path}: damaged (not a JSON object)", RETRAIN_FIX)
     number = tree.get("format", 0)
     if type(number) is int and number > FORMAT:
         raise InputError(f"{path}: format {number}, made by a newer version", "upgrade magictailor")
@@ -160,7 +161,7 @@ def _tree(folder: Path) -> dict[str, Any]:
 
 def format_of(folder: Path) -> int:
     """The format of a run's folder: `FORMAT`, or 0 for a run from before formats had numbers."""
-    return checked(RunFile, _tree(folder), folder / RUN_FILE, FIX).format
+    return checked(RunFile, _tree(folder), folder / RUN_FILE, RETRAIN_FIX).format
 
 
 def _check(folder: Path, info: RunInfo) -> None:
@@ -187,7 +188,7 @@ def _check(folder: Path, info: RunInfo) -> None:
         raise InputError(f"{folder}: exists and is not a run", "choose a new or empty folder", field="output")
 
 
-def claim(folder: Path, info: RunInfo) -> None:
+def acquire(folder: Path, info: RunInfo) -> None:
     """Make ``folder`` this run's, or check that it already is; of several processes all check, then the first writes.
 
     Raises:
@@ -226,7 +227,7 @@ def update_run(folder: Path, **changes: Any) -> None:
 
 
 def is_finished(folder: Path) -> bool:
-    return checked(RunFile, _tree(folder), folder / RUN_FILE, FIX).finished
+    return checked(RunFile, _tree(folder), folder / RUN_FILE, RETRAIN_FIX).finished
 
 
 def finished_run(run: Path | str) -> tuple[Path, RunInfo]:
@@ -248,10 +249,10 @@ def trained_files(folder: Path | str) -> list[Path]:
     """
     path = os.path.abspath(os.path.expanduser(folder))
     if not os.path.isdir(path):  # False, too, for a name that no path can have
-        raise InputError(f"{folder}: no such folder", START, field="start")
-    files = sorted(p for p in Path(path).glob("*.safetensors") if p.name != "checkpoint.safetensors")
+        raise InputError(f"{folder}: no such folder", START_FIX, field="start")
+    files = sorted(p for p in Path(path).glob("*.safetensors") if p.name != STATE_FILE)
     if not files:
-        raise InputError(f"{folder}: no LoRA or pseudo-word in it", START, field="start")
+        raise InputError(f"{folder}: no LoRA or pseudo-word in it", START_FIX, field="start")
     return files
 
 

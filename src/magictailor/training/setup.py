@@ -9,7 +9,6 @@ from magictailor.backbones import Backbone
 from magictailor.common.distributed import barrier, is_main_process
 from magictailor.common.events import Listener
 from magictailor.common.pictures import save_png
-from magictailor.common.randomness import pair_seed
 from magictailor.data import Pair, overview
 from magictailor.data.training_images import first_references, training_images
 from magictailor.recipe import Recipe
@@ -21,7 +20,7 @@ from magictailor.training.objective import IN_ENCODERS, Objective
 from magictailor.training.optimizer import make_optimizer
 from magictailor.training.priors import prior_images
 from magictailor.training.rows import Examples
-from magictailor.training.run_folder import RunInfo, claim, describe_pair
+from magictailor.training.run_folder import RunInfo, acquire, describe_pair
 from magictailor.training.start import Start, start_from
 from magictailor.training.trainables import Trainables
 
@@ -42,10 +41,6 @@ class Training:
     @property
     def trained(self) -> Trainables:
         return self.state.trained
-
-    @property
-    def naming(self) -> Naming:
-        return self.examples.naming
 
 
 def build(pair: Pair, recipe: Recipe, backbone: Backbone, start: Start | None = None) -> Training:
@@ -68,11 +63,11 @@ def build(pair: Pair, recipe: Recipe, backbone: Backbone, start: Start | None = 
         backbone.enable_checkpointing()
     vectors = backbone.add_words(naming.initial_texts())
     digests = [r.digest for sample in pair.samples for r in sample.references]
-    trained = Trainables(backbone, recipe, vectors, pair_seed(recipe.seed, digests))
+    examples = Examples(images, recipe, naming, digests)
+    trained = Trainables(backbone, recipe, vectors, examples.seed)
     if start is not None:
         start_from(start, trained, backbone, recipe.lora_scale)
     scaler = torch.amp.GradScaler(backbone.device.type, enabled=runtime.dtype == torch.float16)
-    examples = Examples(images, recipe, naming, digests)
     objective = Objective(backbone, examples, recipe, trained.parameters(), scaler.scale)
     optimizer = make_optimizer(trained.groups(), config)
     if runtime.compiled:
@@ -96,15 +91,15 @@ def build(pair: Pair, recipe: Recipe, backbone: Backbone, start: Start | None = 
 
 
 def prepare(training: Training, folder: Path, listen: Listener) -> None:
-    """Claim the folder, generate prior images, and restore the last checkpoint.
+    """Acquire the folder, generate prior images, and restore the last checkpoint.
 
     Raises:
         InputError: the folder holds another run, or other files.
     """
-    claim(folder, training.info)
+    acquire(folder, training.info)
     if is_main_process():
         save_png(overview(training.pair), folder / "pair.png")
-    barrier()  # until the folder is claimed
+    barrier()  # until the folder is acquired
     if training.recipe.loss.prior is not None:  # before a checkpoint is read: the untrained base generates them
         prompts = [training.examples.prior_prompt(word) for word in training.info.words]
         training.examples.use_priors(prior_images(training.backbone, training.recipe, prompts, listen))

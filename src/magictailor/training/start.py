@@ -11,12 +11,13 @@ from torch import Tensor
 from magictailor.backbones.contract import Backbone
 from magictailor.backbones.lora import header_alpha
 from magictailor.common.errors import InputError
-from magictailor.common.tensors import WORD, read_metadata, read_tensors
-from magictailor.training.run_folder import START, trained_files
+from magictailor.common.headers import WORD
+from magictailor.common.tensors import read_metadata, read_tensors
+from magictailor.training.run_folder import START_FIX, trained_files
 from magictailor.training.trainables import WORDS, Trainables
 
 
-def _refused(problem: str, fix: str = "") -> InputError:
+def _refused(problem: str, fix: str) -> InputError:
     return InputError(problem, fix, field="start")
 
 
@@ -40,7 +41,7 @@ def read_start(folder: Path | str) -> Start:
     tensors: dict[str, Tensor] = {}
     alpha, digest = None, sha256()
     for file in files:
-        alone, header = read_tensors(file, fix=START, field="start"), read_metadata(file)
+        alone, header = read_tensors(file, fix=START_FIX, field="start"), read_metadata(file)
         digest.update(file.read_bytes())
         if any(key.startswith("model.diffusion_model.") for key in alone):
             raise _refused(f"{folder}: {file.name} is a whole model", "export the run as diffusers or kohya")
@@ -71,7 +72,7 @@ def start_from(start: Start, trained: Trainables, backbone: Backbone, scale: flo
     if not trained.lora or trained.matrices or ("pseudo-words" in backbone.trainable and not trained.words):
         raise _refused("only a recipe that trains a LoRA and pseudo-words can start from another run", "leave it out")
     downs = {name.split(".lora_A.")[0]: name for name in trained.lora if ".lora_A." in name}
-    adapter = backbone.spellings.read(start.tensors, downs, start.alpha)
+    adapter = backbone.lora_keys.read(start.tensors, downs, start.alpha)
     for module, name in downs.items():
         if module not in adapter:
             raise _refused(f"{start.folder}: its LoRA has no {module}", other_base)

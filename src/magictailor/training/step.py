@@ -29,37 +29,37 @@ def train_step(objective: Objective, step: int, momentum: Momentum | None) -> di
     diffusion = torch.zeros(len(rows), device=backbone.device)
     keeps_graph = len(micro_batches) <= world_size
     measures_first = keeps_graph or phase.selects
-    outcomes = []
+    passes = []
     if measures_first:
         with torch.set_grad_enabled(keeps_graph):
-            outcomes = [objective.forward(batch, text, phase) for batch in batches]
-        for batch, outcome in zip(batches, outcomes, strict=True):
-            diffusion[batch.numbers] = outcome.diffusion.detach()
+            passes = [objective.forward(batch, text, phase) for batch in batches]
+        for batch, forward in zip(batches, passes, strict=True):
+            diffusion[batch.numbers] = forward.diffusion.detach()
         all_reduce(diffusion)
     losses = objective.sample_losses(diffusion, rows)
 
     terms = torch.zeros(len(TERMS), device=backbone.device)
     for i, batch in enumerate(batches):
-        outcome = outcomes[i] if keeps_graph else objective.forward(batch, text, phase)
+        forward = passes[i] if keeps_graph else objective.forward(batch, text, phase)
         equal_weights = objective.row_weights(batch.rows, torch.full_like(losses, 1 / len(losses)))
-        total = (outcome.diffusion * objective.row_weights(batch.rows, diffusion_weights(losses, phase.reduce))).sum()
+        total = (forward.diffusion * objective.row_weights(batch.rows, diffusion_weights(losses, phase.reduce))).sum()
         attention = region = prior = preserve = losses.new_zeros(())
         if phase.attention is not None:  # equation 2
-            attention = (outcome.attention * equal_weights).sum()
+            attention = (forward.attention * equal_weights).sum()
             total = total + phase.attention.weight / objective.mean_area * attention
         if phase.region is not None:
-            region = (outcome.region * equal_weights).sum()
+            region = (forward.region * equal_weights).sum()
             total = total + phase.region.weight * region
         if recipe.loss.prior is not None:
-            prior = outcome.diffusion[[row.prior is not None for row in batch.rows]].sum() / examples.pair_rows
+            prior = forward.diffusion[[row.prior is not None for row in batch.rows]].sum() / examples.pair_rows
             total = total + recipe.loss.prior.weight * prior
         if phase.preserve is not None and momentum is not None:  # equation 7
             weights = objective.row_weights(batch.rows, preserve_weights(losses))
-            preserve = objective.preserve_loss(batch, outcome, weights, momentum)
+            preserve = objective.preserve_loss(batch, forward, weights, momentum)
             total = total + phase.preserve.weight * preserve
         objective.scale_loss(total).backward()  # type: ignore[no-untyped-call]  # equations 3 and 6 with the terms above: equation 8
         terms += torch.stack([total, attention, preserve, region, prior]).detach()
-        diffusion[batch.numbers] = outcome.diffusion.detach()
+        diffusion[batch.numbers] = forward.diffusion.detach()
     text.backward()
 
     if not measures_first:

@@ -112,7 +112,7 @@ def _dim(node: Any) -> None:
 
 @cache
 def _style(name: str, only: str | None, scaled: str | None, size: float) -> Style:
-    """The style; with ``only``, that part alone; with ``scaled``, that part larger or smaller by ``size``."""
+    """The style; with ``only``, just that part; with ``scaled``, that part larger or smaller by ``size``."""
     definition = deepcopy(_definition(name))
     if only is not None:
         _keep_only(definition["canvas"], only, definition["components"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from magictailor.common.errors import InputError
+from magictailor.common.errors import InputError, check_choice
 from magictailor.common.files import new_folder, write_json
 from magictailor.common.pictures import save_png
 from magictailor.generation.protocol import CONTEXTS, PROMPTS, TREATMENTS
@@ -191,8 +191,8 @@ def world_pair(seed: int, challenge: str | None = None) -> WorldPair:
     Raises:
         InputError: a seed outside 0 .. 2^32 - 1, or an unknown challenge.
     """
-    if challenge is not None and challenge not in CHALLENGES:
-        raise InputError(f"{challenge}: unknown", f"choose one of {', '.join(CHALLENGES)}", field="challenge")
+    if challenge is not None:
+        check_choice(challenge, CHALLENGES, "challenge")
     number = seed - RANGES[seed_range(seed)]
     names = tuple(CHALLENGES)
     turn = number if challenge is not None else number // len(names)

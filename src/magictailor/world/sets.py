@@ -71,7 +71,9 @@ def world_set(seed: int, components: int) -> WorldSet:
         InputError: a seed outside 0 .. 2^32 - 1, or a number of components outside 2 .. `MOST`.
     """
     if not 2 <= components <= MOST:
-        raise InputError(f"{components}: out of range", f"choose 1 .. {MOST}", field="components")
+        raise InputError(
+            f"{components}: out of range", f"choose 2 .. {MOST}, or world_pair for one", field="components"
+        )
     number = seed - RANGES[seed_range(seed)]
     categories = [c for c in CATEGORIES if len(_places(c)) >= components]
     step = next(s for s in range(2, len(categories) + 3) if gcd(s, len(categories)) == 1)

@@ -52,7 +52,7 @@ class LocalProcesses:
         return outcomes
 
     def close(self) -> None:
-        """Idle workers end by themselves, so that they put their things away; those at work are ended."""
+        """Idle workers end by themselves, so that they clean up; those at work are ended."""
         busy = {number for _, number in self._at_work.values()}
         for number, pool in enumerate(self._pools):
             for process in (pool._processes or {}).values() if number in busy else ():

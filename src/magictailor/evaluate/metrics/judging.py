@@ -9,7 +9,7 @@ import numpy as np
 
 from magictailor.common.files import digest
 from magictailor.evaluate.metrics import identity
-from magictailor.evaluate.metrics.request import Request, parse_prompt
+from magictailor.evaluate.metrics.prompts import ParsedPrompt, parse_prompt
 from magictailor.evaluate.metrics.scorer import Score, ScoredImage, Target
 from magictailor.weights import JUDGE
 from magictailor.world.judge import RECORD, Judge, load_judge
@@ -72,10 +72,10 @@ class Truths:
 
 
 @lru_cache(maxsize=128)
-def read_truths(network: Judge, pair: WorldPair, request: Request) -> Truths:
+def read_truths(network: Judge, pair: WorldPair, parsed: ParsedPrompt) -> Truths:
     others = [unrelated_owner(pair, number) for number in range(UNRELATED)]
-    subjects = (request.subject(pair), pair.concept, pair.owner, *others)
-    first, second, third, *rest = judged(network, [render(request.scene(pair, subject)).image for subject in subjects])
+    subjects = (parsed.subject(pair), pair.concept, pair.owner, *others)
+    first, second, third, *rest = judged(network, [render(parsed.scene(pair, subject)).image for subject in subjects])
     return Truths(first, second, third, tuple(rest))
 
 
@@ -105,10 +105,10 @@ class JudgeScorer:
             return
         network = judge_network()
         for scored, judgement in zip(images, judged(network, [i.image for i in images]), strict=True):
-            request = parse_prompt(scored.prompt, target.words)
-            if request is None or not (request.concept or request.component):
+            parsed = parse_prompt(scored.prompt, target.words)
+            if parsed is None or not (parsed.concept or parsed.component):
                 continue
-            for metric, value in metric_values(pair, request, judgement, read_truths(network, pair, request)).items():
+            for metric, value in metric_values(pair, parsed, judgement, read_truths(network, pair, parsed)).items():
                 yield Score(scored.prompt, scored.seed, metric, value)
 
 
@@ -117,17 +117,17 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _concept_values(pair: WorldPair, request: Request, seen: Judgement, truths: Truths) -> tuple[Values, float]:
+def _concept_values(pair: WorldPair, parsed: ParsedPrompt, seen: Judgement, truths: Truths) -> tuple[Values, float]:
     """The concept's metrics, and the error of an unrelated concept."""
     category = pair.concept.category
-    kept = identity.other_cells(pair.concept, pair.component) if request.both else tuple(
+    kept = identity.other_cells(pair.concept, pair.component) if parsed.both else tuple(
         (c.category, c.kind) for c in pair.concept.components
     )  # fmt: skip
     cells = tuple(cell for cell in kept if cell in truths.requested.components)
     error = identity.concept_error(seen, truths.requested, category, cells)
     chance = [identity.concept_error(other, truths.requested, category, cells) for other in truths.unrelated]
     values: Values = {"concept found": float(category in seen.concepts), "concept error": error}
-    if request.both:
+    if parsed.both:
         shifts = []
         for number, other in enumerate(truths.unrelated):
             concepts = (pair.concept, pair.owner, unrelated_owner(pair, number))
@@ -140,14 +140,14 @@ def _concept_values(pair: WorldPair, request: Request, seen: Judgement, truths: 
     return values, float(np.mean(chance))
 
 
-def _component_values(pair: WorldPair, request: Request, seen: Judgement, truths: Truths) -> tuple[Values, float]:
+def _component_values(pair: WorldPair, parsed: ParsedPrompt, seen: Judgement, truths: Truths) -> tuple[Values, float]:
     """The component's metrics, and the error of the concept's own component or, without one, of an unrelated one."""
     cell = (pair.component.category, pair.kind)
     true, component = truths.requested.components.get(cell), seen.component(pair.kind)
     if true is None:  # the judge does not find it in the true image either
         return {}, 1.0
     own, others = truths.concept.components.get(cell), [u.components.get(cell) for u in truths.unrelated]
-    shifts = [identity.component_pollution(component, true, own, other) for other in others] if request.both else []
+    shifts = [identity.component_pollution(component, true, own, other) for other in others] if parsed.both else []
     baselines = [own] if own is not None else [other for other in others if other is not None]
     chance = [identity.component_error(other, true) for other in baselines]
     values = {
@@ -157,20 +157,20 @@ def _component_values(pair: WorldPair, request: Request, seen: Judgement, truths
     return {**values, "component pollution": _mean(shifts)}, float(np.mean(chance or [1.0]))
 
 
-def metric_values(pair: WorldPair, request: Request, seen: Judgement, truths: Truths) -> dict[str, float]:
+def metric_values(pair: WorldPair, parsed: ParsedPrompt, seen: Judgement, truths: Truths) -> dict[str, float]:
     """The metrics of one image; those that do not apply are left out.
 
     ``identity`` is 1 minus the mean of the two errors, ``pollution`` the mean of the concept's and the component's,
     ``found`` the share of requested subjects that are found.
     """
     values: Values = {"features": 1 - float(seen.features @ truths.requested.features)}
-    values["text"] = text_score(request, seen) if request.clauses else None
+    values["text"] = text_score(parsed, seen) if parsed.clauses else None
     chance = {}
-    if request.concept and pair.concept.category in truths.requested.concepts:
-        concept, chance["concept"] = _concept_values(pair, request, seen, truths)
+    if parsed.concept and pair.concept.category in truths.requested.concepts:
+        concept, chance["concept"] = _concept_values(pair, parsed, seen, truths)
         values |= concept
-    if request.component:
-        component, chance["component"] = _component_values(pair, request, seen, truths)
+    if parsed.component:
+        component, chance["component"] = _component_values(pair, parsed, seen, truths)
         values |= component
     found = [values.pop(f"{subject} found", None) for subject in ("concept", "component")]
     errors = [values.get(f"{subject} error") for subject in ("concept", "component")]
@@ -178,15 +178,15 @@ def metric_values(pair: WorldPair, request: Request, seen: Judgement, truths: Tr
     values |= {"found": _mean(found), "identity": None if error is None else 1 - error}
     values["pollution"] = _mean([values.get("concept pollution"), values.get("component pollution")])
     context = owner_context(pair)
-    if context is not None and request.component:
-        values["place leakage"] = identity.place_leakage(seen, request.context, context)
+    if context is not None and parsed.component:
+        values["place leakage"] = identity.place_leakage(seen, parsed.context, context)
     first, second = errors
     if first is not None and second is not None and any(found):
         values["imbalance"] = identity.imbalance([first, second], [chance["concept"], chance["component"]])
     return {metric: value for metric, value in values.items() if value is not None}
 
 
-def text_score(request: Request, seen: Judgement) -> float:
+def text_score(parsed: ParsedPrompt, seen: Judgement) -> float:
     """The share of the prompt's clauses that the judge reads in the image."""
     clauses = (seen.context, seen.treatment, seen.view)
-    return float(np.mean([clause in clauses for clause in request.clauses]))
+    return float(np.mean([clause in clauses for clause in parsed.clauses]))

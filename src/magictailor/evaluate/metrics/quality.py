@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from magictailor.evaluate.metrics.judging import judge_name, judge_network
-from magictailor.evaluate.metrics.request import Request, parse_prompt
+from magictailor.evaluate.metrics.prompts import ParsedPrompt, parse_prompt
 from magictailor.evaluate.metrics.scorer import WHOLE, Score, ScoredImage, Target
 from magictailor.world.judgement import judged
 from magictailor.world.pairs import WorldPair
@@ -38,13 +38,13 @@ def kernel_distance(first: Floats, second: Floats) -> float:
 
 
 @cache
-def _true_features(pair: WorldPair, requests: tuple[Request, ...]) -> Floats:
-    """Features of true images of the requests, with positions and sizes drawn at random as in the world, [N, D]."""
+def _true_features(pair: WorldPair, prompts: tuple[ParsedPrompt, ...]) -> Floats:
+    """Features of true images of the prompts, with positions and sizes drawn at random as in the world, [N, D]."""
     scenes = []
-    for number, request in enumerate(requests):
+    for number, parsed in enumerate(prompts):
         for draw in range(RENDERS):
-            stage = random_stage(np.random.default_rng((pair.seed, number, draw, 7)), (request.subject(pair),))
-            scenes.append(replace(stage, context=request.context, treatment=request.treatment, view=request.view))
+            stage = random_stage(np.random.default_rng((pair.seed, number, draw, 7)), (parsed.subject(pair),))
+            scenes.append(replace(stage, context=parsed.context, treatment=parsed.treatment, view=parsed.view))
     return _features([render(scene).image for scene in scenes])
 
 
@@ -71,7 +71,7 @@ class JudgeQuality:
         if target.world is None:
             return
         known = [(i.image, r) for i in images if (r := parse_prompt(i.prompt, target.words)) is not None]
-        known = [(image, request) for image, request in known if request.concept or request.component]
+        known = [(image, parsed) for image, parsed in known if parsed.concept or parsed.component]
         if len(known) > 1:
-            true = _true_features(target.world, tuple(dict.fromkeys(request for _, request in known)))
+            true = _true_features(target.world, tuple(dict.fromkeys(parsed for _, parsed in known)))
             yield Score(*WHOLE, "kid", 100 * kernel_distance(_features([image for image, _ in known]), true))

@@ -14,7 +14,6 @@ from magictailor.evaluate.reporting.statistics import (
     ALPHA,
     MIN_PAIRS,
     Interval,
-    bootstrap,
     detectable_effect,
     holm,
     no_worse_test,
@@ -58,11 +57,6 @@ class Contrast:
     def interval(self) -> Interval:
         """The mean difference and its sign-flip interval."""
         return sign_flip_interval(self.differences)
-
-    @property
-    def bootstrap(self) -> Interval:
-        """The mean difference and its bootstrap interval, too narrow for few pairs."""
-        return bootstrap(self.differences)
 
     @cached_property
     def p(self) -> float:

@@ -111,7 +111,7 @@ def fit(differences: Floats, pair: NDArray[np.int64], prompt: NDArray[np.int64])
                 ),
             ]
             fits = [model.fit(start_params=start, reml=True, method=["lbfgs", "powell"]) for start in starts]
-        found = max(fits, key=lambda fit: float(fit.llf))  # one start alone misses the best values in one of 40
+        found = max(fits, key=lambda fit: float(fit.llf))  # a single start misses the best values in one of 40
         mean, error, rest = float(found.fe_params[0]), float(found.bse_fe[0]), float(found.scale)
         variance = {name: float(value) * scale**2 for name, value in zip(parts, found.vcomp, strict=True)}
     else:  # one prompt: nothing but the pairs' means

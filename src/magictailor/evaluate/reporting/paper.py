@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from magictailor.methods import CATALOGUE, COMPARED, REFERENCE_ONLY
+from magictailor.methods import COMPARED, ENTRIES, REFERENCE_ONLY
 
 OURS = "magictailor"
 
@@ -50,7 +50,7 @@ class Claim:
 
 
 def _titles(*methods: str) -> dict[str, str]:
-    summaries = {name: entry.summary for group in CATALOGUE.values() for name, entry in group.items()}
+    summaries = {name: entry.summary for name, entry in ENTRIES.items()}
     summaries[REFERENCE_ONLY] = "no training: the model is given one photo of each sample"
     return {method: "MagicTailor" if method == OURS else summaries[method] for method in methods}
 
@@ -113,7 +113,7 @@ OF_CLAIM = {"identity": PAPER_METRICS[1:], "text": PAPER_METRICS[:1]}  # the pap
 
 
 def _published(method: str) -> list[float] | None:
-    text = next((m.published for group in CATALOGUE.values() for name, m in group.items() if name == method), "")
+    text = ENTRIES[method].published if method in ENTRIES else ""
     return [float(value) for value in text.split(" / ")] if text else None
 
 

@@ -1,6 +1,5 @@
 """A bench as one HTML page that opens offline: what was asked, what is shown, with intervals, costs and images."""
 
-import base64
 import io
 import math
 from collections import Counter
@@ -14,6 +13,7 @@ from markupsafe import Markup
 import magictailor
 from magictailor.common.errors import InputError
 from magictailor.common.files import write_text
+from magictailor.common.pictures import data_url
 from magictailor.evaluate.anchor_names import ANCHORS
 from magictailor.evaluate.design import Design, read_design
 from magictailor.evaluate.images import read_image
@@ -66,7 +66,7 @@ def _inline(path: Path | None) -> str:
         image.thumbnail((2 * CELL, 2 * CELL))
         image.save(out, "PNG")
         data = out.getvalue()
-    return "data:image/png;base64," + base64.b64encode(data).decode()
+    return data_url(data)
 
 
 def _table_rows(table: Table, metrics: Sequence[str]) -> list[dict[str, Any]]:
@@ -89,15 +89,16 @@ def _titles(table: Table, metrics: Sequence[str]) -> list[str]:
 def _scale(table: Table, metric: str) -> str:
     """Where the methods are between floor and ceiling."""
     anchors = [
-        (m, table.cells[m][metric].interval.mean) for m in table.methods if m in ANCHORS and metric in table.cells[m]
+        ("anchor", table.cells[m][metric].interval.mean)
+        for m in table.methods
+        if m in ANCHORS and metric in table.cells[m]
     ]
     lines = [
         Line(m, cell.interval, "" if m not in ANCHORS else "anchor", cell_text(cell))
         for m in table.methods
         if (cell := table.cells[m].get(metric)) is not None
     ]
-    named = [("anchor", value) for _, value in anchors]
-    return forest(lines, f"{metric}: mean over pairs, 95 % bootstrap interval", zero=False, marks=named)
+    return forest(lines, f"{metric}: mean over pairs, 95 % bootstrap interval", zero=False, marks=anchors)
 
 
 def _difference_lines(found: Sequence[tuple[str, Contrast]]) -> list[Line]:
@@ -186,6 +187,60 @@ def _budget_rows(table: Table) -> list[list[str]]:
     ]
 
 
+def _scores_section(table: Table) -> dict[str, Any]:
+    main = [metric for metric in MAIN if metric in table.metrics] or list(table.metrics)
+    rest = [metric for metric in table.metrics if metric not in main]
+    plots = [_scale(table, metric) for metric in ("identity", "component error") if metric in table.metrics]
+    return {
+        "scales": [Markup(plot) for plot in plots if plot],
+        "main": {"titles": _titles(table, main), "rows": _table_rows(table, main)},
+        "rest": {"titles": _titles(table, rest), "rows": _table_rows(table, rest)} if rest else None,
+    }
+
+
+def _claims_section(bench: Path, scores: Scores) -> dict[str, Any]:
+    found = verdicts(bench, scores)
+    return {
+        "counts": _counts([v.result for v in found]),
+        "claims": verdict_lines(found),
+        "claims_plot": Markup(_claims_plot(found)),
+        "further": verdict_lines(verdicts(bench, scores, ABLATION_CLAIMS)),
+    }
+
+
+def _named_section(design: Design | None, named: Sequence[Contrast]) -> dict[str, Any]:
+    lines = _difference_lines([(f"{c.method} / {c.against}", c) for c in named])
+    return {
+        "late": ", ".join(str(c) for c in design.contrasts if not c.beforehand) if design else "",
+        "named": contrast_lines(named),
+        "named_plot": Markup(forest(lines, "difference, to the right is better")),
+    }
+
+
+def _techniques_section(scores: Scores) -> dict[str, Any]:
+    effects = factorial(scores, [metric for metric in OF_TECHNIQUES if metric in scores.metrics])
+    lines = _difference_lines([(c.method, c) for c in effects])
+    return {
+        "effects": contrast_lines(effects),
+        "effects_plot": Markup(forest(lines, "effect, to the right is better; 95 % sign-flip interval")),
+    }
+
+
+def _contrasts_section(
+    bench: Path, scores: Scores, table: Table, against: str, asked: Sequence[Contrast]
+) -> dict[str, Any]:
+    """``asked``: contrasts of the design, whose differences are taken apart as well."""
+    present = [metric for metric in TESTED if metric in scores.metrics]
+    present = present or [metric for metric in table.metrics if metric in scores.metrics][:4]
+    compared = contrasts(bench, against, present, scores)
+    return {
+        "against": against,
+        "contrasts": contrast_lines(compared),
+        "sources": list(_sources(scores, [*asked, *(c for c in compared if c.metric == present[0])])),
+        "repeats": repeat_lines(scores, present),
+    }
+
+
 def write_report(bench: Path, output: Path, against: str | None = None, name: str = "") -> Path:
     """Write the page.
 
@@ -202,16 +257,8 @@ def write_report(bench: Path, output: Path, against: str | None = None, name: st
     trained = [method for method in methods if method not in ANCHORS]
     if against is None:
         against = OURS if OURS in methods else next(iter(trained), methods[0])
-    present = [metric for metric in TESTED if metric in scores.metrics] or [
-        m for m in table.metrics if m in scores.metrics
-    ][:4]
-    compared = contrasts(bench, against, present, scores)
-    found, further = verdicts(bench, scores), verdicts(bench, scores, ABLATION_CLAIMS)
-    effects = factorial(scores, [m for m in OF_TECHNIQUES if m in scores.metrics])
     primary, sentence = _primary(design, scores)
     named = named_contrasts(scores, design.contrasts) if design else []
-    main = [metric for metric in MAIN if metric in table.metrics] or list(table.metrics)
-    rest = [metric for metric in table.metrics if metric not in main]
     templates = Environment(loader=PackageLoader("magictailor.evaluate.reporting", "."), autoescape=True)
     text = templates.get_template("report.html").render(
         name=name or bench.resolve().name,
@@ -221,22 +268,11 @@ def write_report(bench: Path, output: Path, against: str | None = None, name: st
         training_seeds=len(scores.training_seeds),
         primary=sentence,
         primary_kind=KINDS.get(primary.result, "") if primary else "",
-        scales=[Markup(plot) for metric in ("identity", "component error") if metric in table.metrics and (plot := _scale(table, metric))],
-        main={"titles": _titles(table, main), "rows": _table_rows(table, main)},
-        rest={"titles": _titles(table, rest), "rows": _table_rows(table, rest)} if rest else None,
-        counts=_counts([v.result for v in found]),
-        late=", ".join(str(c) for c in design.contrasts if not c.beforehand) if design else "",
-        claims=verdict_lines(found),
-        further=verdict_lines(further),
-        claims_plot=Markup(_claims_plot(found)),
-        named=contrast_lines(named),
-        named_plot=Markup(forest(_difference_lines([(f"{c.method} / {c.against}", c) for c in named]), "difference, to the right is better")),
-        effects=contrast_lines(effects),
-        effects_plot=Markup(forest(_difference_lines([(c.method, c) for c in effects]), "effect, to the right is better; 95 % sign-flip interval")),
-        against=against,
-        contrasts=contrast_lines(compared),
-        sources=list(_sources(scores, [*([primary] if primary else []), *named, *[c for c in compared if c.metric == present[0]]])),
-        repeats=repeat_lines(scores, present),
+        **_named_section(design, named),
+        **_scores_section(table),
+        **_claims_section(bench, scores),
+        **_techniques_section(scores),
+        **_contrasts_section(bench, scores, table, against, [*([primary] if primary else []), *named]),
         multiplicity=MULTIPLICITY,
         methods=methods,
         rows=_image_rows(bench, scores, methods),
@@ -245,6 +281,6 @@ def write_report(bench: Path, output: Path, against: str | None = None, name: st
         strata=strata_lines(scores.pairs),
         notes=table.notes,
         version=magictailor.__version__,
-    )  # fmt: skip
+    )
     write_text(output, text)
     return output

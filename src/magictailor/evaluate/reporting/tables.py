@@ -14,7 +14,7 @@ from magictailor.evaluate.reporting.paper import TABLES
 from magictailor.evaluate.reporting.shares import FLOORS, share_means
 from magictailor.evaluate.reporting.statistics import MIN_PAIRS, Interval, bootstrap
 from magictailor.evaluate.scores import Scores, read_scores
-from magictailor.methods import CATALOGUE, REFERENCE_ONLY
+from magictailor.methods import ENTRIES, REFERENCE_ONLY
 
 DIGITS = 9  # means that agree to this number of decimals are equal
 COSTS = {
@@ -81,7 +81,7 @@ def _recipe(costs: Sequence[Cost]) -> str:
 
 def method_order(methods: Iterable[str]) -> list[str]:
     """Floor, methods in the order of `magictailor recipes`, ceiling."""
-    known = [*ABOVE, *(name for group in CATALOGUE.values() for name in group), REFERENCE_ONLY]
+    known = [*ABOVE, *ENTRIES, REFERENCE_ONLY]
     last = len(known) + 1
     return sorted(methods, key=lambda m: (last if m in BELOW else known.index(m) if m in known else len(known), m))
 
@@ -176,6 +176,4 @@ def _notes(bench: Path) -> list[str]:
 
 def published(method: str) -> str:
     """The paper's values for a method; empty if it prints none."""
-    return next(
-        (named.published for group in CATALOGUE.values() for name, named in group.items() if name == method), ""
-    )
+    return ENTRIES[method].published if method in ENTRIES else ""

@@ -13,7 +13,7 @@ UNET, WEIGHTS, CONFIG = "diffusion_pytorch_model.bin", "instant_mesh_large.ckpt"
 PREFIX = "lrm_generator."  # of the reconstruction model in its weights
 STEPS, FOV, DISTANCE = 75, 30.0, 4.0  # of the views: denoising steps, degrees, and how far their cameras are
 ROWS, COLUMNS, SIDE = 3, 2, 320  # of the picture with all views
-FILL = 0.85  # of the picture's side, that the thing has
+FILL = 0.85  # of the picture's side, that the object has
 
 
 def load(checkout: Path, model: str | None, device: str) -> tuple[Any, Any, Any, dict[str, Any]]:
@@ -51,7 +51,7 @@ def _tensors(folder: Path, model: str | None, name: str) -> dict[str, Any]:
 
 
 def _fitted(picture: Image.Image) -> Image.Image:
-    """A square picture whose thing has ``FILL`` of its side."""
+    """A square picture whose object has ``FILL`` of its side."""
     box = picture.getchannel("A").point(lambda alpha: 255 * (alpha > 127)).getbbox()
     assert box is not None, "a cutout shows something"
     side = round(max(box[2] - box[0], box[3] - box[1]) / FILL)

@@ -106,7 +106,7 @@ class Job(Model):
         order: jobs of a kind run by rising order.
         wanted: run, pause or stop.
         asked: how often each of "preview" and "checkpoint" was asked for.
-        created: seconds since 1970, for display alone.
+        created: seconds since 1970, for display only.
     """
 
     id: Id
@@ -119,7 +119,7 @@ class Job(Model):
     created: float = 0.0
 
 
-class Ending(Model):
+class JobOutcome(Model):
     """``outcome.json``: attempt ``attempt`` began, and ended so; None: it is running, or was cut short."""
 
     attempt: int
@@ -130,7 +130,7 @@ class Ending(Model):
     result: dict[str, Any] = {}
 
 
-def state_of(job: Job, ending: Ending | None, locked: bool) -> State:
+def state_of(job: Job, ending: JobOutcome | None, locked: bool) -> State:
     """The state of a job, from what its folder says. ``locked``: whether a process holds the job's lock."""
     begun = ending is not None and ending.attempt >= job.attempt
     if locked:

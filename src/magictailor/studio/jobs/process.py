@@ -17,9 +17,9 @@ from typing import Any
 from magictailor.common.errors import InputError, RunError, RunStopped
 from magictailor.common.events import Event, PhaseStarted, Progress
 from magictailor.common.files import append_lines, write_text
-from magictailor.studio.jobs.job import EVENTS_FILE, JOB_FILE, LOCK_FILE, OUTCOME_FILE, Ending, Job, run_folder
+from magictailor.studio.jobs.job import EVENTS_FILE, JOB_FILE, LOCK_FILE, OUTCOME_FILE, Job, JobOutcome, run_folder
 from magictailor.studio.jobs.store import read_ending, read_job
-from magictailor.studio.workspace import Places, try_lock
+from magictailor.studio.workspace import AllowedFolders, try_lock
 
 PAUSE = 0.2  # seconds between two lines of progress, and between two looks at what is wanted
 
@@ -96,11 +96,11 @@ def _locked(lock: int) -> bool:
     return False
 
 
-def _end(folder: Path, ending: Ending) -> None:
+def _end(folder: Path, ending: JobOutcome) -> None:
     write_text(folder / OUTCOME_FILE, ending.model_dump_json(indent=2))
 
 
-def run(folder: Path, places: Places) -> int:
+def run(folder: Path, allowed: AllowedFolders) -> int:
     """Do the job, if it is to be done and no other process does it. Returns an exit code."""
     lock = (folder / LOCK_FILE).open("a")
     if not _locked(lock.fileno()):
@@ -108,14 +108,14 @@ def run(folder: Path, places: Places) -> int:
     job, before = read_job(folder), read_ending(folder)
     if job.wanted != "run" or (before is not None and before.attempt >= job.attempt):
         return 75
-    begun = Ending(attempt=job.attempt, pid=os.getpid())
+    begun = JobOutcome(attempt=job.attempt, pid=os.getpid())
     _end(folder, begun)
     reporter = Reporter(folder, job)
     reporter.write("Started", attempt=job.attempt)
     try:
         from magictailor.studio.jobs.work import do
 
-        result = do(job, folder, places, reporter)
+        result = do(job, folder, allowed, reporter)
         ending = begun.model_copy(update={"outcome": "done", "result": result})
     except RunStopped:
         ending = begun.model_copy(update={"outcome": "stopped"})
@@ -141,9 +141,9 @@ def _end_with_the_folder(folder: Path) -> None:
 
 
 def main() -> None:
-    folder, places = sys.argv[1:]
+    folder, allowed = sys.argv[1:]
     threading.Thread(target=_end_with_the_folder, args=(Path(folder),), daemon=True).start()
-    sys.exit(run(Path(folder), Places.from_json(places)))
+    sys.exit(run(Path(folder), AllowedFolders.from_json(allowed)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import time
 
 from magictailor.studio.jobs.job import LOG_FILE, Job
 from magictailor.studio.jobs.store import JobStore, Status
-from magictailor.studio.workspace import Places
+from magictailor.studio.workspace import AllowedFolders
 
 BUSY = ("running", "pausing", "stopping")
 # Jobs of one lane run one after another; lanes run side by side. On one card, generating waits for training.
@@ -23,12 +23,12 @@ class Runner:
     """One thread that keeps every lane busy.
 
     Args:
-        places: the owner's folders, for the jobs.
+        allowed: the owner's folders, for the jobs.
         one_card: generating waits for training, as both need the card's memory.
     """
 
-    def __init__(self, store: JobStore, places: Places, *, one_card: bool = False) -> None:
-        self.store, self.places = store, places
+    def __init__(self, store: JobStore, allowed: AllowedFolders, *, one_card: bool = False) -> None:
+        self.store, self.allowed = store, allowed
         self.lanes = ON_ONE_CARD if one_card else LANES
         self._started: dict[str, tuple[int, subprocess.Popen[bytes], float]] = {}  # job: attempt, process, when
         self._wake, self._closed = threading.Event(), threading.Event()
@@ -88,7 +88,7 @@ class Runner:
     def _launch(self, job: Job) -> subprocess.Popen[bytes]:
         """Should two servers do this at once, the second process finds the lock taken and ends."""
         folder = self.store.folder(job.id)
-        command = [sys.executable, "-m", "magictailor.studio.jobs.process", str(folder), self.places.as_json()]
+        command = [sys.executable, "-m", "magictailor.studio.jobs.process", str(folder), self.allowed.as_json()]
         with (folder / LOG_FILE).open("ab") as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=folder

@@ -18,8 +18,8 @@ from magictailor.studio.jobs.job import (
     JOB_FILE,
     LOCK_FILE,
     OUTCOME_FILE,
-    Ending,
     Job,
+    JobOutcome,
     Spec,
     State,
     state_of,
@@ -48,7 +48,7 @@ class Status:
 
     job: Job
     state: State
-    ending: Ending | None
+    ending: JobOutcome | None
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -66,14 +66,14 @@ def read_job(folder: Path) -> Job:
         raise InputError(f"{folder / JOB_FILE}: damaged", "remove the job's folder") from error
 
 
-def read_ending(folder: Path) -> Ending | None:
+def read_ending(folder: Path) -> JobOutcome | None:
     """None: no attempt has begun. A damaged file reads as an attempt that was cut short."""
     try:
-        return Ending.model_validate_json((folder / OUTCOME_FILE).read_bytes())
+        return JobOutcome.model_validate_json((folder / OUTCOME_FILE).read_bytes())
     except FileNotFoundError:
         return None
     except (ValidationError, OSError):
-        return Ending(attempt=0)
+        return JobOutcome(attempt=0)
 
 
 def status_of(folder: Path) -> Status:

@@ -28,16 +28,16 @@ from magictailor.studio.jobs.job import (
     run_folder,
 )
 from magictailor.studio.machine import machine
-from magictailor.studio.workspace import Places
+from magictailor.studio.workspace import AllowedFolders
 
 THUMB = 256  # pixels
 
 
-def do(job: Job, folder: Path, places: Places, listen: Listener) -> dict[str, Any]:
+def do(job: Job, folder: Path, allowed: AllowedFolders, listen: Listener) -> dict[str, Any]:
     """Do a job and return its result, which JSON can hold.
 
     Args:
-        places: the owner's folders.
+        allowed: the owner's folders.
 
     Raises:
         InputError, RunError: as the functions of the package do.
@@ -46,21 +46,21 @@ def do(job: Job, folder: Path, places: Places, listen: Listener) -> dict[str, An
     spec = job.spec
     listen(Notice("loading"))
     if isinstance(spec, TrainSpec):
-        return _train(spec, folder, places, listen)
+        return _train(spec, folder, allowed, listen)
     if isinstance(spec, GenerateSpec):
-        return _generate(spec, folder, places, listen)
+        return _generate(spec, folder, allowed, listen)
     if isinstance(spec, MasksSpec):
         return _masks(spec, folder, listen)
-    return _export(spec, folder, places, listen)
+    return _export(spec, folder, allowed, listen)
 
 
-def _train(spec: TrainSpec, folder: Path, places: Places, listen: Listener) -> dict[str, Any]:
+def _train(spec: TrainSpec, folder: Path, allowed: AllowedFolders, listen: Listener) -> dict[str, Any]:
     from magictailor.api import personalize
 
     start = None if spec.start is None else result_folder(folder.parent, spec.start)
     run = personalize(
-        folder / PAIR, run_folder(folder), model=places.model(spec.model), method=spec.method, settings=spec.settings,
-        loras=[places.lora(name) for name in spec.loras], start=start, listen=listen, device=spec.device, precision=spec.precision, preset=spec.preset,
+        folder / PAIR, run_folder(folder), model=allowed.model(spec.model), method=spec.method, settings=spec.settings,
+        loras=[allowed.lora(name) for name in spec.loras], start=start, listen=listen, device=spec.device, precision=spec.precision, preset=spec.preset,
     )  # fmt: skip
     sampling = run.recipe.sampling
     return {
@@ -72,7 +72,7 @@ def _train(spec: TrainSpec, folder: Path, places: Places, listen: Listener) -> d
     }
 
 
-def _generate(spec: GenerateSpec, folder: Path, places: Places, listen: Listener) -> dict[str, Any]:
+def _generate(spec: GenerateSpec, folder: Path, allowed: AllowedFolders, listen: Listener) -> dict[str, Any]:
     """Pictures that are there already are kept: a stopped batch goes on with the next one.
 
     One at a time, so that each can be seen at once, and so that those after an interruption equal those without it.
@@ -93,7 +93,7 @@ def _generate(spec: GenerateSpec, folder: Path, places: Places, listen: Listener
         ]
         if not missing:
             continue
-        run = load(result_folder(folder.parent, name), [places.lora(text) for text in spec.loras], listen)
+        run = load(result_folder(folder.parent, name), [allowed.lora(text) for text in spec.loras], listen)
         for prompt in dict.fromkeys(prompt for prompt, _ in missing):
             seeds = [seed for text, seed in missing if text == prompt]
             for item in run.generate(
@@ -130,12 +130,12 @@ def _masks(spec: MasksSpec, folder: Path, listen: Listener) -> dict[str, Any]:
     return {"masks": rows}
 
 
-def _export(spec: ExportSpec, folder: Path, places: Places, listen: Listener) -> dict[str, Any]:
+def _export(spec: ExportSpec, folder: Path, allowed: AllowedFolders, listen: Listener) -> dict[str, Any]:
     """One zip with a folder for each tool; an interrupted export begins again."""
     from magictailor.exports import export
 
-    if spec.target is not None and spec.target not in places.exports:
-        known = ", ".join(places.exports) or "none"
+    if spec.target is not None and spec.target not in allowed.exports:
+        known = ", ".join(allowed.exports) or "none"
         raise InputError(f"{spec.target}: not a folder that this studio may write to (it has {known})", "choose another", field="target")  # fmt: skip
     work = folder / "files"
     shutil.rmtree(work, ignore_errors=True)
@@ -147,7 +147,7 @@ def _export(spec: ExportSpec, folder: Path, places: Places, listen: Listener) ->
     listen(Progress("exporting", len(spec.formats), total))
     write_atomically(folder / "export.zip", _zipper(work))
     if spec.target is not None:
-        _copy(work, places.exports[spec.target], result_folder(folder.parent, spec.run))
+        _copy(work, allowed.exports[spec.target], result_folder(folder.parent, spec.run))
     listen(Progress("exporting", total, total))
     files = [p.relative_to(work).as_posix() for p in sorted(work.rglob("*")) if p.is_file()]
     return {"files": files, "bytes": (folder / "export.zip").stat().st_size, "target": spec.target}

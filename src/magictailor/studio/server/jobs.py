@@ -57,8 +57,8 @@ def choices(studio: Studio) -> dict[str, Any]:
     ]
     prompts = {"contexts": CONTEXTS, "styles": TREATMENTS, "views": VIEWS}
     return {
-        **studio.places.listed(), "methods": methods, "segmenters": models(), "formats": FORMATS,
-        "prompts": prompts, "cards": studio.cards, "presets": PRESETS, "targets": list(studio.places.exports),
+        **studio.allowed.listed(), "methods": methods, "segmenters": models(), "formats": FORMATS,
+        "prompts": prompts, "cards": studio.cards, "presets": PRESETS, "targets": list(studio.allowed.exports),
     }  # fmt: skip
 
 

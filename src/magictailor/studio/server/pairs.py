@@ -112,7 +112,7 @@ def read_pair(studio: TheStudio, id: str, model: str = "embedded") -> dict[str, 
 @router.patch("/pairs/{id}")
 def rename_pair(studio: TheStudio, id: str, named: Named) -> dict[str, Any]:
     studio.pairs.rename(id, named.name)
-    return _told(studio, id)
+    return _updated(studio, id)
 
 
 @router.delete("/pairs/{id}", status_code=204)
@@ -124,25 +124,25 @@ def delete_pair(studio: TheStudio, id: str) -> None:
 @router.post("/pairs/{id}/undelete")
 def undelete_pair(studio: TheStudio, id: str) -> dict[str, Any]:
     studio.pairs.undelete(id)
-    return _told(studio, id)
+    return _updated(studio, id)
 
 
 @router.post("/pairs/{id}/samples", status_code=201)
 def add_sample(studio: TheStudio, id: str, labelled: Labelled) -> dict[str, Any]:
     studio.pairs.add_sample(id, labelled.label)
-    return _told(studio, id)
+    return _updated(studio, id)
 
 
 @router.patch("/pairs/{id}/samples/{sample}")
 def relabel(studio: TheStudio, id: str, sample: int, labelled: Labelled) -> dict[str, Any]:
     studio.pairs.relabel(id, sample, labelled.label, labelled.word)
-    return _told(studio, id)
+    return _updated(studio, id)
 
 
 @router.delete("/pairs/{id}/samples/{sample}")
 def remove_sample(studio: TheStudio, id: str, sample: int) -> dict[str, Any]:
     studio.pairs.remove_sample(id, sample)
-    return _told(studio, id)
+    return _updated(studio, id)
 
 
 @router.post("/pairs/{id}/samples/{sample}/photos", status_code=201)
@@ -155,13 +155,13 @@ def add_photo(
     instead: Annotated[str | None, Query(max_length=200)] = None,
 ) -> dict[str, Any]:
     added = studio.pairs.add(id, sample, name, content, instead=instead)
-    return {"added": added, **_told(studio, id)}
+    return {"added": added, **_updated(studio, id)}
 
 
 @router.put("/pairs/{id}/arrangement")
 def arrange(studio: TheStudio, id: str, arrangement: Arrangement) -> dict[str, Any]:
     studio.pairs.arrange(id, arrangement.samples)
-    return _told(studio, id)
+    return _updated(studio, id)
 
 
 @router.get("/pairs/{id}/photos/{photo}")
@@ -177,13 +177,13 @@ def get_thumb(studio: TheStudio, id: str, photo: str) -> FileResponse:
 @router.delete("/pairs/{id}/photos/{photo}")
 def remove_photo(studio: TheStudio, id: str, photo: str) -> dict[str, Any]:
     studio.pairs.remove(id, photo)
-    return _told(studio, id)
+    return _updated(studio, id)
 
 
 @router.post("/pairs/{id}/photos/{photo}/restore")
 def restore_photo(studio: TheStudio, id: str, photo: str) -> dict[str, Any]:
     studio.pairs.restore(id, checked_name(photo))
-    return _told(studio, id)
+    return _updated(studio, id)
 
 
 @router.get("/pairs/{id}/photos/{photo}/mask")
@@ -197,20 +197,20 @@ def get_mask(studio: TheStudio, id: str, photo: str, without: Label = None) -> F
 @router.put("/pairs/{id}/photos/{photo}/mask")
 def put_mask(studio: TheStudio, id: str, photo: str, content: Content, without: Label = None) -> dict[str, Any]:
     save_mask(studio.pairs, id, checked_name(photo), content, without=without)
-    return _told(studio, id)
+    return _updated(studio, id)
 
 
 @router.delete("/pairs/{id}/photos/{photo}/mask")
 def delete_mask(studio: TheStudio, id: str, photo: str, without: Label = None) -> dict[str, Any]:
     remove_mask(studio.pairs, id, checked_name(photo), without=without)
-    return _told(studio, id)
+    return _updated(studio, id)
 
 
 @router.post("/pairs/{id}/photos/{photo}/suggest")
 def suggest(studio: TheStudio, id: str, photo: str, suggestion: Suggestion) -> Response:
     path = studio.pairs.photo(id, photo)
     request = suggestion.model_dump(exclude_none=True)
-    png, note = studio.assistant.mask(path, **request)
+    png, note = studio.suggester.mask(path, **request)
     return Response(png, media_type="image/png", headers={"X-Note": quote(note), "Cache-Control": "no-store"})
 
 
@@ -224,7 +224,7 @@ def export_masks(studio: TheStudio, id: str) -> Response:
     return Response(content.getvalue(), media_type="application/zip", headers=headers)
 
 
-def _told(studio: TheStudio, id: str) -> dict[str, Any]:
+def _updated(studio: TheStudio, id: str) -> dict[str, Any]:
     """The pair as it is now; other open pages are told that it changed."""
     studio.live.publish(("pair", {"id": id}))
     return studio.pair(id)

@@ -23,7 +23,7 @@ from magictailor.world.training.bank import Bank
 from magictailor.world.training.examples import Examples
 from magictailor.world.training.latents import Latents
 from magictailor.world.training.rendering import HELD_OUT, Chunk, concatenate
-from magictailor.world.training.state import Trainee, claimed
+from magictailor.world.training.state import METRICS_FILE, Trainee, acquired
 
 LOG_STEPS, WARMUP = 25, 100
 SMALL = 4096  # numbers: a matrix with fewer keeps 16 bits
@@ -32,7 +32,7 @@ SMALL = 4096  # numbers: a matrix with fewer keeps 16 bits
 class AdapterTraining(ConfigModel):
     """The recipe. ``pictures``: number of renders; their seeds are 0, 1, 2, ...
 
-    The result depends on the recipe alone, and the training can be interrupted.
+    The result depends only on the recipe, and the training can be interrupted.
     """
 
     pictures: int = Field(16_000, ge=16, lt=100_000_000)
@@ -130,9 +130,9 @@ def train_adapter(
         The record.
 
     Raises:
-        InputError: the folder holds something else; nothing has been written.
+        InputError: the folder holds other files or another training; nothing has been written.
     """
-    with claimed(output, recipe, ("steps", "samples", "save_seconds")) as folder:
+    with acquired(output, recipe, ("steps", "samples", "save_seconds")) as folder:
         trainer = make(folder, encoded_renders(folder, recipe, device, workers, listen))
         trainee, target = trainer.trainee, folder / trainer.kind
         record: dict[str, Any] = {**about, "recipe": recipe.model_dump(mode="json")}
@@ -140,7 +140,7 @@ def train_adapter(
         def log(metrics: dict[str, float]) -> None:
             listen(Progress(trainer.kind, trainee.step, recipe.steps, metrics))
             line = {"step": trainee.step, **{k: round(v, 5) for k, v in metrics.items()}}
-            append_lines(folder / "metrics.jsonl", [json.dumps(line)])
+            append_lines(folder / METRICS_FILE, [json.dumps(line)])
 
         def save() -> None:
             trainee.save()

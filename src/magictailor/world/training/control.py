@@ -150,8 +150,8 @@ def train_control(
         The record: recipe, base, losses, and how far pictures follow lines with and without it.
 
     Raises:
-        InputError: the folder holds something else, the start is not a ControlNet's folder, or OpenCV is missing; nothing
-            has been written.
+        InputError: the folder holds other files or another training, the start is not a ControlNet's folder, or
+            OpenCV is missing; nothing has been written.
     """
     quiet_loading()
     canny(np.zeros((8, 8, 3), np.uint8))  # refuses a missing OpenCV

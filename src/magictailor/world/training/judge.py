@@ -27,7 +27,7 @@ from magictailor.world.training.bank import ONE_THREAD, environment
 from magictailor.world.training.judge_bank import JudgeBank
 from magictailor.world.training.judge_losses import degrade, judge_loss, mirror, unpack
 from magictailor.world.training.judge_scores import Autoencoder, judge_scores, reconstruct
-from magictailor.world.training.state import Trainee, claimed, generator
+from magictailor.world.training.state import Trainee, acquired, generator
 
 ROUND_TRIP = 4  # one image in so many goes through the autoencoder
 SAVE_SECONDS, LOG_STEPS, UPDATE_STEPS = 60, 50, 8
@@ -37,7 +37,7 @@ class JudgeTraining(ConfigModel):
     """The recipe. ``pictures``: number of renders; their seeds are 0, 1, 2, ...
 
     ``minutes``: train for so long, whatever ``steps`` says, on the renders that exist by then. Without it the result depends
-    on the recipe alone, and the training can be interrupted. ``start``: a file of weights to begin with.
+    only on the recipe, and the training can be interrupted. ``start``: a file of weights to begin with.
     """
 
     pictures: int = Field(60_000, ge=100, lt=RANGES["tuning"])
@@ -128,14 +128,15 @@ def train_judge(
         The scores, see `judge_scores`.
 
     Raises:
-        InputError: the device or the start is missing, or the folder holds something else; nothing has been written.
+        InputError: the device or the start is missing, or the folder holds other files or another training; nothing has
+            been written.
     """
     torch_device = device_named(device)
     if recipe.start is not None and not recipe.start.is_file():
         raise InputError(
             f"{recipe.start}: no such file", "give the judge.safetensors of an earlier training", field="start"
         )
-    with claimed(output, recipe, ("steps", "minutes", "held_out")) as folder:
+    with acquired(output, recipe, ("steps", "minutes", "held_out")) as folder:
         autoencoder = None if autoencoder is None else autoencoder.to(torch_device)
         trainer = JudgeTrainer(folder, recipe, torch_device, autoencoder)
         streaming = recipe.minutes is not None

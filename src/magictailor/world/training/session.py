@@ -14,9 +14,9 @@ from magictailor.common.events import Listener, Notice, Progress
 from magictailor.common.files import append_lines, write_json
 from magictailor.world.training.output import pack
 from magictailor.world.training.recipe import WorldTraining
-from magictailor.world.training.state import FractionDone
+from magictailor.world.training.state import METRICS_FILE, FractionDone
 
-PACKED = ("base", "samples.png", "samples.json", "metrics.jsonl", "training.json")  # a later training starts from base
+PACKED = ("base", "samples.png", "samples.json", METRICS_FILE, "training.json")  # a later training starts from base
 
 
 class Clock:
@@ -74,11 +74,11 @@ class Session:
         self.listen(Progress(phase, step, step if steps is None or self.timed else steps, metrics))
         line: dict[str, Any] = {"phase": phase, "step": step, "seconds": round(self.clock.seconds(), 1)}
         line |= {k: round(v, 5) for k, v in metrics.items()}
-        append_lines(self.folder / "metrics.jsonl", [json.dumps(line)])
+        append_lines(self.folder / METRICS_FILE, [json.dumps(line)])
 
     def logged(self, phase: str, metric: str, limit: int = 200) -> list[list[float]]:
         """[step, value] pairs from ``metrics.jsonl``, thinned to at most ``limit``."""
-        path = self.folder / "metrics.jsonl"
+        path = self.folder / METRICS_FILE
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
         found = [[r["step"], r[metric]] for r in rows if r["phase"] == phase and metric in r]
         return found[:: -(-len(found) // limit)] if found else []

@@ -22,6 +22,7 @@ from magictailor.common.tensors import (
 from magictailor.recipe import ConfigModel
 from magictailor.world.training.optimizers import is_matrix, new_optimizers
 
+METRICS_FILE = "metrics.jsonl"
 Log = Callable[[int, Mapping[str, float]], None]  # of a step and its metrics
 FractionDone = Callable[[int], float]  # the fraction of the training that is done after so many steps, 1 at its end
 
@@ -32,13 +33,13 @@ def lr_scale(step: int, fraction_done: float, warmup: int = 200, decay: float = 
 
 
 def generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Random numbers that depend on (seed, step) alone, for tensors on ``device``."""
+    """Random numbers that depend only on (seed, step), for tensors on ``device``."""
     return torch.Generator(device).manual_seed(seed * 10_000_019 + step)
 
 
 @contextmanager
-def claimed(folder: Path, recipe: ConfigModel, changeable: Sequence[str]) -> Iterator[Path]:
-    """Inside, the folder is this training's alone. Its recipe is in it; only ``changeable`` fields may differ from before.
+def acquired(folder: Path, recipe: ConfigModel, changeable: Sequence[str]) -> Iterator[Path]:
+    """Inside, the folder is only this training's. Its recipe is in it; only ``changeable`` fields may differ from before.
 
     Raises:
         InputError: the folder holds other files or another training, or another process works in it.
@@ -46,13 +47,17 @@ def claimed(folder: Path, recipe: ConfigModel, changeable: Sequence[str]) -> Ite
     folder = output_folder(folder)
     mark, new = folder / "recipe.json", recipe.model_dump(mode="json")
     if folder.exists() and not is_empty(folder):
-        kept = read_json(mark, "choose another folder", field="output") if mark.is_file() else {}
+        if not mark.is_file():
+            raise InputError(f"{folder}: exists and is not a training", "choose a new or empty folder", field="output")
+        kept = read_json(mark, "choose another folder", field="output")
         differs = [
             k for k, v in new.items() if k not in changeable and (not isinstance(kept, dict) or kept.get(k) != v)
         ]
         if differs:
             raise InputError(
-                f"{folder}: holds something else ({', '.join(differs)} differ)", "choose another folder", field="output"
+                f"{folder}: holds another training ({', '.join(differs)} differ{'s' * (len(differs) == 1)})",
+                "choose another folder",
+                field="output",
             )
     with only_process(folder):
         for place in (folder, *(path for path in folder.iterdir() if path.is_dir())):

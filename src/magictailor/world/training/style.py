@@ -251,7 +251,7 @@ def train_style(
         The record: recipe, base, losses, and how often the judge sees the shown picture's treatment.
 
     Raises:
-        InputError: the folder holds something else; nothing has been written.
+        InputError: the folder holds other files or another training; nothing has been written.
     """
     quiet_loading()
     base = load_backbone("embedded", device=device, precision="fp32")

@@ -20,7 +20,7 @@ from magictailor.world.training.output import Weights, start_folder, starting_we
 from magictailor.world.training.recipe import WorldTraining
 from magictailor.world.training.rendering import concatenate
 from magictailor.world.training.session import Clock, Session
-from magictailor.world.training.state import claimed
+from magictailor.world.training.state import acquired
 
 FIRST_RENDERS = 2000  # enough to begin with, if minutes decide
 
@@ -69,7 +69,8 @@ def train_world(
         workers: number of rendering processes, one per core if not given; 0 in the second of two that share renders.
 
     Raises:
-        InputError: the device or the start is missing, or the folder holds something else; nothing has been written.
+        InputError: the device or the start is missing, or the folder holds other files or another training; nothing has
+            been written.
     """
     quiet_loading()
     torch_device = device_named(device)
@@ -77,7 +78,7 @@ def train_world(
     if torch_device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
-    with claimed(output, recipe, ("steps", "minutes", "samples", "save_seconds")) as folder:
+    with acquired(output, recipe, ("steps", "minutes", "samples", "save_seconds")) as folder:
         clock = Clock(folder / "clock.json", recipe.minutes, started or time.monotonic())
         session = Session(folder, recipe, torch_device, clock, listen, packed)
         bank = Bank(

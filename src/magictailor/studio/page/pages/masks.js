@@ -54,7 +54,7 @@ export async function open(main, [wanted]) {
 
   function measure() {
     const share = editor.mask.share(), known = photos().find((p) => p.name === current.name);
-    const warn = share === 0 ? "empty: paint the part to be learned" : share < 0.01 ? "very small: crop closer" : share > 0.95 ? "nearly everything: leave out what should not be learned" : layer ? "" : known?.vanishes ?? "";
+    const warn = share === 0 ? "empty: paint the part to be learned" : share < 0.01 ? "very small: crop closer" : share > 0.95 ? "nearly everything: leave out what should not be learned" : layer ? "" : known?.too_small ?? "";
     show(status, h("strong", {}, percent(share)), ` of the photo${layer ? ` is ${layer}` : ""}. `, warn && h("span", { class: "error" }, warn));
   }
 
@@ -82,7 +82,7 @@ export async function open(main, [wanted]) {
   function drawStrip() {
     show(strip, photos().map((photo) => h("button", { type: "button", "aria-current": String(photo.name === current.name), "aria-label": `${photo.label}: ${photo.name}, ${photo.coverage === null ? "no mask" : `mask ${percent(photo.coverage)}`}`, title: `${photo.label}: ${photo.name}`, onclick: () => choose(photo) },
       h("img", { src: `/api/pairs/${state.pair.id}/photos/${q(photo.name)}/thumb`, alt: "" }),
-      h("span", { class: `mark ${photo.coverage && !photo.vanishes ? "" : "warn"}` }, photo.coverage === null ? "no mask" : percent(photo.coverage)))));
+      h("span", { class: `mark ${photo.coverage && !photo.too_small ? "" : "warn"}` }, photo.coverage === null ? "no mask" : percent(photo.coverage)))));
   }
 
   // --- what a model suggests

@@ -183,7 +183,7 @@ function photoItem(photo, place, sample) {
   const mask = photo.coverage === null ? "no mask" : `mask ${percent(photo.coverage)}`;
   const item = h("li", { class: "photo", draggable: "true", "data-photo": photo.name },
     h("a", { href: `#/masks/${q(photo.name)}`, "aria-label": `${photo.name}, ${mask}; edit its mask` }, h("img", { src: thumb(photo), alt: "", loading: "lazy", draggable: "false" })),
-    h("span", { class: "small" }, h("strong", {}, photo.name), h("br"), h("span", { class: photo.coverage && !photo.vanishes ? "soft" : "error" }, `${photo.width} × ${photo.height}, ${mask}`), photo.note && h("span", { class: "note" }, photo.note)),
+    h("span", { class: "small" }, h("strong", {}, photo.name), h("br"), h("span", { class: photo.coverage && !photo.too_small ? "soft" : "error" }, `${photo.width} × ${photo.height}, ${mask}`), photo.note && h("span", { class: "note" }, photo.note)),
     h("div", { class: "bar" },
       h("button", { class: "quiet", "aria-label": `Move ${photo.name} forward`, disabled: place === 0, onclick: () => move(photo.name, sample, names[place - 1]) }, "←"),
       h("button", { class: "quiet", "aria-label": `Move ${photo.name} back`, disabled: place === names.length - 1, onclick: () => move(photo.name, sample, names[place + 2]) }, "→"),

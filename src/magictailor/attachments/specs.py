@@ -7,15 +7,15 @@ from typing import Literal
 
 from PIL import Image
 
-from magictailor.common.errors import InputError
+from magictailor.common.errors import InputError, check_choice
 from magictailor.data.images import load_grey, load_image
 
 KINDS = ("canny", "depth", "pose", "lines")
 LAYERS = ("style", "all")
 
 
-class Request(ABC):
-    """One thing that joins in."""
+class AttachmentSpec(ABC):
+    """What a user asks to be attached."""
 
     @abstractmethod
     def check(self) -> None:
@@ -23,7 +23,7 @@ class Request(ABC):
 
 
 @dataclass(frozen=True)
-class FromImage(Request):
+class FromImage(AttachmentSpec):
     """Start from a picture (img2img), or fill a region of it (inpainting).
 
     Attributes:
@@ -46,7 +46,7 @@ class FromImage(Request):
 
 
 @dataclass(frozen=True)
-class Control(Request):
+class Control(AttachmentSpec):
     """Follow a picture.
 
     Attributes:
@@ -68,8 +68,7 @@ class Control(Request):
     model: str | None = None
 
     def check(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError(f"{self.kind}: unknown", f"choose one of {', '.join(KINDS)}", field="control")
+        check_choice(self.kind, KINDS, "control")
         if not 0 <= self.strength <= 2:
             raise InputError(f"{self.strength}: out of range", "choose 0 .. 2", field="control_strength")
         if not 0 <= self.start < self.end <= 1:
@@ -79,7 +78,7 @@ class Control(Request):
 
 
 @dataclass(frozen=True)
-class Style(Request):
+class Style(AttachmentSpec):
     """Take the style of a picture.
 
     Attributes:
@@ -106,7 +105,7 @@ class Style(Request):
 
 
 @dataclass(frozen=True)
-class CSGO(Request):
+class CSGO(AttachmentSpec):
     """Restyle the finished picture, in a second pass: CSGO, on SDXL in fp16.
 
     Attributes:

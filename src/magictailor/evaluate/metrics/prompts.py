@@ -12,7 +12,7 @@ _NAMES = {text: name for name, text in PROMPTS.items()}
 
 
 @dataclass(frozen=True)
-class Request:
+class ParsedPrompt:
     """``concept``, ``component``: whether the prompt names them. ``clauses``: names in `PROMPTS`, any number."""
 
     concept: bool
@@ -47,7 +47,7 @@ class Request:
         return replace(scene, context=self.context, treatment=self.treatment, view=self.view)
 
 
-def parse_prompt(prompt: str, words: Sequence[str]) -> Request | None:
+def parse_prompt(prompt: str, words: Sequence[str]) -> ParsedPrompt | None:
     """What a prompt with these pseudo-words requests: subjects joined by linking words, then clauses after commas.
 
     None if it contains anything else, or two clauses of one kind: then no true image can be rendered.
@@ -61,4 +61,4 @@ def parse_prompt(prompt: str, words: Sequence[str]) -> Request | None:
         return None
     concept, *components = words
     named = bool(components) and all(word in head.split() for word in components)
-    return Request(concept in head.split(), named, names)
+    return ParsedPrompt(concept in head.split(), named, names)
