@@ -2,7 +2,7 @@
 
     python benchmarks/samplers.py FOLDER [--method magictailor]
 
-FOLDER is a bench of tuning pairs with its runs, for instance of benchmarks/less-work.toml. Prints means over pairs, and p of
+FOLDER is a bench of tuning pairs with its runs, for instance of benchmarks/one-change.toml. Prints means over pairs, and p of
 the differences from the first row (sign flips, two-sided).
 """
 

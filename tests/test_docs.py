@@ -452,7 +452,7 @@ def _fits(method: str, setting: str) -> bool:
 
 
 def test_every_method_of_the_paper_and_variant_is_documented() -> None:
-    listed = first_codes(text_of(DOCS / "methods.md").split("## The techniques")[0])
+    listed = first_codes(text_of(DOCS / "methods.md").split("## Where to read the techniques in code")[0])
     assert {*CATALOGUE["methods"], *CATALOGUE["variants"]} <= set(listed)
     for name in re.findall(r"--method ([a-z][\w.-]*)", "".join(map(text_of, PAGES))):
         assert name in METHODS, name

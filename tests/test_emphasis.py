@@ -158,6 +158,13 @@ def test_what_cannot_be_is_refused_in_one_line(match: str, options: dict[str, fl
     assert "\n" not in str(caught.value)
 
 
+def test_a_pair_without_component_is_refused_before_it_is_trained(tiny_folder: Path, tmp_path: Path) -> None:
+    own = recipe(*STRONG, "sampling.emphasis=0.8")
+    with pytest.raises(InputError, match="no component to emphasise"):
+        train(pair((2,)), tmp_path / "run", model=str(tiny_folder), recipe=own)
+    assert not (tmp_path / "run").exists()
+
+
 def test_two_stages_cannot_be_emphasised(tiny_folder: Path, tmp_path: Path) -> None:
     run = load(train(pair(), tmp_path / "run", model=str(tiny_folder), recipe=short("clic", "sampling.steps=4")))
     with pytest.raises(InputError, match="two stages"):

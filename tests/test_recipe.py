@@ -161,6 +161,15 @@ def test_all_of_stable_diffusion_has_the_papers_numbers_and_the_embedded_base_it
     assert defaults_for("embedded") is BY_FAMILY["embedded"] is not PAPER
 
 
+def test_where_the_optimizer_finds_the_rate_every_method_leaves_it_as_found() -> None:
+    """A published rate would multiply what prodigy finds by 1e-4. MagicTailor's second phase keeps the paper's tenth."""
+    base = defaults_for("z-image")
+    for method in ("magictailor", "plain-lora", "dreambooth"):
+        made = METHODS[method](base)
+        assert made.optimisation.optimizer == "prodigy"
+        assert made.optimisation.lr_scale * made.phases[0].lr == pytest.approx(1.0)
+
+
 def test_without_a_lora_there_is_nothing_to_preserve() -> None:
     with pytest.raises(InputError, match="add a LoRA"):
         with_settings(recipe(), ['train=[{"kind": "pseudo-words"}]'])

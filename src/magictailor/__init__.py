@@ -19,7 +19,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 if TYPE_CHECKING:
     from magictailor.api import Run, load, personalize
     from magictailor.attachments import CSGO, Control, FromImage, Style
-    from magictailor.common.errors import InputError, RunError
+    from magictailor.common.errors import InputError, RunError, RunStopped
     from magictailor.data import Pair, read_pair
     from magictailor.exports import Contents, export, inspect
     from magictailor.exports.merging import merge_runs
@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "CSGO", "Contents", "Control", "FromImage", "Generated", "InputError", "Pair", "Recipe", "Record", "Run", "RunError",
-    "Style", "TransferOptions", "ask", "export", "inspect", "load", "merge_runs", "personalize", "read_pair", "recipe_for",
+    "RunStopped", "Style", "TransferOptions", "ask", "export", "inspect", "load", "merge_runs", "personalize", "read_pair",
+    "recipe_for",
 ]  # fmt: skip
 
 _MODULES = {
     "attachments": ("CSGO", "Control", "FromImage", "Style"),
     "api": ("Run", "load", "personalize"),
-    "common.errors": ("InputError", "RunError"),
+    "common.errors": ("InputError", "RunError", "RunStopped"),
     "data": ("Pair", "read_pair"),
     "exports": ("Contents", "export", "inspect"),
     "exports.merging": ("merge_runs",),

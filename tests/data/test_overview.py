@@ -46,7 +46,7 @@ def test_the_table_shows_each_image_with_its_coverage() -> None:
 
 def test_unusual_coverage_is_warned_of() -> None:
     small, large = coverage_warnings(PAIR)
-    assert small == "warning: the mask of [red]b.jpg covers 0.5 % of the image: crop closer"
+    assert small == "warning: the mask of [red]b.jpg covers 0.5 % of the photo: crop closer"
     assert large.startswith("warning: the mask of c.jpg covers 97.5 %")
 
 

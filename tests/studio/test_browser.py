@@ -177,7 +177,7 @@ def draw_both_checkpoints(page: Any, prompt: str) -> None:
     page.get_by_label("Prompts").fill(prompt)
     page.get_by_text("Guidance, steps, sampler").click()
     page.get_by_role("spinbutton", name="Steps").fill("2")
-    page.get_by_label("Pictures per prompt").fill("1")
+    page.get_by_label("Images per prompt").fill("1")
     page.locator("form button[type=submit]").click()
     page.wait_for_selector(".compare tbody tr:nth-child(2) img", timeout=SLOW)
     heads = page.locator(".compare tbody th").all_inner_texts()

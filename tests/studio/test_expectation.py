@@ -37,7 +37,7 @@ def test_the_user_has_the_last_word() -> None:
 @pytest.mark.parametrize(
     ("family", "gigabytes", "spec", "why"),
     [
-        ("sd1", 0, {}, "processor"), ("sd1", 24, {"device": "cpu"}, "processor"), (None, 24, {}, "not downloaded"),
+        ("sd1", 0, {}, "CPU"), ("sd1", 24, {"device": "cpu"}, "CPU"), (None, 24, {}, "not downloaded"),
         ("sd1", 24, {"method": "dreambooth"}, "LoRA"), ("sd1", 24, {"precision": "fp32"}, "fp32"), ("sd3-clip", 24, {}, "sd3-clip"),
         ("sd1", 24, {"settings": ("optimisation.micro_batch=1",)}, "settings"),
     ],

@@ -1,7 +1,7 @@
-"""Presets by a card's memory, and the memory that a step is expected to take.
+"""Presets by a GPU's memory, and the memory that a step is expected to take.
 
-The numbers were counted with `benchmarks/memory.py` and `benchmarks/memory_transformers.py`; none was measured on a card
-(docs/models.md).
+The numbers were calculated with `benchmarks/memory.py` and `benchmarks/memory_transformers.py`; one case was measured on a
+GPU (docs/experiments/memory.md).
 """
 
 from dataclasses import dataclass, replace

@@ -20,7 +20,7 @@ class RuntimeOptions(TypedDict, total=False):
     device: cpu, cuda or mps; by default the best there is.
     precision: fp32, bf16 or fp16 for all weights; int8 or nf4 for the denoiser's attention blocks and half precision
         for the rest. By default half precision on CUDA and fp32 elsewhere.
-    preset: 8gb, 12gb, 16gb, 24gb or fast; by default the one for the card's memory.
+    preset: 8gb, 12gb, 16gb, 24gb or fast; by default the one for the GPU's memory.
     compiled: compile the denoiser's blocks with torch.compile, which takes minutes at the start.
     """
 
@@ -58,7 +58,7 @@ def _best_device() -> str:
 
 
 def _best_precision(device: torch.device) -> str:
-    """Half precision on CUDA cards, with bf16's range where the card has it."""
+    """Half precision on CUDA, with bf16's range where the GPU has it."""
     if device.type != "cuda":
         return "fp32"
     with torch.cuda.device(device):

@@ -32,7 +32,7 @@ def run(
         int | None, typer.Option(help="Number of CPU threads for each unit; the same number gives the same bytes.")
     ] = None,
     card_gb: Annotated[
-        float | None, typer.Option(help="Memory of each card of the cluster, in GB, so that units can share cards.")
+        float | None, typer.Option(help="Memory of each GPU of the cluster, in GB, so that units can share GPUs.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show what is missing and its cost, and write nothing.")
@@ -72,7 +72,7 @@ def status(
     output: Bench,
     every: Annotated[bool, typer.Option("--all", help="Also show the state of each pair and method.")] = False,
 ) -> None:
-    """Show what is done, at work, failed and waiting, and the time that is left; from any machine."""
+    """Show which units are done, running, failed or waiting, and the time that is left; from any machine."""
     from magictailor.evaluate.sources import sources
     from magictailor.evaluate.spec import read_spec
 

@@ -66,10 +66,10 @@ def mesh(
     model: Annotated[str | None, typer.Option(help="The backend's weights; default: the usual ones.")] = None,
     checkout: Annotated[str | None, typer.Option(help="The folder of the backend's own code.")] = None,
     device: Annotated[str, typer.Option(help="Device: cpu, cuda or mps.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Seed of the picture and of the mesh.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the image and of the mesh.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the backend's.")] = None,
 ) -> None:
-    """Make a mesh of the object in a picture, and pictures of it from all sides."""
+    """Make a mesh of the object in a picture, and images of it from all sides."""
     with spinner("loading"):
         from magictailor.mesh import make_mesh
     with progress_bars(console) as listen:

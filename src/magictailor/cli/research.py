@@ -90,7 +90,7 @@ def transfer(
         str | None, typer.Option(help="What to generate in the region; default: the word's training prompt.")
     ] = None,
     number: Annotated[int, typer.Option(help="Number of images.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of the first image; the next ones count up.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the first image; each further image has the next number.")] = 0,
     start: Annotated[
         float, typer.Option(help="Fraction of the denoising to skip, 0 to 1; higher keeps more of the image.")
     ] = 0.2,

@@ -13,7 +13,7 @@ console = PlainConsole()
 
 on_stderr = PlainConsole(stderr=True, soft_wrap=True)
 
-PairPath = Annotated[Path, typer.Argument(help="A folder of images and masks, or a pair.toml.", show_default=False)]
+PairPath = Annotated[Path, typer.Argument(help="A folder of photos and masks, or a pair.toml.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="A new or empty folder.", show_default=False)]
 OwnOutput = Annotated[
     Path, typer.Option("--output", "-o", help="The folder; the same command resumes in it.", show_default=False)
@@ -24,7 +24,7 @@ Device = Annotated[str | None, typer.Option(help="Device: cpu, cuda or mps; defa
 Precision = Annotated[
     str | None, typer.Option(help="Precision: fp32, bf16, fp16, int8 or nf4; default: half on CUDA, else full.")
 ]
-Preset = Annotated[str | None, typer.Option(help="Memory preset: 8gb, 12gb, 16gb, 24gb or fast; default: the card's.")]
+Preset = Annotated[str | None, typer.Option(help="Memory preset: 8gb, 12gb, 16gb, 24gb or fast; default: the GPU's.")]
 Compiled = Annotated[bool, typer.Option("--compile", help="Compile the denoiser's blocks, for long runs.")]
 Model = Annotated[
     str,

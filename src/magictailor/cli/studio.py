@@ -41,7 +41,7 @@ def studio(
     ] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
 ) -> None:
-    """Open the studio in the browser: photos, masks, training, pictures and exports on one page."""
+    """Open the studio in the browser: photos, masks, training, images and exports on one page."""
     import webbrowser
 
     targets = read_targets(export_to or [])

@@ -13,7 +13,7 @@ from magictailor.cli.shared import Output, console, spinner
 from magictailor.common.errors import InputError
 
 app = typer.Typer(
-    no_args_is_help=True, help="Ask people which pictures are best: blinded pages, and the table of their choices."
+    no_args_is_help=True, help="Ask people which images are best: blinded pages, and the table of their choices."
 )
 StudyFolder = Annotated[Path, typer.Argument(help="A study's folder.", show_default=False, metavar="STUDY")]
 Database = Annotated[
@@ -51,7 +51,7 @@ def make(
         ),
     ] = "paper",
     choose: Annotated[
-        str, typer.Option(help="What raters choose: best (of all pictures), or pair (the better of a random two).")
+        str, typer.Option(help="What raters choose: best (of all images), or pair (the better of a random two).")
     ] = "best",
     tie: Annotated[bool, typer.Option("--tie", help='Allow "no difference".')] = False,
     cannot_say: Annotated[bool, typer.Option("--cannot-say", help='Allow "I cannot say".')] = False,
@@ -59,10 +59,10 @@ def make(
     practice: Annotated[int, typer.Option(help="Number of practice screens, which do not count.")] = 1,
     invite: Annotated[int, typer.Option(help="Number of raters who get their own link; 0: one link for all.")] = 0,
     code: Annotated[bool, typer.Option("--code", help="Show a code at the end, as crowd platforms want it.")] = False,
-    size: Annotated[int, typer.Option(help="Longest side of a picture, in pixels.")] = 768,
+    size: Annotated[int, typer.Option(help="Longest side of an image, in pixels.")] = 768,
     spec: Annotated[Path | None, typer.Option(help="The bench's TOML file, if pairs are not of the world.")] = None,
 ) -> None:
-    """Make a study from a finished bench: one folder with a study.toml to read and change, and the pictures."""
+    """Make a study from a finished bench: one folder with a study.toml to read and change, and the images."""
     with spinner("reading"):
         from magictailor.study.design import Answering, Entry
         from magictailor.study.make import MakeOptions, make_study
@@ -117,7 +117,7 @@ def add(
     files: Annotated[list[Path], typer.Argument(help="Files that raters sent back.", show_default=False)],
     database: Database = None,
 ) -> None:
-    """Take in answers from a static page: all files or none, and none twice."""
+    """Take in answers from a static page: all files or none, and no answer is added twice."""
     from magictailor.study.adding import add_answers
 
     with _opened(folder, database) as (study, store):
@@ -162,7 +162,7 @@ def plan(
     difference: Annotated[
         float, typer.Option(help="Difference to detect between two methods' shares, in percentage points.")
     ] = 10,
-    methods: Annotated[int, typer.Option(help="Number of methods: pictures to choose from on each screen.")] = 6,
+    methods: Annotated[int, typer.Option(help="Number of methods: images to choose from on each screen.")] = 6,
     groups: Annotated[int, typer.Option(help="Number of groups: 10, 20, 30, 40 or 60.")] = 20,
     power: Annotated[float, typer.Option(help="Desired power, 0.5 .. 0.99.")] = 0.8,
     rater_spread: Annotated[float, typer.Option(help="How much raters differ; pure chance: 1.28.")] = 0.5,

@@ -51,7 +51,7 @@ app = typer.Typer()
 def pair(
     path: PairPath, sheet: Annotated[Path | None, typer.Option(help="Write the overview to this PNG.")] = None
 ) -> None:
-    """Print what a pair holds and draw its images with the masks overlaid."""
+    """Print a table of a pair's photos; with --sheet, also write an overview of their masks."""
     from magictailor.common.files import output_file
     from magictailor.common.pictures import MADE, PNG, save_png
     from magictailor.data import describe, overview, read_pair
@@ -74,7 +74,7 @@ def masks(
     ],
     box: Annotated[
         list[str] | None,
-        typer.Option(help="For grabcut: a box around the object, FILE=left,top,right,bottom, one per image."),
+        typer.Option(help="For grabcut: a box around the object, FILE=left,top,right,bottom, one per photo."),
     ] = None,
     threshold: Annotated[float, typer.Option(help="How sure a region must be, 0 .. 1.")] = 0.25,
     count: Annotated[
@@ -101,7 +101,7 @@ def masks(
         )  # fmt: skip
     for m in made:
         if not m.missing:
-            summary = m.note or f"{100 * m.coverage:.1f} % of the image, {m.score:.2f} sure, {m.regions} regions"
+            summary = m.note or f"{100 * m.coverage:.1f} % of the photo, {m.score:.2f} sure, {m.regions} regions"
             console.print(f"{m.image.name}: {m.label}, {summary}")
     missing = [m for m in made if m.missing]
     if missing:
@@ -211,7 +211,7 @@ def generate(
         str | None, typer.Option(help="One of the paper's sets of prompts; magictailor recipes lists them.")
     ] = None,
     number: Annotated[int, typer.Option(help="Number of images per prompt.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of the first image; the next ones count up.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the first image; each further image has the next number.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the recipe's.")] = None,
     guidance: Annotated[
         float | None, typer.Option(help="Classifier-free guidance scale; default: the recipe's.")

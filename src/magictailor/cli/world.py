@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Synthetic pairs with known ground 
 Start = Annotated[
     str | None, typer.Option(help="Where to start: scratch, embedded, or the folder of an earlier training.")
 ]
-Minutes = Annotated[float | None, typer.Option(help="Train for so many minutes, regardless of the number of steps.")]
+Minutes = Annotated[float | None, typer.Option(help="Minutes to train, regardless of the number of steps.")]
 Steps = Annotated[int | None, typer.Option(help="Number of steps.")]
 Device = Annotated[str, typer.Option(help="Device: cpu, cuda or mps.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads.")]
@@ -37,7 +37,9 @@ def pair(
             help="Challenge: plain, polluting, unequal, novel, size or category; default: chosen by the seed."
         ),
     ] = None,
-    components: Annotated[int, typer.Option(help="Number of components, 1 to 3; several take no challenge.")] = 1,
+    components: Annotated[
+        int, typer.Option(help="Number of components, 1 to 3; not with --challenge if there are several.")
+    ] = 1,
 ) -> None:
     """Write a pair of the world as a folder of photos and masks, with the true composite and all attributes."""
     from magictailor.world.pairs import world_pair, write_pair

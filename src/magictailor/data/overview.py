@@ -36,7 +36,7 @@ def coverage_warnings(pair: Pair) -> list[str]:
         for reference in sample.references:
             if not LEAST <= reference.coverage <= MOST:
                 advice = "crop closer" if reference.coverage < LEAST else "paint black what should not be learned"
-                share = f"covers {_percent(reference)} % of the image"
+                share = f"covers {_percent(reference)} % of the photo"
                 lines.append(f"warning: the mask of {reference.path.name} {share}: {advice}")
     return lines
 

@@ -26,7 +26,7 @@ class Resources:
         return int(min(node.get(name, 0.0) / amount + 1e-6 for name, amount in wanted.items() if amount))
 
     def __str__(self) -> str:
-        card = f", {self.card:g} of a card" if self.card else ""
+        card = f", {self.card:g} of a GPU" if self.card else ""
         return f"{self.cores} core{'s' * (self.cores != 1)}{card}, {self.memory / GIGABYTE:g} GB of memory"
 
 

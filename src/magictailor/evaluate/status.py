@@ -1,4 +1,4 @@
-"""What is done of a bench, what is at work and what failed: read only from its files, on any machine."""
+"""What is done of a bench, what is running and what failed: read only from its files, on any machine."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from magictailor.evaluate.work import spec_scorers
 
 @dataclass(frozen=True)
 class Status:
-    """``states``: of each trial by name: done, at work, failed, waiting, or the number of images to score.
+    """``states``: of each trial by name: done, running, failed, waiting, or the number of images to score.
 
     ``progress``: what the driver wrote last; None: none has been started here.
     """
@@ -46,7 +46,7 @@ def bench_status(spec: Spec, sources: Sequence[Source], output: Path | str) -> S
             missing = missing_scores(home, trial, spec, scorers)
             state = "done" if missing == 0 else "waiting" if missing is None else f"{missing} to score"
             if missing != 0:
-                state = "at work" if trial.name in running else "failed" if trial.name in failed else state
+                state = "running" if trial.name in running else "failed" if trial.name in failed else state
             states[trial.name] = state
     return Status(states, progress)
 
@@ -60,7 +60,7 @@ def duration(seconds: float) -> str:
 
 
 def status_lines(status: Status, every: bool = False) -> Iterator[str]:
-    """In words: counts, who is at work and for how long yet, what failed; ``every``: also each trial's state."""
+    """In words: counts, which computer runs it and for how much longer, what failed; ``every``: also each trial's state."""
     total = len(status.states)
     yield f"{total} trials: " + ", ".join(f"{count} {state}" for state, count in sorted(status.counts.items()))
     progress = status.progress
@@ -79,4 +79,4 @@ def _driver_line(progress: DriverState) -> str:
         return f"{progress.driver} last reported {duration(progress.silent)} ago, after {units}; start it again"
     left = "" if progress.seconds_left is None else f", about {duration(progress.seconds_left)} left"
     running = ", ".join(progress.running)
-    return f"{progress.driver} is at work: {units} done{left}; now: {running}"
+    return f"{progress.driver} is running: {units} done{left}; now: {running}"

@@ -60,7 +60,7 @@ BY_FAMILY = {
     "flux2-klein-9b": replace(_LARGE, guidance=4.0),
     "flux2-dev": replace(_LARGE, guidance=4.0),
     # AdamW does not converge on it; prodigy's rate is a factor of the one that it finds.
-    "z-image": replace(_LARGE, lr=(1.0, 0.1), guidance=5.0, optimizer="prodigy"),
+    "z-image": replace(_LARGE, lr=(1.0, 0.1), guidance=5.0, optimizer="prodigy", lr_scales={"dreambooth": 1e4}),
     "qwen-image": replace(_LARGE, guidance=4.0),
     "sana": replace(_LARGE, guidance=4.5, sampling_steps=20),
 }

@@ -92,14 +92,14 @@ def _counted(
 ) -> tuple[float | None, str]:
     """GB by `EXPECTED`, or None and why."""
     if not on_card:
-        return None, "on the processor it is measured, not counted"
+        return None, "on a CPU, it is measured, not calculated"
     if family is None:
         return None, "the base is not downloaded yet"
     if recipe.kinds - {"lora", "pseudo-words"} or recipe.loss.prior or recipe.data.batch or recipe.data.collage:
-        return None, "counted only for a LoRA that trains on all photos at once"
+        return None, "calculated only for a LoRA that trains on all photos at once"
     if any(not LIGHT.fullmatch(text) for text in spec.settings):
-        return None, "counted only for the method's own settings"
+        return None, "calculated only for the method's own settings"
     if spec.precision in ("fp32", "int8") or (spec.precision == "nf4" and family != "sdxl"):
-        return None, f"not counted in {spec.precision}"
+        return None, f"not calculated in {spec.precision}"
     found = EXPECTED.get(family, {}).get(preset)
-    return found, "" if found is not None else f"not counted for {family} on preset {preset}"
+    return found, "" if found is not None else f"not calculated for {family} on preset {preset}"

@@ -109,7 +109,7 @@ class _Pictures:
         for done, (name, image) in enumerate(sorted(self.images.items()), 1):
             write_atomically(folder / name, partial(image.save, format="PNG", optimize=True))
             os.utime(folder / name, (0, 0))
-            listen(Progress("pictures", done, len(self.images)))
+            listen(Progress("images", done, len(self.images)))
 
 
 def _references(candidate: Candidate, pictures: _Pictures) -> tuple[Reference, ...]:

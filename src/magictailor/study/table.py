@@ -61,7 +61,7 @@ def question_notes(result: QuestionResult) -> list[str]:
     places = ", ".join(map(str, result.positions))
     alpha = "unknown" if math.isnan(result.alpha) else f"{result.alpha:.2f}"
     notes = [
-        f"two raters choose the same picture in {_percent(result.agreement) or '?'} % (Krippendorff's alpha of the methods: {alpha})",
+        f"two raters choose the same image in {_percent(result.agreement) or '?'} % (Krippendorff's alpha of the methods: {alpha})",
         f"chosen by place, from the first: {places} (all alike: p {_p(result.order_p) or 'unknown'})",
     ]
     if result.ties or result.cannot_say:
@@ -86,7 +86,7 @@ def study_notes(analysis: Analysis) -> list[str]:
         "Wilson's intervals and p take all answers for independent: too sure wherever raters or groups differ",
     ]
     if any(published(method, r.question.name) is not None for method in study.methods for r in analysis.questions):
-        notes.append(f"paper: its table 2, {ANSWERS} answers, six methods, other pictures")
+        notes.append(f"paper: its table 2, {ANSWERS} answers, six methods, other images")
     if analysis.ignored:
         notes.append(f"{analysis.ignored} answers fit no group of study.toml as it is now, and are left out")
     return notes

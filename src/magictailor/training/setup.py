@@ -7,6 +7,7 @@ import torch
 
 from magictailor.backbones import Backbone
 from magictailor.common.distributed import barrier, is_main_process
+from magictailor.common.errors import InputError
 from magictailor.common.events import Listener
 from magictailor.common.pictures import save_png
 from magictailor.data import Pair, overview
@@ -59,6 +60,10 @@ def build(pair: Pair, recipe: Recipe, backbone: Backbone, start: Start | None = 
     )
     if recipe.sampling.emphasis:
         backbone.check_emphasis(recipe.sampling.guidance)
+        if len(words) < 2:
+            raise InputError(
+                "the pair has no component to emphasise", "choose another method, or add one", field="method"
+            )
     if config.checkpointing:
         backbone.enable_checkpointing()
     vectors = backbone.add_words(naming.initial_texts())

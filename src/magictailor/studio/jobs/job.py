@@ -66,7 +66,7 @@ class GenerateSpec(Model):
     @model_validator(mode="after")
     def _few_enough(self) -> "GenerateSpec":
         if (count := len(self.runs) * len(self.prompts) * self.number) > 20_000:
-            raise ValueError(f"{count} pictures at once; ask for at most 20000")
+            raise ValueError(f"{count} images at once; ask for at most 20000")
         return self
 
 

@@ -64,7 +64,7 @@ export function report(error) {
 }
 
 const PAST = { pause: "pausing", stop: "stopping", resume: "resumed", retry: "queued again", preview: "asked for a preview", checkpoint: "asked for a checkpoint" };
-const NAMES = { pause: "Pause", stop: "Stop", resume: "Resume", retry: "Try again", preview: "Draw a preview now", checkpoint: "Save now" };
+const NAMES = { pause: "Pause", stop: "Stop", resume: "Resume", retry: "Try again", preview: "Generate a preview now", checkpoint: "Save now" };
 
 // The buttons that a job's state allows.
 export function jobButtons(job, { small = true } = {}) {
@@ -93,7 +93,7 @@ const KEYS = [
   ["1 – 5", "Pair, Masks, Train, Generate, Export"], ["?", "this list"],
   ["B  E  L  F", "masks: brush, eraser, lasso, fill"], ["C  X", "masks: clicks, box"], ["[  ]", "masks: smaller, larger brush"],
   ["Ctrl Z,  Ctrl Shift Z", "masks: undo, redo"], ["I", "masks: invert"], ["Space + drag, wheel", "masks: pan, zoom; 0 fits the photo"],
-  ["← →", "masks: previous, next photo; gallery: previous, next picture"], ["S", "gallery: favourite"], ["Delete", "gallery: delete"], ["Ctrl Enter", "start: train, generate"],
+  ["← →", "masks: previous, next photo; gallery: previous, next image"], ["S", "gallery: favourite"], ["Delete", "gallery: delete"], ["Ctrl Enter", "start: train, generate"],
 ];
 
 function help() {

@@ -9,7 +9,7 @@ export class VirtualGallery {
   constructor({ open, tile = 148 }) {
     this.open = open;
     this.tile = tile;
-    this.element = h("div", { class: "gallery", role: "list", tabIndex: 0, "aria-label": "Pictures" });
+    this.element = h("div", { class: "gallery", role: "list", tabIndex: 0, "aria-label": "Images" });
     this.space = h("div");
     this.element.append(this.space);
     this.query = "";

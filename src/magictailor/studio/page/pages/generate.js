@@ -1,4 +1,4 @@
-// Pictures of finished trainings: prompts, a gallery of everything, the same seeds side by side.
+// Images of finished trainings: prompts, a gallery of everything, the same seeds side by side.
 
 import { get, post, q } from "../api.js";
 import { jobButtons, report, typing } from "../app.js";
@@ -44,7 +44,7 @@ export async function open(main, [wanted]) {
   function drawForm() {
     known();
     if (!allSources().length) {
-      show(form, h("h2", {}, "New pictures"), h("div", { class: "empty" }, h("p", {}, "Pictures need a finished training."), h("a", { class: "button primary", href: "#/train" }, "Train")));
+      show(form, h("h2", {}, "New images"), h("div", { class: "empty" }, h("p", {}, "Images need a finished training."), h("a", { class: "button primary", href: "#/train" }, "Train")));
       return;
     }
     draft.prompts ||= together();
@@ -52,13 +52,13 @@ export async function open(main, [wanted]) {
     prompts.oninput = () => { draft.prompts = prompts.value; };
     const number = (name, attributes) => { const box = h("input", { type: "number", value: String(draft[name]), ...attributes }); box.oninput = () => { draft[name] = box.value; }; return box; };
     const first = jobsChosen()[0]?.run.sampling ?? {};
-    show(form, h("h2", {}, "New pictures"),
+    show(form, h("h2", {}, "New images"),
       h("fieldset", { class: "field sources" }, h("legend", {}, "Trainings"), trainingsWithResults().map(chooser), h("span", { class: "help" }, draft.runs.length > 1 ? `${draft.runs.length} of them: the same prompts and seeds for each, side by side.` : "Choose several, or several checkpoints of one, to compare them.")),
       field("Prompts", prompts),
       h("div", { class: "chips", role: "group", "aria-label": "Words" }, words().map((word) => h("button", { class: "word", type: "button", onclick: () => insert(word) }, word))),
       h("details", {}, h("summary", {}, "Places, styles and views"), Object.entries(state.choices.prompts).map(([group, texts]) => h("div", { class: "chips", role: "group", "aria-label": group }, Object.values(texts).map((text) => h("button", { type: "button", onclick: () => insert(`, ${text}`) }, text)))),
         h("button", { class: "small", type: "button", onclick: () => { draft.prompts = prompts.value = Object.values(state.choices.prompts).flatMap((t) => Object.values(t)).map((t) => `${together()}, ${t}`).join("\n"); } }, "All twenty")),
-      h("div", { class: "two" }, field("Pictures per prompt", number("number", { min: 1, max: 10000 })), field("First seed", number("seed", { min: 0, max: 4294967295 }))),
+      h("div", { class: "two" }, field("Images per prompt", number("number", { min: 1, max: 10000 })), field("First seed", number("seed", { min: 0, max: 4294967295 }))),
       h("details", {}, h("summary", {}, "Guidance, steps, sampler"), h("div", { class: "two" }, field("Guidance", number("guidance", { min: 0, max: 100, step: "any", placeholder: first.guidance })), field("Steps", number("steps", { min: 1, max: 1000, placeholder: first.steps }))),
         field("Component emphasis", number("emphasis", { min: 0, max: 2, step: 0.1, placeholder: first.emphasis ?? 0 }), "0 to 2. If the component is too weak, try 1."),
         field("Sampler", select([["", "the base's own"], "ddim", "dpm++", "dpm++-karras", "sde-dpm++", ["own", "own (flow matching)"], ["euler", "euler (flow matching)"]], draft.scheduler, (v) => { draft.scheduler = v; })),
@@ -84,12 +84,12 @@ export async function open(main, [wanted]) {
       busy(job) && job.progress.total && h("progress", { max: job.progress.total, value: job.progress.done, "aria-label": job.title }))));
   }
 
-  // --- everything that was drawn
+  // --- everything that was generated
 
-  const text = h("input", { type: "search", placeholder: "Find in prompts, methods, pairs", "aria-label": "Find pictures" }), starred = h("input", { type: "checkbox" });
+  const text = h("input", { type: "search", placeholder: "Find in prompts, methods, pairs", "aria-label": "Find images" }), starred = h("input", { type: "checkbox" });
   const query = () => `text=${q(text.value)}&favourite=${starred.checked}`;
-  async function reload() { try { await gallery.load(query()); count.textContent = `${gallery.total} picture${gallery.total === 1 ? "" : "s"}`; gallery.element.dataset.total = gallery.total; gallery.element.hidden = gallery.total === 0; none.hidden = gallery.total > 0; zip.hidden = gallery.total === 0; none.textContent = text.value || starred.checked ? "No pictures match. Change the search." : "Everything you generate is saved here."; gallery.ask(); } catch (error) { report(error); } }
-  let wait = null, viewing = false; // while a picture is looked at, the order of the others stays
+  async function reload() { try { await gallery.load(query()); count.textContent = `${gallery.total} image${gallery.total === 1 ? "" : "s"}`; gallery.element.dataset.total = gallery.total; gallery.element.hidden = gallery.total === 0; none.hidden = gallery.total > 0; zip.hidden = gallery.total === 0; none.textContent = text.value || starred.checked ? "No images match. Change the search." : "Everything you generate is saved here."; gallery.ask(); } catch (error) { report(error); } }
+  let wait = null, viewing = false; // while an image is looked at, the order of the others stays
   const later = () => { clearTimeout(wait); wait = setTimeout(() => { if (!viewing) reload(); }, 250); };
   text.oninput = later;
   starred.onchange = later;
@@ -101,20 +101,20 @@ export async function open(main, [wanted]) {
     } catch (error) { report(error); }
   } }, "Download as zip");
   const bin = h("button", { class: "small quiet", type: "button", onclick: async () => {
-    if (!(await dialog("Empty the bin?", h("p", {}, "The files of deleted pictures are removed for good. The pictures in the gallery stay."), "Empty it", true))) return;
-    try { const { removed } = await post("/gallery/empty-bin"); toast(`${removed} picture${removed === 1 ? "" : "s"} removed`); } catch (error) { report(error); }
+    if (!(await dialog("Empty the bin?", h("p", {}, "The files of deleted images are removed for good. The images in the gallery stay."), "Empty it", true))) return;
+    try { const { removed } = await post("/gallery/empty-bin"); toast(`${removed} image${removed === 1 ? "" : "s"} removed`); } catch (error) { report(error); }
   } }, "Empty the bin");
 
   async function view(index) {
     let at = index;
-    const box = h("dialog", { class: "viewer", "aria-label": "Picture" });
+    const box = h("dialog", { class: "viewer", "aria-label": "Image" });
     viewing = true;
     async function draw() {
       const row = await gallery.row(at);
       if (!row) { box.close(); return; }
       const image = `/api/images/${q(row.job)}/${row.name}`;
       const favourite = async () => { try { await post("/gallery/marks", { ids: [row.id], favourite: !row.favourite }); row.favourite = !row.favourite; draw(); } catch (error) { report(error); } };
-      const gone = async () => { try { await post("/gallery/marks", { ids: [row.id], deleted: true }); box.close(); toast("The picture is deleted", { undo: async () => { await post("/gallery/marks", { ids: [row.id], deleted: false }); reload(); } }); } catch (error) { report(error); } };
+      const gone = async () => { try { await post("/gallery/marks", { ids: [row.id], deleted: true }); box.close(); toast("The image is deleted", { undo: async () => { await post("/gallery/marks", { ids: [row.id], deleted: false }); reload(); } }); } catch (error) { report(error); } };
       const reuse = () => { draft = { ...draft, prompts: row.prompt, seed: row.seed, steps: row.steps, guidance: row.guidance, emphasis: row.emphasis ?? "", scheduler: row.scheduler, runs: allSources().includes(row.run) ? [row.run] : draft.runs }; box.close(); drawForm(); prompts.focus(); };
       box.onkeydown = (event) => { const key = event.key; if (key === "ArrowRight" && at < gallery.total - 1) { at++; draw(); } else if (key === "ArrowLeft" && at > 0) { at--; draw(); } else if (key.toLowerCase() === "s") favourite(); else if (key === "Delete") gone(); };
       show(box, h("div", { class: "columns" }, h("img", { src: image, alt: row.prompt }), h("div", {}, h("p", {}, h("strong", {}, row.prompt)),
@@ -136,13 +136,13 @@ export async function open(main, [wanted]) {
     try {
       const own = (await get(`/gallery?job=${q(job)}&limit=500`)).rows, key = (r) => `${r.prompt}\n${r.seed}`;
       const columns = [...new Map(own.map((r) => [key(r), r])).values()].sort((a, b) => (a.prompt === b.prompt ? a.seed - b.seed : a.prompt < b.prompt ? -1 : 1)).slice(0, 60);
-      // Whatever else was drawn from these prompts with the same settings belongs to the comparison, too.
+      // Whatever else was generated from these prompts with the same settings belongs to the comparison, too.
       const alike = (r) => own.some((o) => key(o) === key(r) && ["steps", "guidance", "emphasis", "scheduler", "model"].every((name) => o[name] === r[name]));
       const prompts = [...new Set(columns.map((c) => c.prompt))], found = prompts.length > 25 ? [] : (await get(`/gallery?limit=500${prompts.map((p) => `&prompt=${q(p)}`).join("")}`)).rows;
       const rows = [...found.filter(alike), ...own];
       const by = new Map(rows.map((r) => [`${r.run}\n${key(r)}`, r])), owners = [...new Set(rows.map((r) => r.run))].sort(bySource);
       show(comparison, h("div", { class: "cluster spread" }, h("h2", {}, "Side by side"), h("button", { class: "small quiet", type: "button", onclick: () => { compared = null; show(comparison); } }, "Close")),
-        rows.length === 0 ? h("p", { class: "soft" }, "Pictures appear here one by one.") : h("div", { class: "compare" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}), columns.map((c) => h("th", { class: "small" }, `${c.prompt}, seed ${c.seed}`)))),
+        rows.length === 0 ? h("p", { class: "soft" }, "Images appear here one by one.") : h("div", { class: "compare" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}), columns.map((c) => h("th", { class: "small" }, `${c.prompt}, seed ${c.seed}`)))),
           h("tbody", {}, owners.map((run) => h("tr", {}, h("th", { class: "small", scope: "row" }, nameOf(run)), columns.map((c) => { const r = by.get(`${run}\n${key(c)}`); return h("td", {}, r ? h("img", { src: `/api/images/${q(r.job)}/${r.name}/thumb`, alt: `${nameOf(run)}: ${r.prompt}, seed ${r.seed}` }) : ""); })))))));
       comparison.dataset.pictures = rows.length;
     } catch (error) { report(error); }
@@ -154,6 +154,6 @@ export async function open(main, [wanted]) {
   let sources = allSources().join();
   drawForm(); drawWorking();
   await reload();
-  const off = [on("jobs", (job) => { drawWorking(); if (job?.kind === "train" && sources !== (sources = allSources().join())) drawForm(); }), on("images", ({ id, rows }) => { later(); announce(`${rows.length} new pictures`); if (compared === id) compare(id); }), on("gallery", later), on("anew", later)];
+  const off = [on("jobs", (job) => { drawWorking(); if (job?.kind === "train" && sources !== (sources = allSources().join())) drawForm(); }), on("images", ({ id, rows }) => { later(); announce(`${rows.length} new images`); if (compared === id) compare(id); }), on("gallery", later), on("anew", later)];
   return () => { off.forEach((f) => f()); gallery.close(); document.removeEventListener("keydown", keys); clearTimeout(wait); };
 }

@@ -13,7 +13,7 @@ function picture(address) {
   return new Promise((resolve, reject) => {
     const image = new Image();
     image.onload = () => resolve(image);
-    image.onerror = () => reject(new Error("the picture could not be loaded"));
+    image.onerror = () => reject(new Error("the image could not be loaded"));
     image.src = address;
   });
 }

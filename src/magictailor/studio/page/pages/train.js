@@ -45,7 +45,7 @@ async function choose(main) {
     } catch (error) { report(error); }
   }
 
-  // What is known before it begins: measured here, or counted; nothing is guessed.
+  // What is known before it begins: measured here, or calculated; nothing is guessed.
   async function drawExpected() {
     if (!state.pair) { show(expected); return; }
     const own = ++turn, card = state.choices.cards[0];
@@ -53,13 +53,13 @@ async function choose(main) {
       const found = await post("/expectation", spec());
       if (own !== turn) return;
       const by = found.measured ? `measured in “${nameOf(found.measured)}”` : "";
-      const preset = card ? [found.preset, `${found.proposed ? "proposed for" : "chosen; the card is"} ${card.name}, ${card.gigabytes} GB`] : [found.proposed ? "none" : found.preset, "no card found: this runs on the processor"];
+      const preset = card ? [found.preset, `${found.proposed ? "proposed for" : "chosen; the GPU is"} ${card.name}, ${card.gigabytes} GB`] : [found.proposed ? "none" : found.preset, "no GPU found: this runs on the CPU"];
       const tight = card && !found.measured && found.memory_gb > card.gigabytes;
       const rows = [["Preset", ...preset],
         ["Time", found.seconds === null ? "not known yet" : `about ${duration(found.seconds)} for ${found.steps} steps`, found.seconds === null ? `${found.steps} steps; the time left is shown after the first of them` : `${by}; previews take extra time`],
-        ["Memory", found.memory_gb === null ? "not known yet" : `about ${found.memory_gb.toFixed(1)} GB`, found.memory_gb === null ? found.unknown : found.measured ? "the most that the same training took" : "counted for six photos and rank 32, not measured on a card"]];
+        ["Memory", found.memory_gb === null ? "not known yet" : `about ${found.memory_gb.toFixed(1)} GB`, found.memory_gb === null ? found.unknown : found.measured ? "the most that the same training took" : "calculated for six photos and rank 32, not measured here"]];
       show(expected, h("dl", {}, rows.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, note && h("span", { class: "help" }, note))))),
-        tight && h("p", { class: "notice warn small" }, "That is more than the card has. Choose a smaller preset."));
+        tight && h("p", { class: "notice warn small" }, "That is more than the GPU has. Choose a smaller preset."));
     } catch (error) { if (own === turn) show(expected, h("p", { class: "error small" }, error.message)); }
   }
   const later = () => { clearTimeout(wait); wait = setTimeout(drawExpected, 300); };
@@ -78,7 +78,7 @@ async function choose(main) {
       pair && !pairReady && h("div", { class: "notice warn" }, h("ul", {}, pair.problems.slice(0, 4).map((p) => h("li", {}, p)))),
       field("Base", select(choices.models.map((m) => [m, BASES[m] || m]), values.model, set("model", true)), "For photos, choose a base such as Stable Diffusion; the embedded bases know only the world's characters."), hub,
       field("Method", method),
-      h("div", { class: "two" }, field("Preset", select([["", choices.cards.length ? "the card's" : "no card: none needed"], ...choices.presets], values.preset, set("preset")), "Memory of the card"),
+      h("div", { class: "two" }, field("Preset", select([["", choices.cards.length ? "the GPU's" : "no GPU: none needed"], ...choices.presets], values.preset, set("preset")), "Memory of the GPU"),
         field("Precision", select([["", "automatic"], "fp32", "bf16", "fp16", "int8", "nf4"], values.precision, set("precision")))),
       allSources().length > 0 && field("Start from", select([["", "the base alone"], ...allSources().map((source) => [source, nameOf(source)])], values.start, set("start"))),
       choices.loras.length > 0 && loras(choices.loras, values.loras, set("loras")),
@@ -98,7 +98,7 @@ async function choose(main) {
   function drawQueue() {
     const jobs = jobsOf().sort((a, b) => (busy(b) - busy(a)) || ((b.state === "queued") - (a.state === "queued")) || (a.state === "queued" ? a.order - b.order : b.created - a.created));
     const waiting = jobs.filter((j) => j.state === "queued" || j.state === "paused").sort((a, b) => a.order - b.order);
-    show(queue, h("h2", {}, "Jobs"), jobs.length === 0 && h("p", { class: "soft" }, "Trainings, pictures and exports are listed here. They continue when this page is closed."),
+    show(queue, h("h2", {}, "Jobs"), jobs.length === 0 && h("p", { class: "soft" }, "Trainings, images and exports are listed here. They continue when this page is closed."),
       h("ul", { class: "queue" }, jobs.map((job) => {
         const at = waiting.indexOf(job);
         return h("li", { "data-job": job.id }, h("div", {}, job.kind === "train" ? h("a", { href: `#/train/${job.id}` }, titleOf(job)) : h("span", {}, titleOf(job)), h("br"), h("span", { class: `state ${job.state}` }, job.state), " ", h("span", { class: "soft small" }, job.message || (job.progress.total && busy(job) ? `${job.progress.task} ${job.progress.done} / ${job.progress.total}` : job.kind))),
@@ -128,7 +128,7 @@ async function watch(main, id) {
     const bar = found.progress.total && busy(found) ? h("progress", { max: found.progress.total, value: found.progress.done, "aria-label": "Steps" }) : null;
     show(head, h("div", {}, h("a", { href: "#/train", class: "small" }, "← All jobs"), h("h1", {}, titleOf(found), " ", h("span", { class: `state ${found.state}` }, found.state))), h("div", { class: "cluster" }, jobButtons(found, { small: false }),
       sourcesOf(found).length > 0 && h("a", { class: "button primary", href: `#/generate/${sourcesOf(found).at(-1)}` }, "Generate")));
-    show(notice, bar, found.state === "interrupted" && h("p", { class: "notice warn" }, "The process ended before the training did. Resume continues from the last checkpoint; the result is the same as without the interruption."),
+    show(notice, bar, found.state === "interrupted" && h("p", { class: "notice warn" }, "The process ended before the training did. Resume continues from the last checkpoint; on a CPU, the result is exactly the same as without the interruption."),
       found.state === "failed" && h("p", { class: "notice bad", role: "alert" }, [found.message, found.fix].filter(Boolean).join("; ")),
       busy(found) && !found.run.steps && h("p", { class: "soft" }, "The base is being loaded. The first preview comes before the first step."));
     const labels = Object.values(found.run.words ?? {});
