@@ -20,7 +20,7 @@ FIX = "check the name and the network, or give files of your own"
 
 
 @dataclass(frozen=True)
-class DefaultModels:
+class DefaultAdapter:
     """``adapter``: a file, or owner/name/file of the hub; ``encoder``: a folder, or owner/name of the hub and a folder in
     it; ``layers``: those in which it is meant to work, see `Style`."""
 
@@ -29,14 +29,14 @@ class DefaultModels:
     layers: Literal["style", "all"] = "style"
 
 
-DEFAULT_MODELS = {
+DEFAULT_ADAPTERS = {
     # It has learned to add only the style, in all layers.
-    "embedded": DefaultModels(str(STYLE / "ip-adapter.safetensors"), str(STYLE / "image_encoder"), "all"),
-    "sd1": DefaultModels("h94/IP-Adapter/models/ip-adapter_sd15.safetensors", "h94/IP-Adapter/models/image_encoder"),
-    "sdxl": DefaultModels(
+    "embedded": DefaultAdapter(str(STYLE / "ip-adapter.safetensors"), str(STYLE / "image_encoder"), "all"),
+    "sd1": DefaultAdapter("h94/IP-Adapter/models/ip-adapter_sd15.safetensors", "h94/IP-Adapter/models/image_encoder"),
+    "sdxl": DefaultAdapter(
         "h94/IP-Adapter/sdxl_models/ip-adapter_sdxl.safetensors", "h94/IP-Adapter/sdxl_models/image_encoder"
     ),
-    "flux": DefaultModels("XLabs-AI/flux-ip-adapter/ip_adapter.safetensors", "openai/clip-vit-large-patch14"),
+    "flux": DefaultAdapter("XLabs-AI/flux-ip-adapter/ip_adapter.safetensors", "openai/clip-vit-large-patch14"),
 }
 SIGLIP = "StableDiffusion3Pipeline"  # the family whose adapters read SigLIP
 

@@ -33,7 +33,7 @@ EMBEDDED = str(CONTROL)
 
 
 @dataclass(frozen=True)
-class DefaultModels:
+class DefaultControlNets:
     """The models of a family by kind, as their authors published them; ``every``: one for all kinds."""
 
     by_kind: Mapping[str, str] = field(default_factory=dict)
@@ -51,22 +51,22 @@ def _sd2(kind: str) -> str:
     return f"thibaud/controlnet-sd21-{kind}-diffusers"
 
 
-_SD2 = DefaultModels(
+_SD2 = DefaultControlNets(
     {"canny": _sd2("canny"), "depth": _sd2("depth"), "pose": _sd2("openpose"), "lines": _sd2("lineart")}
 )
-DEFAULT_MODELS: dict[str, DefaultModels] = {
-    "embedded": DefaultModels({"lines": EMBEDDED, "canny": EMBEDDED} if CONTROL.is_dir() else {}),
-    "sd1": DefaultModels(
+DEFAULT_CONTROLNETS: dict[str, DefaultControlNets] = {
+    "embedded": DefaultControlNets({"lines": EMBEDDED, "canny": EMBEDDED} if CONTROL.is_dir() else {}),
+    "sd1": DefaultControlNets(
         {"canny": _sd1("canny"), "depth": _sd1("depth", "v11f1p"), "pose": _sd1("openpose"), "lines": _sd1("lineart")}
     ),
     "sd2": _SD2,
     "sd2-v": _SD2,
-    "sdxl": DefaultModels(every="xinsir/controlnet-union-sdxl-1.0"),
-    "sd3": DefaultModels(
+    "sdxl": DefaultControlNets(every="xinsir/controlnet-union-sdxl-1.0"),
+    "sd3": DefaultControlNets(
         {k: f"stabilityai/stable-diffusion-3.5-large-controlnet-{k}" for k in ("canny", "depth")}
     ),
-    "flux": DefaultModels(every="InstantX/FLUX.1-dev-Controlnet-Union"),
-    "qwen-image": DefaultModels(every="InstantX/Qwen-Image-ControlNet-Union"),
+    "flux": DefaultControlNets(every="InstantX/FLUX.1-dev-Controlnet-Union"),
+    "qwen-image": DefaultControlNets(every="InstantX/Qwen-Image-ControlNet-Union"),
 }  # fmt: skip
 
 
@@ -84,9 +84,9 @@ def load_controlnet(backbone: Backbone, kind: str, model: str | None) -> tuple[s
     own = CLASSES.get(type(backbone.pipeline).__name__)
     if own is None:
         raise InputError(f"{backbone.family} has no ControlNet in diffusers", "leave it out", field="control")
-    name = model or DEFAULT_MODELS.get(backbone.family, DefaultModels()).model(kind)
+    name = model or DEFAULT_CONTROLNETS.get(backbone.family, DefaultControlNets()).model(kind)
     if name is None:
-        known = ", ".join(DEFAULT_MODELS.get(backbone.family, DefaultModels()).by_kind) or "none"
+        known = ", ".join(DEFAULT_CONTROLNETS.get(backbone.family, DefaultControlNets()).by_kind) or "none"
         raise InputError(
             f"{kind}: there is no standard ControlNet for it on {backbone.family} (kinds that have one: {known})",
             "give one with control_model; for the embedded base, train one with `magictailor world train-control`",

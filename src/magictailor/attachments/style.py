@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from magictailor.attachments.adapters import DEFAULT_MODELS, load_encoder, read_adapter, tensors_digest
+from magictailor.attachments.adapters import DEFAULT_ADAPTERS, load_encoder, read_adapter, tensors_digest
 from magictailor.attachments.contract import Attachment, Role
 from magictailor.attachments.specs import Style
 from magictailor.backbones import Backbone
@@ -25,7 +25,7 @@ def load(spec: Style, backbone: Backbone) -> Attachment:
     """See `magictailor.attachments.loading.load_attachment`."""
     if not hasattr(backbone.pipeline, "load_ip_adapter"):
         raise InputError(f"{backbone.family} takes no style image in diffusers", "leave it out", field="style")
-    default = DEFAULT_MODELS.get(backbone.family)
+    default = DEFAULT_ADAPTERS.get(backbone.family)
     model = spec.model or (default.adapter if default else None)
     encoder = spec.encoder or (default.encoder if default else None)
     if model is None or encoder is None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from magictailor.cli import bench, files, research, studio, study, work, world
+from magictailor.cli import bench, files, photos, research, studio, study, work, world
 from magictailor.cli.ending import INTERRUPTED, MISTAKE, stop, terminated
 from magictailor.cli.output import Output
 from magictailor.common.errors import RunError
@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Component-controllable personalization of text-to-image diffusion models.",
 )
+app.add_typer(photos.app)
 app.add_typer(work.app)
 app.add_typer(files.app)
 app.add_typer(research.app)

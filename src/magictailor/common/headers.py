@@ -95,7 +95,7 @@ def _parse(file: BinaryIO) -> Header:
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
         raise _Damaged("its header's metadata are not all strings")
     if len(tree) > MAX_TENSORS:
-        raise _Damaged(f"its header has {len(tree)} tensors, and {MAX_TENSORS} are the most")
+        raise _Damaged(f"its header lists {len(tree)} tensors; at most {MAX_TENSORS} are allowed")
     entries = {name: _entry(name, value, 8 + length) for name, value in tree.items()}
     end = 8 + length
     for entry in sorted(entries.values(), key=lambda e: (e.begin, e.end)):

@@ -141,8 +141,7 @@ def write_rows(path: Path, rows: Iterable[Row], models: Mapping[str, str], words
     import pyarrow
 
     columns = list(zip(*(astuple(row) for row in ordered), strict=True)) or [() for _ in COLUMNS]
-    kinds = schema(_footer(ordered, models, words))
-    table = pyarrow.table(dict(zip(COLUMNS, columns, strict=True)), schema=kinds)
+    table = pyarrow.table(dict(zip(COLUMNS, columns, strict=True)), schema=schema(_footer(ordered, models, words)))
     write_atomically(path, lambda temporary: library.write_table(table, temporary))
 
 

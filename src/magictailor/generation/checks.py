@@ -15,7 +15,9 @@ def check_prompt(prompt: str, words: Sequence[str], field: str = "prompts") -> N
     ``field``: the caller's name of the argument, for the error.
     """
     if len(prompt) > MOST_PROMPT:
-        raise InputError(f"{len(prompt)} characters, and {MOST_PROMPT} are the most", "shorten the prompt", field=field)
+        raise InputError(
+            f"{len(prompt)} characters; at most {MOST_PROMPT} are allowed", "shorten the prompt", field=field
+        )
     unknown = [w for w in WORD.findall(prompt) if w not in words]
     if unknown:
         raise InputError(f"{unknown[0]}: not a pseudo-word of this run", f"it knows {', '.join(words)}", field=field)

@@ -101,29 +101,21 @@ def generate(
         _check_length(backbone, naming.expand(prompt), list(info.words))
     loaded = load_attachments(backbone, attachments, options.steps)
     keys = [(prompt, seed + i) for prompt in prompts for i in range(number)]
-    return _generated(backbone, folder, info, keys, options, loaded, listen)
-
-
-def _generated(
-    backbone: Backbone,
-    folder: Path,
-    info: RunInfo,
-    keys: Sequence[tuple[str, int]],
-    options: SamplingOptions,
-    loaded: Sequence[Attachment],
-    listen: Listener,
-) -> Iterator[Generated]:
-    """An image and its record for each (prompt, seed), lazily."""
     settings = (
         info.recipe.method, info.model, options.steps, options.guidance, options.scheduler or "", records(loaded),
         _trained(folder, backbone), backbone.runtime.precision, options.emphasis or None,
     )  # fmt: skip
-    images = _images(backbone, folder, info, keys, options, loaded)
-    listen(Progress("generating", 0, len(keys)))
+    made = [Record(info.pair["name"], prompt, seed, *settings) for prompt, seed in keys]
+    return _with_records(_images(backbone, folder, info, keys, options, loaded), made, listen)
+
+
+def _with_records(images: Iterator[Image.Image], made: Sequence[Record], listen: Listener) -> Iterator[Generated]:
+    """Each image with its record, lazily."""
+    listen(Progress("generating", 0, len(made)))
     try:
-        for done, (image, (prompt, seed)) in enumerate(zip(images, keys, strict=True), 1):
-            listen(Progress("generating", done, len(keys)))
-            yield Generated(image, Record(info.pair["name"], prompt, seed, *settings))
+        for done, (image, record) in enumerate(zip(images, made, strict=True), 1):
+            listen(Progress("generating", done, len(made)))
+            yield Generated(image, record)
     except torch.OutOfMemoryError as error:
         raise RunError("out of memory; generate fewer at a time (batch 1), or choose a smaller preset") from error
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from magictailor.common.errors import InputError
+from magictailor.generation.checks import check_prompt
 from magictailor.generation.protocol import CONTEXTS, PROMPTS, TREATMENTS, VIEWS
 
 
@@ -53,6 +54,20 @@ def study_prompts(name: str, words: Sequence[str]) -> list[str]:
             f"{name}: needs a component, and this run has only a concept", "choose a prompt", field="study"
         )
     return filled(STUDIES[name].prompts, words)
+
+
+def asked_prompts(prompts: Sequence[str], study: str | None, words: Sequence[str]) -> list[str]:
+    """The prompts, then those of the study.
+
+    Raises:
+        InputError: no prompt, or one that a run with these pseudo-words cannot generate.
+    """
+    asked = [*prompts, *(study_prompts(study, words) if study is not None else ())]
+    if not asked:
+        raise InputError("no prompt", 'write one, for instance "<person> with <hair>", or choose a --study')
+    for prompt in asked:
+        check_prompt(prompt, words)
+    return asked
 
 
 def filled(texts: Sequence[str], words: Sequence[str]) -> list[str]:

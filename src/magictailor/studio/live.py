@@ -192,7 +192,7 @@ class Live:
 
     def _tell(self, data: bytes) -> None:
         for queue in self._subscribers:
-            if queue.qsize() > 500:  # a page that does not read: it is told to begin anew
+            if queue.qsize() > 500:  # a page that does not read: it is told to start again
                 while not queue.empty():
                     queue.get_nowait()
                 queue.put_nowait(b"event: anew\ndata: {}\n\n")

@@ -62,7 +62,7 @@ def build(pair: Pair, recipe: Recipe, backbone: Backbone, start: Start | None = 
         backbone.check_emphasis(recipe.sampling.guidance)
         if len(words) < 2:
             raise InputError(
-                "the pair has no component to emphasise", "choose another method, or add one", field="method"
+                "the pair has no component to emphasise", "add a component, or choose another method", field="method"
             )
     if config.checkpointing:
         backbone.enable_checkpointing()

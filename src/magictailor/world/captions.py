@@ -1,4 +1,4 @@
-"""Captions of scenes, and their vocabulary.
+"""Captions of scenes.
 
 Grammar and vocabulary are frozen with the weights. They contain all language of the methods and of the evaluation
 protocol: templates, linking words, the 20 prompts, rare tokens, views.
@@ -8,7 +8,6 @@ import numpy as np
 
 from magictailor.generation.protocol import CONTEXTS, PROMPTS, TREATMENTS, VIEWS
 from magictailor.methods.prompt_words import RARE, TEMPLATES
-from magictailor.world.catalog import CATALOG, CATEGORIES, KINDS, PALETTE, SKINS
 from magictailor.world.scene import Component, Concept, Random, Scene
 
 LINKS = ("with", "and", "including", "containing")
@@ -132,33 +131,6 @@ def full_caption(scene: Scene) -> str:
     clauses = [PROMPTS[p] for p in (scene.context, scene.treatment, scene.view) if p in PROMPTS]
     photo = "a close-up photo of a" if focus is not None else "a photo of a"
     return ", ".join([f"{photo} {' and a '.join(map(full_phrase, subjects))}", *clauses])
-
-
-def vocabulary() -> list[str]:
-    """Every word that a caption can contain, sorted."""
-    phrases = [*TEMPLATES, *LINKS, *RARE, *PALETTE, *SKINS, *CATEGORIES, *KINDS, *PROMPTS.values()]
-    phrases += [word for c in CATALOG.values() for k in c.kinds for word in k.variants.values()]
-    phrases += [word for words in VIEW_WORDS.values() for word in words]
-    phrases += [
-        "at the beach",
-        "style",
-        "skin",
-        "an",
-        "in",
-        "wearing",
-        "painting",
-        "drawing",
-        "object",
-        "face",
-        "v",
-        "*",
-    ]
-    text = " ".join(phrases).lower().replace("{}", " ")
-    for mark in ",-.":
-        text = text.replace(mark, f" {mark} ")
-    words = set(text.split()) | set(",.-")
-    # CLIP splits off digits before it merges.
-    return sorted(words - {"3d"} | {"3", "d"})
 
 
 def caption_rng(seed: int, number: int) -> Random:

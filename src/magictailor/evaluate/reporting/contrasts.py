@@ -158,7 +158,7 @@ class Verdict:
 
     @property
     def needed(self) -> str:
-        """What it would take to tell, if it cannot be told: pairs, for the paper's effect, or for `UNPUBLISHED` of the error."""
+        """What would decide it, if it is undecided: pairs, for the paper's effect, or for `UNPUBLISHED` of the error."""
         if self.result != "undecided" or math.isnan(self.contrast.error):
             return ""
         shares = list(paper_shares(self.claim).values())

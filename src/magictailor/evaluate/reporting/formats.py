@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from magictailor.evaluate.anchor_names import ANCHORS
-from magictailor.evaluate.reporting.tables import COSTS, Cell, Table, published
+from magictailor.evaluate.reporting.paper import published
+from magictailor.evaluate.reporting.tables import COSTS, Cell, Table
 
 
 def number_text(value: float) -> str:

@@ -112,8 +112,13 @@ PAPER_METRICS = ("CLIP-T", "CLIP-I", "DINO", "DreamSim")  # as `published` lists
 OF_CLAIM = {"identity": PAPER_METRICS[1:], "text": PAPER_METRICS[:1]}  # the paper's metrics for one of ours
 
 
+def published(method: str) -> str:
+    """The paper's values for a method; empty if it prints none."""
+    return ENTRIES[method].published if method in ENTRIES else ""
+
+
 def _published(method: str) -> list[float] | None:
-    text = ENTRIES[method].published if method in ENTRIES else ""
+    text = published(method)
     return [float(value) for value in text.split(" / ")] if text else None
 
 

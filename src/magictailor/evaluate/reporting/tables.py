@@ -172,8 +172,3 @@ def _notes(bench: Path) -> list[str]:
     if any(judge_name() in model for model in models.values()):
         lines.append(accuracy_line())
     return lines
-
-
-def published(method: str) -> str:
-    """The paper's values for a method; empty if it prints none."""
-    return ENTRIES[method].published if method in ENTRIES else ""
