@@ -43,6 +43,7 @@ from magictailor.world.labels import (
 from magictailor.world.pairs import world_pair, write_pair
 from magictailor.world.render import component_masks
 from magictailor.world.scene import Color, Component, Concept, Scene, random_scene
+from magictailor.world.training.judge_bank import training_rows
 from magictailor.world.training.judge_losses import degrade, dice_loss, head_loss, judge_loss, mirror, one_hot, unpack
 from magictailor.world.training.judge_scores import judge_scores
 
@@ -278,6 +279,21 @@ def test_an_interrupted_training_equals_an_uninterrupted_one(tmp_path: Path, mon
         trained(tmp_path / "whole", steps=3, lr=0.5)
 
 
+def test_the_base_redraws_some_renders_and_their_labels_stay_true() -> None:
+    rows, redrawn = labelled_rows(4_000_000, 9), training_rows(4_000_000, 9, 4)
+    changed = [i for i in range(9) if (rows[i] != redrawn[i]).any()]
+    assert changed == [0, 4, 8]
+    readings = judged(load_judge(), [from_row(redrawn[i]).image for i in changed])
+    for i, reading in zip(changed, readings, strict=True):
+        before, after = from_row(rows[i]), from_row(redrawn[i])
+        assert (before.classes == after.classes).all()
+        assert (before.targets == after.targets).all()
+        assert 1 < np.abs(before.image.astype(float) - after.image).mean() < 25
+        seen = sum(c.mask for c in [*reading.concepts.values(), *reading.components.values()])
+        true = before.classes > 0
+        assert ((seen > 0) & true).sum() / ((seen > 0) | true).sum() > 0.75
+
+
 def test_it_can_train_for_a_time_on_the_renders_made_meanwhile(tmp_path: Path) -> None:
     torch.manual_seed(1)
     weights = {name: value.half() for name, value in Judge().state_dict().items()}
@@ -286,6 +302,18 @@ def test_it_can_train_for_a_time_on_the_renders_made_meanwhile(tmp_path: Path) -
     assert scores["renders"]["pictures"] + scores["filtered"]["pictures"] == 4
     assert (tmp_path / "run" / "judge.safetensors").exists()
     assert not list((tmp_path / "run").glob("pictures/*"))
+
+
+def test_the_result_is_the_mean_of_the_start_and_the_trained_weights(tmp_path: Path) -> None:
+    recipe = training.JudgeTraining(start=JUDGE, lr=0.5, batch=4)
+    trainer = training.JudgeTrainer(tmp_path, recipe, torch.device("cpu"))
+    trainer.trainee.update(trainer.network.of_picture.bias.sum() * 100)
+    trained = trainer.result()["of_picture.bias"].float()
+    start = load_judge().of_picture.bias
+    assert (trained - start).abs().min() > 1e-4
+    trainer.recipe = recipe.model_copy(update={"start_share": 0.25})
+    mixed = trainer.result()["of_picture.bias"].float()
+    torch.testing.assert_close(mixed, 0.75 * trained + 0.25 * start, rtol=1e-2, atol=1e-4)
 
 
 def test_scores_of_an_untrained_judge_are_low() -> None:

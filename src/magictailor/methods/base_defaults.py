@@ -40,10 +40,10 @@ class BaseDefaults:
 
 
 PAPER = BaseDefaults(steps=(200, 300), lr=(1e-4, 1e-5), rank=32, guidance=7.5, sampling_steps=50)
-# By docs/experiments/rates.md, which also says why the rate does not drop in the second phase, as it does in the paper. With
-# these batches, all methods see about as many images as MagicTailor: 900 of a pair with six photos.
+# By docs/experiments/rates.md. With these batches, all methods see about as many images as MagicTailor: 900 of a pair with
+# six photos.
 EMBEDDED = BaseDefaults(
-    steps=(60, 90), lr=(5e-4, 5e-4), rank=16, guidance=4.0, sampling_steps=25, word_lr_scale=3.0,
+    steps=(60, 90), lr=(1e-3, 1e-4), rank=16, guidance=4.0, sampling_steps=25, word_lr_scale=3.0,
     lr_scales={
         "textual-inversion": 30.0, "dreambooth": 30.0, "custom-diffusion": 10.0, "break-a-scene": 90.0, "clic": 10.0,
     },

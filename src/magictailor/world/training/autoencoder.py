@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from magictailor.world.embedded import CHANNELS, SIZE
 from magictailor.world.pixels import to_pixels
-from magictailor.world.training.state import Log, Trainee, generator
+from magictailor.world.training.state import Log, Trainee, autocast, generator
 
 CROP = 64
 WHOLE = 0.7  # fraction of the training after which it uses whole images
@@ -107,7 +107,7 @@ def train_autoencoder(
         random = generator(seed, trainee.step, device)
         whole = trainee.fraction_done(trainee.step) >= WHOLE
         pixels = crops(images(), batch // 4 if whole else batch, SIZE if whole else CROP, random)
-        with torch.autocast(device.type, torch.bfloat16, enabled=not trainee.half):
+        with autocast(device, enabled=not trainee.half):
             posterior = autoencoder.encode(pixels.to(trainee.parameters[0].dtype)).latent_dist
             mean, logvar = posterior.mean.float(), posterior.logvar.float()
             noise = torch.randn(mean.shape, generator=random, device=device)
@@ -129,7 +129,7 @@ def encode(autoencoder: AutoencoderKL, images: Tensor, batch: int = 128) -> Tens
     """Posterior means of images uint8 [N, S, S, 3]: float [N, 16, S / 8, S / 8], on the autoencoder's device."""
     device = next(autoencoder.parameters()).device
     parts = []
-    with torch.autocast(device.type, torch.bfloat16):
+    with autocast(device):
         for part in torch.split(images, batch):
             parts.append(autoencoder.encode(to_pixels(part.to(device))).latent_dist.mean.float())
     return torch.cat(parts)

@@ -14,7 +14,7 @@ from torch import Tensor
 from magictailor.world import embedded, embedded_dit
 from magictailor.world.training.examples import Examples
 from magictailor.world.training.graph import Graph
-from magictailor.world.training.state import Log, Trainee, generator
+from magictailor.world.training.state import Log, Trainee, autocast, generator
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # of a loss: latents, tokens, weights, times and noise
 
@@ -60,7 +60,7 @@ class Denoising(ABC):
         return self.times(len(latents), random), torch.randn(latents.shape, generator=random, device=self.device)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.denoiser.dtype == torch.float32)
+        return autocast(self.device, enabled=self.denoiser.dtype == torch.float32)
 
     def loss(self, latents: Tensor, tokens: Tensor, weights: Tensor, times: Tensor, noise: Tensor) -> Tensor:
         """The weighted loss; ``weights`` [N, 1, 16, 16] are divided by their mean."""

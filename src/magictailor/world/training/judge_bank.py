@@ -14,7 +14,8 @@ from torch import Tensor
 from magictailor.common.events import Listener, Progress
 from magictailor.common.files import write_atomically
 from magictailor.common.workers import start_worker
-from magictailor.world.labels import ROW, held_out_seeds, labelled_rows
+from magictailor.world.captions import full_caption
+from magictailor.world.labels import ROW, from_row, held_out_seeds, judge_scene, labelled_rows
 from magictailor.world.training.rendering import NICENESS
 
 CHUNK = 100  # renders
@@ -26,10 +27,24 @@ def _chunks(first: int, count: int) -> list[tuple[int, int]]:
     return [(start, min(CHUNK, first + count - start)) for start in range(first, first + count, CHUNK)]
 
 
-def _write_rows(path: Path, first: int, count: int) -> Path:
+def training_rows(first: int, count: int, redraw_every: int) -> Rows:
+    """`labelled_rows`; one image in ``redraw_every`` (0: none) is redrawn by the embedded base."""
+    rows = labelled_rows(first, count)
+    if redraw_every:
+        from magictailor.world.training.redrawing import redrawn
+
+        seeds = [seed for seed in range(first, first + count) if seed % redraw_every == 0]
+        chosen = [seed - first for seed in seeds]
+        images = np.stack([from_row(rows[i]).image for i in chosen])
+        for i, image in zip(chosen, redrawn(images, [full_caption(judge_scene(s)) for s in seeds], seeds), strict=True):
+            from_row(rows[i]).image[:] = image
+    return rows
+
+
+def _write_rows(path: Path, first: int, count: int, redraw_every: int) -> Path:
     """Write the rows of these seeds, unless the file exists."""
     if not path.exists():
-        rows = labelled_rows(first, count)
+        rows = training_rows(first, count, redraw_every)
 
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:  # given a path, numpy would add an extension
@@ -40,17 +55,21 @@ def _write_rows(path: Path, first: int, count: int) -> Path:
 
 
 class JudgeBank:
-    """The first ``ready`` of ``count`` labelled renders, as rows of bytes (`magictailor.world.labels.Labels.row`).
+    """The first ``ready`` labelled renders of ``seeds``, as rows of bytes (`magictailor.world.labels.Labels.row`).
 
+    ``redraw_every``: one in so many is redrawn by the embedded base; 0: none.
     ``streaming``: rows are kept on the device and more are added during the training. Otherwise all are made first, as
     files in ``folder`` for this and later sessions.
     """
 
-    def __init__(self, folder: Path, count: int, device: torch.device, streaming: bool, workers: int | None) -> None:
-        self.folder, self.count, self.device, self.streaming = folder, count, device, streaming
+    def __init__(
+        self, folder: Path, seeds: range, redraw_every: int, device: torch.device, streaming: bool, workers: int | None
+    ) -> None:
+        self.folder, self.seeds, self.redraw_every = folder, seeds, redraw_every
+        self.device, self.streaming = device, streaming
         self.ready = 0
         self.files: list[Rows] = []
-        self.memory = torch.empty((count, ROW) if streaming else (0, ROW), dtype=torch.uint8, device=device)
+        self.memory = torch.empty((len(seeds), ROW) if streaming else (0, ROW), dtype=torch.uint8, device=device)
         self.pending: set[Future[Rows]] = set()
         # A fork would copy the accelerator's state.
         self.pool = ProcessPoolExecutor(
@@ -69,21 +88,24 @@ class JudgeBank:
 
     def wait(self, listen: Listener) -> None:
         """Wait until there are enough renders to begin with."""
-        chunks = _chunks(0, self.count)
+        chunks = _chunks(self.seeds.start, len(self.seeds))
         if self.streaming:
-            self.pending = {self.pool.submit(labelled_rows, *chunk) for chunk in chunks}
-            while self.ready < min(ENOUGH, self.count):
+            self.pending = {self.pool.submit(training_rows, *chunk, self.redraw_every) for chunk in chunks}
+            while self.ready < min(ENOUGH, len(self.seeds)):
                 wait(self.pending, return_when=FIRST_COMPLETED)
                 self.update()
-            listen(Progress("renders", self.ready, self.count))
+            listen(Progress("renders", self.ready, len(self.seeds)))
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         paths = [self.folder / f"{first:09d}-{count}.npy" for first, count in chunks]
-        jobs = [self.pool.submit(_write_rows, path, *chunk) for path, chunk in zip(paths, chunks, strict=True)]
+        jobs = [
+            self.pool.submit(_write_rows, path, *chunk, self.redraw_every)
+            for path, chunk in zip(paths, chunks, strict=True)
+        ]
         for job in jobs:
             self.files.append(np.load(job.result(), mmap_mode="r"))
             self.ready += len(self.files[-1])
-            listen(Progress("renders", self.ready, self.count))
+            listen(Progress("renders", self.ready, len(self.seeds)))
 
     def update(self) -> None:
         """Add the rows that are finished; does not wait."""
