@@ -283,6 +283,7 @@ def test_the_base_redraws_some_renders_and_their_labels_stay_true() -> None:
     rows, redrawn = labelled_rows(4_000_000, 9), training_rows(4_000_000, 9, 4)
     changed = [i for i in range(9) if (rows[i] != redrawn[i]).any()]
     assert changed == [0, 4, 8]
+    assert (training_rows(4_000_001, 2, 4) == rows[1:3]).all()  # none of them
     readings = judged(load_judge(), [from_row(redrawn[i]).image for i in changed])
     for i, reading in zip(changed, readings, strict=True):
         before, after = from_row(rows[i]), from_row(redrawn[i])
@@ -378,4 +379,6 @@ def test_a_missing_start_is_refused_before_anything_is_written(tmp_path: Path) -
     recipe = training.JudgeTraining(start=tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="no such file"):
         training.train_judge(tmp_path / "new", recipe)
+    with pytest.raises(InputError, match="there is no start"):
+        training.train_judge(tmp_path / "new", training.JudgeTraining(start_share=0.5))
     assert not (tmp_path / "new").exists()

@@ -138,6 +138,8 @@ def train_judge(
         raise InputError(
             f"{recipe.start}: no such file", "give the judge.safetensors of an earlier training", field="start"
         )
+    if recipe.start_share and recipe.start is None:
+        raise InputError(f"{recipe.start_share}: there is no start", "give one with --start", field="start_share")
     with acquired(output, recipe, ("steps", "minutes", "held_out")) as folder:
         trainer = JudgeTrainer(folder, recipe, torch_device)
         seeds, streaming = range(recipe.first, recipe.first + recipe.pictures), recipe.minutes is not None

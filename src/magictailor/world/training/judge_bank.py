@@ -30,10 +30,10 @@ def _chunks(first: int, count: int) -> list[tuple[int, int]]:
 def training_rows(first: int, count: int, redraw_every: int) -> Rows:
     """`labelled_rows`; one image in ``redraw_every`` (0: none) is redrawn by the embedded base."""
     rows = labelled_rows(first, count)
-    if redraw_every:
+    seeds = [seed for seed in range(first, first + count) if redraw_every and seed % redraw_every == 0]
+    if seeds:
         from magictailor.world.training.redrawing import redrawn
 
-        seeds = [seed for seed in range(first, first + count) if seed % redraw_every == 0]
         chosen = [seed - first for seed in seeds]
         images = np.stack([from_row(rows[i]).image for i in chosen])
         for i, image in zip(chosen, redrawn(images, [full_caption(judge_scene(s)) for s in seeds], seeds), strict=True):

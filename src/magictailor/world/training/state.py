@@ -38,7 +38,7 @@ def generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch
 
 
 def autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
-    """Inside, a device other than the CPU computes in bfloat16. Most CPUs emulate it, which takes twice as long."""
+    """Inside, a device other than the CPU computes in bfloat16. Most CPUs emulate it, which is slower."""
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled and device.type != "cpu")
 
 
